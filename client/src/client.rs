@@ -1,0 +1,144 @@
+//! One client per process: the DIR, the OSD map, a session with each metadata group, and the volumes it uses.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use proto::dir::{ListVolumes, VolumeEntry, Volumes};
+use proto::error::{Code, WireError};
+
+use crate::config::ClientConfig;
+use crate::error::Result;
+use crate::remote::{Group, Osds, Session};
+use crate::volume::Volume;
+
+/// A connection to an instance.
+pub struct Client {
+    config: ClientConfig,
+    dir: Arc<Group>,
+    osds: Arc<Osds>,
+    /// order: a leaf. By metadata group.
+    sessions: Mutex<BTreeMap<u64, Arc<Session>>>,
+}
+
+impl Client {
+    /// Connects: reads the OSD map and keeps following it. Needs a tokio runtime, on which it stays.
+    pub async fn connect(config: ClientConfig) -> Result<Arc<Self>> {
+        if config.dir_addrs.is_empty() {
+            return Err(WireError::new(
+                Code::InvalidArgument,
+                "no DIR address; set XTFS_DIR or name the volume as xtfs://HOST/VOLUME",
+            ));
+        }
+        let (connector, clock) = (config.connector.clone(), config.clock.clone());
+        let dir =
+            Group::new("DIR", config.dir_addrs.clone(), connector.clone(), clock.clone(), config.patience);
+        let osds = Osds::new(connector, clock, dir.clone(), config.name.clone());
+        osds.refresh().await?;
+        osds.watch();
+        Ok(Arc::new(Self { config, dir, osds, sessions: Mutex::new(BTreeMap::new()) }))
+    }
+
+    /// How it was made.
+    #[must_use]
+    pub fn config(&self) -> &ClientConfig {
+        &self.config
+    }
+
+    /// The DIR, for tools that ask it directly.
+    #[must_use]
+    pub fn dir(&self) -> &Arc<Group> {
+        &self.dir
+    }
+
+    /// The OSD map and calls to OSDs.
+    #[must_use]
+    pub fn osds(&self) -> &Arc<Osds> {
+        &self.osds
+    }
+
+    /// All volumes.
+    pub async fn volumes(&self) -> Result<Vec<VolumeEntry>> {
+        Ok(self.dir.call::<Volumes>(&ListVolumes { name: String::new() }).await?.volumes)
+    }
+
+    /// A volume by name.
+    pub async fn volume(self: &Arc<Self>, name: &str) -> Result<Arc<Volume>> {
+        let list = self.dir.call::<Volumes>(&ListVolumes { name: name.to_owned() }).await?;
+        let entry = list.volumes.into_iter().find(|volume| volume.name == name && !volume.removed);
+        let entry = entry.ok_or_else(|| {
+            WireError::new(
+                Code::NotFound,
+                format!("volume {name:?} does not exist; see `xtfs ls`, make it with `xtfs mkfs`"),
+            )
+        })?;
+        let session = self.session(&entry).await?;
+        Ok(Volume::new(self.clone(), entry, session))
+    }
+
+    async fn session(&self, entry: &VolumeEntry) -> Result<Arc<Session>> {
+        let known = self.sessions.lock().get(&entry.mrc.group).cloned();
+        if let Some(session) = known {
+            session.group().set_addrs(entry.mrc.addrs.clone());
+            return Ok(session);
+        }
+        let (connector, clock) = (self.config.connector.clone(), self.config.clock.clone());
+        let what = format!("MRC group-{}", entry.mrc.group);
+        let group = Group::new(what, entry.mrc.addrs.clone(), connector, clock, self.config.patience);
+        let session = self.new_session(random_id(), group);
+        session.reopen().await?;
+        let mut sessions = self.sessions.lock();
+        let kept = sessions.entry(entry.mrc.group).or_insert_with(|| {
+            session.keep_alive();
+            session
+        });
+        Ok(kept.clone())
+    }
+
+    fn new_session(&self, id: u64, group: Arc<Group>) -> Arc<Session> {
+        let config = &self.config;
+        Session::new(id, random_id(), config.name.clone(), group, config.clock.clone(), config.patience)
+    }
+
+    /// The same volume within the session of an earlier process, so that its handles and locks live on.
+    pub(crate) async fn take_up(self: &Arc<Self>, volume: &Volume, session: u64) -> Result<Arc<Volume>> {
+        let group = volume.session().group().clone();
+        let session = self.new_session(session, group);
+        if !session.take_up().await? {
+            tracing::warn!(
+                "the earlier process's session is over: its locks and unlinked open files are gone"
+            );
+        }
+        session.keep_alive();
+        let fresh = self.sessions.lock().insert(volume.entry().mrc.group, session.clone());
+        if let Some(fresh) = fresh {
+            let _ = fresh.end().await;
+        }
+        Ok(Volume::new(self.clone(), volume.entry().clone(), session))
+    }
+
+    /// Ends all sessions at once instead of letting them run out.
+    pub async fn shutdown(&self) {
+        let sessions: Vec<_> = std::mem::take(&mut *self.sessions.lock()).into_values().collect();
+        for session in sessions {
+            if let Err(error) = session.end().await {
+                tracing::debug!(%error, "a session was not ended; it will run out");
+            }
+        }
+    }
+
+    pub(crate) fn now(&self) -> Duration {
+        self.config.clock.unix()
+    }
+}
+
+/// 64 random bits, not 0.
+fn random_id() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    // RandomState is seeded by the operating system and differs for each call.
+    (0u64..)
+        .map(|salt| RandomState::new().hash_one((salt, std::process::id())))
+        .find(|id| *id != 0)
+        .unwrap_or(1)
+}

@@ -1,0 +1,9 @@
+//! The decisions of the client, without I/O, clock or locks: sequence numbers of a session, the size of a file that
+//! is being written, read-ahead windows, checksums and assembly of stripes, data and holes.
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+pub mod backoff;
+pub mod kernel;
+pub mod readahead;
+pub mod sequence;
+pub mod size;

@@ -1,0 +1,136 @@
+//! An open file: reading, writing, cutting, syncing. Data goes straight to the OSDs; the MRC hears of the size.
+
+pub mod buffer;
+pub mod latch;
+pub mod read;
+pub mod space;
+pub mod write;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+use proto::mrc::{Attr, CloseRequest};
+
+use crate::config::Creds;
+use crate::engine::readahead::ReadAhead;
+use crate::error::Result;
+use crate::volume::Volume;
+use crate::volume::attrs::Changes;
+use crate::volume::inode::Inode;
+use latch::Told;
+
+/// An open file. Cheap to share; closed by [`File::close`] or when the last share is dropped.
+pub struct File {
+    inode: Arc<Inode>,
+    creds: Creds,
+    write: bool,
+    closed: AtomicBool,
+    told: Told,
+    /// order: a leaf.
+    ahead: Mutex<Option<read::Ahead>>,
+}
+
+impl File {
+    pub(crate) fn new(inode: Arc<Inode>, creds: Creds, write: bool) -> Arc<Self> {
+        Arc::new(Self {
+            told: Told::from_now(&inode.errors),
+            inode,
+            creds,
+            write,
+            closed: AtomicBool::new(false),
+            ahead: Mutex::new(None),
+        })
+    }
+
+    /// Its inode number.
+    #[must_use]
+    pub fn ino(&self) -> u64 {
+        self.inode.ino()
+    }
+
+    /// The volume it is in.
+    #[must_use]
+    pub fn volume(&self) -> &Arc<Volume> {
+        self.inode.volume()
+    }
+
+    /// Whether it was opened for writing.
+    #[must_use]
+    pub fn is_writable(&self) -> bool {
+        self.write
+    }
+
+    pub(crate) fn inode(&self) -> &Arc<Inode> {
+        &self.inode
+    }
+
+    /// The size as this client knows it, without asking.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.inode.size()
+    }
+
+    /// Attributes.
+    pub async fn attr(&self) -> Result<Attr> {
+        self.volume().getattr(&self.creds, self.ino()).await
+    }
+
+    /// Reads ahead of sequential readers, holding at most `bytes` for this handle. For readers that accept data which
+    /// was current when it was fetched (logs, whole files); other writers' changes may be seen one window late.
+    pub fn set_readahead(&self, bytes: u64) {
+        *self.ahead.lock() = (bytes > 0).then(|| read::Ahead::new(ReadAhead::new(bytes)));
+    }
+
+    /// Sets the size.
+    pub async fn truncate(&self, size: u64) -> Result<()> {
+        self.forget_ahead();
+        self.inode.resize(&self.creds, size, Changes::default()).await.map(|_| ())
+    }
+
+    /// Everything written is at the OSDs, the MRC knows the size, and errors of earlier writes are told.
+    pub async fn flush(&self) -> Result<()> {
+        self.inode.report().await?;
+        self.told.check(&self.inode.errors)
+    }
+
+    /// Everything written, by whom ever, survives the machines: data on the OSDs' media, metadata on a majority's.
+    pub async fn fsync(&self) -> Result<()> {
+        self.inode.flush_buffer().await;
+        let metadata = async {
+            self.inode.report().await?;
+            self.volume().sync_metadata(&self.creds).await
+        };
+        futures::future::try_join(self.inode.sync_osds(), metadata).await?;
+        self.told.check(&self.inode.errors)
+    }
+
+    /// Flushes and gives the handle back. A second close does nothing.
+    pub async fn close(&self) -> Result<()> {
+        if self.closed.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let flushed = self.flush().await;
+        let closed = self.volume().session().close(&self.close_request()).await;
+        flushed.and(closed)
+    }
+
+    fn close_request(&self) -> CloseRequest {
+        CloseRequest { head: self.volume().head(&self.creds), ino: self.ino(), write: self.write }
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        if *self.closed.get_mut() {
+            return;
+        }
+        let (inode, request) = (self.inode.clone(), self.close_request());
+        self.inode.volume().runtime().spawn(async move {
+            let reported = inode.report().await;
+            if let Err(error) = reported.and(inode.volume().session().close(&request).await) {
+                tracing::warn!(ino = inode.ino(), %error, "a dropped file was not closed");
+            }
+        });
+    }
+}

@@ -1,0 +1,89 @@
+//! Write-back: small writes to a file that follow one another are gathered and written out together.
+//!
+//! One buffer per file, shared by its handles, at most [`BUFFER_BYTES`] long. Whoever needs the true content (a read,
+//! a truncation, a report of the size, a sync) writes it out first. Lock order: `Inode::data`, then the buffer.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::BytesMut;
+use tokio::sync::Mutex;
+
+use crate::error::Result;
+use crate::volume::inode::Inode;
+
+/// At most this many bytes of a file wait.
+const BUFFER_BYTES: usize = 1 << 20;
+
+/// The buffer of one file.
+#[derive(Default)]
+pub struct Buffer {
+    /// Whether anything waits; so that files without write-back pay one load.
+    filled: AtomicBool,
+    waiting: Mutex<Option<Waiting>>,
+}
+
+struct Waiting {
+    offset: u64,
+    data: BytesMut,
+    clear_setid: bool,
+}
+
+impl Inode {
+    /// Gathers a write. An error of writing out earlier ones goes to [`Inode::errors`].
+    pub(crate) async fn write_gathered(
+        self: &Arc<Self>,
+        offset: u64,
+        data: &[u8],
+        clear_setid: bool,
+    ) -> Result<()> {
+        super::write::bounded(offset, data.len())?;
+        let _shared = self.data.read().await;
+        let mut slot = self.buffer.waiting.lock().await;
+        let joins = slot.as_ref().is_some_and(|waiting| {
+            let full = waiting.data.len() + data.len() > BUFFER_BYTES;
+            waiting.offset + waiting.data.len() as u64 == offset
+                && !full
+                && waiting.clear_setid == clear_setid
+        });
+        if !joins {
+            self.write_out(&mut slot).await;
+            *slot = Some(Waiting { offset, data: BytesMut::with_capacity(data.len()), clear_setid });
+        }
+        let waiting = slot.as_mut().expect("made above");
+        waiting.data.extend_from_slice(data);
+        self.buffer.filled.store(true, Ordering::Release);
+        self.gathered(offset + data.len() as u64);
+        if waiting.data.len() >= BUFFER_BYTES {
+            self.write_out(&mut slot).await;
+        }
+        Ok(())
+    }
+
+    /// Writes out what was gathered; an error goes to [`Inode::errors`].
+    pub(crate) async fn flush_buffer(self: &Arc<Self>) {
+        if self.buffer.filled.load(Ordering::Acquire) {
+            let _shared = self.data.read().await;
+            self.write_out(&mut *self.buffer.waiting.lock().await).await;
+        }
+    }
+
+    /// Like [`Inode::flush_buffer`] for callers that hold `data` alone.
+    pub(crate) async fn flush_buffer_alone(self: &Arc<Self>) {
+        if self.buffer.filled.load(Ordering::Acquire) {
+            self.write_out(&mut *self.buffer.waiting.lock().await).await;
+        }
+    }
+
+    async fn write_out(self: &Arc<Self>, slot: &mut Option<Waiting>) {
+        if let Some(waiting) = slot.take() {
+            let data = waiting.data.freeze();
+            if let Err(error) = self.write_pieces(waiting.offset, data, false, waiting.clear_setid).await {
+                tracing::error!(ino = self.ino(), %error, "gathered writes were lost");
+                self.errors.add(error);
+            }
+            self.buffer.filled.store(false, Ordering::Release);
+            self.gathered_is_out();
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! Reading: pieces of all stripes at once, verified, holes as zeroes, cut at the end of the file.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt;
+use proto::capability::Capability;
+use proto::checksum::block_checksum;
+use proto::error::{Code, WireError};
+use proto::id::{Ino, ObjectKey, VolumeId};
+use proto::limits::BLOCK_BYTES;
+use proto::osd::{ObjectHead, Read, ReadReply, ReadRequest};
+use proto::stripe::{Piece, pieces};
+use tokio::task::JoinHandle;
+
+use super::File;
+use crate::engine::readahead::ReadAhead;
+use crate::error::Result;
+use crate::volume::inode::Inode;
+
+/// Pieces of one read or write under way at the same time.
+pub(super) const PIECES_AT_ONCE: usize = 64;
+/// Read-ahead fetches in blocks of this size, bytes.
+const AHEAD_BLOCK: u64 = 1 << 20;
+
+/// A range that is being fetched.
+type Fetched = (Range<u64>, JoinHandle<Result<Bytes>>);
+
+/// Data fetched ahead for one handle.
+pub(super) struct Ahead {
+    window: ReadAhead,
+    fetched: VecDeque<Fetched>,
+}
+
+impl Ahead {
+    pub(super) fn new(window: ReadAhead) -> Self {
+        Self { window, fetched: VecDeque::new() }
+    }
+
+    fn reset(&mut self) {
+        self.window.reset();
+        self.drop_all();
+    }
+
+    fn drop_all(&mut self) {
+        self.fetched.drain(..).for_each(|(_, task)| task.abort());
+    }
+}
+
+impl Drop for Ahead {
+    fn drop(&mut self) {
+        self.drop_all();
+    }
+}
+
+impl File {
+    /// Reads at most `len` bytes at `offset`; fewer only at the end of the file.
+    pub async fn read_at(&self, offset: u64, len: usize) -> Result<Bytes> {
+        self.inode().flush_buffer().await;
+        let end = offset.saturating_add(len as u64);
+        if end > self.inode().size() {
+            // Somebody else may have made it longer.
+            self.attr().await?;
+        }
+        self.read_known(offset, len).await
+    }
+
+    /// Like [`File::read_at`] for callers that have just asked for the size (a kernel does, before each read).
+    pub async fn read_known(&self, offset: u64, len: usize) -> Result<Bytes> {
+        let size = self.inode().size();
+        let len = (len as u64).min(size.saturating_sub(offset));
+        if len == 0 {
+            return Ok(Bytes::new());
+        }
+        match self.take_ahead(offset, len, size) {
+            None => self.inode().read_range(offset, len).await,
+            Some(parts) => self.assemble(offset, len, parts).await,
+        }
+    }
+
+    /// Starts fetching what a sequential reader will want and gives what was fetched of this range.
+    fn take_ahead(&self, offset: u64, len: u64, size: u64) -> Option<Vec<Fetched>> {
+        let mut guard = self.ahead.lock();
+        let ahead = guard.as_mut()?;
+        let fetch = ahead.window.read(offset, len, size);
+        if fetch.is_empty()
+            && fetch.end == offset + len
+            && ahead.fetched.front().is_some_and(|(r, _)| r.start > fetch.end)
+        {
+            ahead.drop_all(); // a jump: what was fetched lies elsewhere
+        }
+        let mut from = fetch.start;
+        while from < fetch.end {
+            let to = (from - from % AHEAD_BLOCK + AHEAD_BLOCK).min(fetch.end);
+            let inode = self.inode().clone();
+            let task = self.volume().runtime().spawn(async move { inode.read_range(from, to - from).await });
+            ahead.fetched.push_back((from..to, task));
+            from = to;
+        }
+        let mut parts = Vec::new();
+        while let Some((range, _)) = ahead.fetched.front() {
+            if range.start >= offset + len {
+                break;
+            }
+            let part = ahead.fetched.pop_front().expect("front exists");
+            if part.0.end > offset {
+                parts.push(part);
+            } else {
+                part.1.abort();
+            }
+        }
+        Some(parts)
+    }
+
+    async fn assemble(&self, offset: u64, len: u64, parts: Vec<Fetched>) -> Result<Bytes> {
+        let mut out = BytesMut::with_capacity(usize::try_from(len).expect("a read fits into memory"));
+        let end = offset + len;
+        let mut at = offset;
+        for (range, task) in parts {
+            if range.start > at {
+                out.extend_from_slice(&self.inode().read_range(at, range.start - at).await?);
+                at = range.start;
+            }
+            let data = match task.await {
+                Ok(data) => data?,
+                Err(_) => self.inode().read_range(range.start, range.end - range.start).await?,
+            };
+            let skip = usize::try_from(at - range.start).expect("within a block");
+            let take = usize::try_from(range.end.min(end) - at).expect("within a block");
+            out.extend_from_slice(&data[skip..skip + take]);
+            at += take as u64;
+            if range.end > end {
+                // The rest of this block belongs to the next read.
+                let rest = self.volume().runtime().spawn(async move { Ok(data) });
+                if let Some(ahead) = self.ahead.lock().as_mut() {
+                    ahead.fetched.push_front((range, rest));
+                }
+            }
+        }
+        if at < end {
+            out.extend_from_slice(&self.inode().read_range(at, end - at).await?);
+        }
+        Ok(out.freeze())
+    }
+
+    pub(super) fn forget_ahead(&self) {
+        if let Some(ahead) = self.ahead.lock().as_mut() {
+            ahead.reset();
+        }
+    }
+}
+
+impl Inode {
+    /// Reads `[offset, offset + len)`, all of it; the caller has cut it at the end of the file.
+    pub(crate) async fn read_range(self: &Arc<Self>, offset: u64, len: u64) -> Result<Bytes> {
+        let credentials = self.credentials();
+        let stripe = credentials.layout.stripe_bytes.max(1);
+        let mut cut = pieces(stripe, offset, len);
+        let (Some(first), second) = (cut.next(), cut.next()) else { return Ok(Bytes::new()) };
+        if second.is_none() {
+            return self.read_piece(first).await;
+        }
+        let total = usize::try_from(len).expect("a read fits into memory");
+        let mut out = BytesMut::zeroed(total);
+        let mut arriving = futures::stream::iter(pieces(stripe, offset, len))
+            .map(|piece| async move { (piece, self.read_data(piece).await) })
+            .buffer_unordered(PIECES_AT_ONCE);
+        while let Some((piece, data)) = arriving.next().await {
+            let data = data?;
+            let at = usize::try_from(piece.at).expect("within the read");
+            out[at..at + data.len()].copy_from_slice(&data);
+        }
+        Ok(out.freeze())
+    }
+
+    /// One piece, zeroes at its end included.
+    async fn read_piece(self: &Arc<Self>, piece: Piece) -> Result<Bytes> {
+        let data = self.read_data(piece).await?;
+        let len = piece.len as usize;
+        if data.len() == len {
+            return Ok(data);
+        }
+        let mut out = BytesMut::zeroed(len);
+        out[..data.len()].copy_from_slice(&data);
+        Ok(out.freeze())
+    }
+
+    /// One piece as the OSD holds it: may be shorter than asked, the rest is a hole.
+    async fn read_data(self: &Arc<Self>, piece: Piece) -> Result<Bytes> {
+        let key = self.object_key(piece);
+        let mut again = true;
+        loop {
+            let make = |capability: &Capability, map_epoch| ReadRequest {
+                head: ObjectHead { capability: capability.clone(), object: piece.object.0, map_epoch },
+                offset: piece.offset,
+                len: piece.len,
+            };
+            let result = self.call_object::<Read>(piece.object, make, Bytes::new()).await;
+            match result.and_then(|(reply, payload)| cut_verified(key, piece, &reply, &payload)) {
+                // Once more: it may have been damaged on the way, not on the disk.
+                Err(error) if error.code == Code::Corrupt && again => again = false,
+                other => return other,
+            }
+        }
+    }
+
+    pub(crate) fn object_key(&self, piece: Piece) -> ObjectKey {
+        ObjectKey { volume: VolumeId(self.volume().id()), ino: Ino(self.ino()), object: piece.object }
+    }
+}
+
+/// Checks every block of an answer and cuts the wanted bytes out of it.
+fn cut_verified(key: ObjectKey, piece: Piece, reply: &ReadReply, payload: &Bytes) -> Result<Bytes> {
+    if payload.is_empty() {
+        return Ok(Bytes::new());
+    }
+    let blocks = payload.chunks(BLOCK_BYTES);
+    if blocks.len() != reply.checksums.len() {
+        return Err(corrupt(
+            key,
+            format!("{} blocks came with {} checksums", blocks.len(), reply.checksums.len()),
+        ));
+    }
+    for (block, (data, sum)) in (reply.first_block..).zip(blocks.zip(&reply.checksums)) {
+        if block_checksum(key, block, data) != *sum {
+            return Err(corrupt(key, format!("the checksum of block {block} does not match its data")));
+        }
+    }
+    let first = reply.first_block as usize * BLOCK_BYTES;
+    let from = (piece.offset as usize).checked_sub(first);
+    let from = from.ok_or_else(|| corrupt(key, "the answer starts behind the range".to_owned()))?;
+    let to = (from + piece.len as usize).min(payload.len());
+    Ok(if from < to { payload.slice(from..to) } else { Bytes::new() })
+}
+
+fn corrupt(key: ObjectKey, what: String) -> WireError {
+    WireError::new(
+        Code::Corrupt,
+        format!(
+            "{} of {} in {}: {what}; `xtfs scrub` finds and mends damaged objects",
+            key.object, key.ino, key.volume
+        ),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::checksum::block_checksums;
+    use proto::id::ObjectNo;
+
+    use super::*;
+
+    fn key() -> ObjectKey {
+        ObjectKey { volume: VolumeId(1), ino: Ino(2), object: ObjectNo(3) }
+    }
+
+    fn answer(first_block: u32, data: &[u8]) -> (ReadReply, Bytes) {
+        let checksums = block_checksums(key(), first_block, data);
+        (ReadReply { first_block, checksums, ..ReadReply::default() }, Bytes::copy_from_slice(data))
+    }
+
+    #[test]
+    fn the_wanted_bytes_are_cut_out_of_whole_blocks() {
+        let data: Vec<u8> = (0..10_000u32).map(|byte| byte as u8).collect();
+        let (reply, payload) = answer(2, &data);
+        let piece = Piece { object: ObjectNo(3), offset: 8192 + 100, len: 50, at: 0 };
+        assert_eq!(cut_verified(key(), piece, &reply, &payload).unwrap(), data[100..150]);
+        let beyond = Piece { offset: 8192 + 9_990, len: 4096, ..piece };
+        assert_eq!(cut_verified(key(), beyond, &reply, &payload).unwrap(), data[9_990..]);
+        let hole = Piece { offset: 8192 + 10_000, len: 10, ..piece };
+        assert!(cut_verified(key(), hole, &reply, &payload).unwrap().is_empty());
+    }
+
+    #[test]
+    fn damage_and_misplacement_are_found() {
+        let (reply, payload) = answer(0, &[7; 5000]);
+        let piece = Piece { object: ObjectNo(3), offset: 0, len: 5000, at: 0 };
+        let mut bad = payload.to_vec();
+        bad[4999] ^= 1;
+        assert_eq!(cut_verified(key(), piece, &reply, &bad.into()).unwrap_err().code, Code::Corrupt);
+        let moved = ReadReply { first_block: 1, ..reply.clone() };
+        assert_eq!(cut_verified(key(), piece, &moved, &payload).unwrap_err().code, Code::Corrupt);
+        assert_eq!(cut_verified(key(), piece, &reply, &payload).unwrap().len(), 5000);
+    }
+}

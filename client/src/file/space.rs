@@ -1,0 +1,193 @@
+//! Holes and space: punch, zero, preallocate, find data and holes, copy ranges.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
+use proto::capability::Capability;
+use proto::error::{Code, WireError};
+use proto::limits::FILE_BYTES_MAX;
+use proto::osd::{ObjectHead, Punch, PunchRequest, StatObjects, StatObjectsReply, StatObjectsRequest};
+use proto::stripe::pieces;
+
+use super::File;
+use super::read::PIECES_AT_ONCE;
+use crate::error::Result;
+use crate::volume::attrs::Changes;
+use crate::volume::inode::Inode;
+
+/// Objects asked for in one question.
+const OBJECTS_AT_ONCE: u32 = 256;
+/// Bytes copied in one step.
+const COPY_STEP: u64 = 4 << 20;
+
+impl File {
+    /// Makes a hole: the range reads as zeroes, the size stays.
+    pub async fn punch(&self, offset: u64, len: u64) -> Result<()> {
+        self.inode().flush_buffer().await;
+        self.forget_ahead();
+        let size = self.attr().await?.size;
+        let len = len.min(size.saturating_sub(offset));
+        self.inode().punch_range(offset, len).await
+    }
+
+    /// Makes room: with `keep_size` only a hint, else the file becomes at least `offset + len` long.
+    pub async fn allocate(&self, offset: u64, len: u64, keep_size: bool) -> Result<()> {
+        let end = offset.checked_add(len).filter(|end| *end <= FILE_BYTES_MAX).ok_or_else(|| {
+            WireError::new(Code::FileTooLarge, format!("{len} bytes at {offset} pass the largest file size"))
+        })?;
+        if keep_size {
+            return Ok(());
+        }
+        self.flush().await?;
+        if end > self.attr().await?.size {
+            self.inode().resize(&self.creds, end, Changes::default()).await?;
+        }
+        Ok(())
+    }
+
+    /// The range reads as zeroes; without `keep_size` the file becomes at least that long.
+    pub async fn zero(&self, offset: u64, len: u64, keep_size: bool) -> Result<()> {
+        self.punch(offset, len).await?;
+        self.allocate(offset, len, keep_size).await
+    }
+
+    /// The first byte of data at or behind `offset` (`SEEK_DATA`); `None` when only holes follow.
+    pub async fn seek_data(&self, offset: u64) -> Result<Option<u64>> {
+        self.inode().flush_buffer().await;
+        let size = self.attr().await?.size;
+        Ok(self.inode().next_data(offset, size).await?.map(|data| data.start))
+    }
+
+    /// The first byte of a hole at or behind `offset` (`SEEK_HOLE`); the end of the file counts as one.
+    pub async fn seek_hole(&self, offset: u64) -> Result<Option<u64>> {
+        self.inode().flush_buffer().await;
+        let size = self.attr().await?.size;
+        if offset >= size {
+            return Ok(None);
+        }
+        let mut at = offset;
+        while let Some(data) = self.inode().next_data(at, size).await? {
+            if data.start > at {
+                break;
+            }
+            at = data.end;
+        }
+        Ok(Some(at.min(size)))
+    }
+
+    /// Copies a range from another file of the volume; gives the bytes copied. Holes stay holes where whole steps are.
+    pub async fn copy_from(&self, source: &File, from: u64, to: u64, len: u64) -> Result<u64> {
+        source.inode().flush_buffer().await;
+        let size = source.attr().await?.size;
+        let len = len.min(size.saturating_sub(from));
+        let mut done = 0;
+        while done < len {
+            let step = COPY_STEP.min(len - done);
+            let wanted = usize::try_from(step).expect("one step");
+            let data = source.read_known(from + done, wanted).await?;
+            if data.is_empty() {
+                break;
+            }
+            let copied = data.len() as u64;
+            self.write_at(to + done, data).await?;
+            done += copied;
+        }
+        Ok(done)
+    }
+}
+
+impl Inode {
+    async fn punch_range(self: &Arc<Self>, offset: u64, len: u64) -> Result<()> {
+        if len == 0 {
+            return Ok(());
+        }
+        let _shared = self.data.read().await;
+        let stripe = self.credentials().layout.stripe_bytes.max(1);
+        futures::stream::iter(pieces(stripe, offset, len))
+            .map(|piece| async move {
+                let make = |capability: &Capability, map_epoch| PunchRequest {
+                    head: ObjectHead { capability: capability.clone(), object: piece.object.0, map_epoch },
+                    offset: piece.offset,
+                    len: piece.len,
+                };
+                self.call_object::<Punch>(piece.object, make, Bytes::new()).await.map(|_| ())
+            })
+            .buffer_unordered(PIECES_AT_ONCE)
+            .try_collect::<()>()
+            .await?;
+        // The content changed: its time must too. The size does not grow by it.
+        self.wrote(0, false);
+        Ok(())
+    }
+
+    /// The next range of data at or behind `offset`, below `size`; neighbouring objects of data are not joined.
+    async fn next_data(self: &Arc<Self>, offset: u64, size: u64) -> Result<Option<std::ops::Range<u64>>> {
+        let layout = self.credentials().layout.clone();
+        let stripe = u64::from(layout.stripe_bytes.max(1));
+        let first = offset / stripe;
+        let columns =
+            layout.columns.iter().map(|column| self.first_data_of(&column.osds, first, offset, stripe));
+        let found = futures::future::try_join_all(columns).await?;
+        let nearest = found.into_iter().flatten().min_by_key(|range| range.start);
+        Ok(nearest.filter(|range| range.start < size).map(|range| range.start..range.end.min(size)))
+    }
+
+    /// The first data of one column at or behind `offset`.
+    async fn first_data_of(
+        self: &Arc<Self>,
+        osds: &[u64],
+        first: u64,
+        offset: u64,
+        stripe: u64,
+    ) -> Result<Option<std::ops::Range<u64>>> {
+        let mut from_object = first;
+        loop {
+            let reply = self.stat_objects(osds, from_object).await?;
+            for object in &reply.objects {
+                let base = object.object * stripe;
+                for range in object.data.chunks_exact(2) {
+                    let start = base + u64::from(range[0]);
+                    let end = start + u64::from(range[1]);
+                    if end > offset {
+                        return Ok(Some(start.max(offset)..end));
+                    }
+                }
+            }
+            match reply.objects.last() {
+                Some(last) if reply.more => from_object = last.object + 1,
+                _ => return Ok(None),
+            }
+        }
+    }
+
+    async fn stat_objects(self: &Arc<Self>, osds: &[u64], from_object: u64) -> Result<StatObjectsReply> {
+        let make = |capability: &Capability, _| StatObjectsRequest {
+            capability: capability.clone(),
+            from_object,
+            limit: OBJECTS_AT_ONCE,
+        };
+        Ok(self.call_osds::<StatObjects>(osds, make, Bytes::new()).await?.0)
+    }
+
+    /// The end of the last byte that any OSD holds of this file.
+    pub(crate) async fn end_at_osds(self: &Arc<Self>) -> Result<u64> {
+        let layout = self.credentials().layout.clone();
+        let stripe = u64::from(layout.stripe_bytes.max(1));
+        let mut ends: BTreeMap<usize, u64> = BTreeMap::new();
+        for (column, list) in layout.columns.iter().enumerate() {
+            let mut from_object = 0;
+            loop {
+                let reply = self.stat_objects(&list.osds, from_object).await?;
+                let Some(last) = reply.objects.last() else { break };
+                ends.insert(column, last.object * stripe + u64::from(last.bytes));
+                if !reply.more {
+                    break;
+                }
+                from_object = last.object + 1;
+            }
+        }
+        Ok(ends.into_values().max().unwrap_or(0))
+    }
+}

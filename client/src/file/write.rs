@@ -1,0 +1,133 @@
+//! Writing: pieces of all stripes at once, each with checksums made here. Write-through unless a buffer was asked for.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
+use proto::capability::Capability;
+use proto::checksum::{block_checksums, crc32c};
+use proto::error::{Code, WireError};
+use proto::limits::{BLOCK_BYTES, FILE_BYTES_MAX};
+use proto::osd::{ObjectHead, Write, WriteRequest};
+use proto::stripe::{Piece, pieces};
+
+use super::File;
+use super::read::PIECES_AT_ONCE;
+use crate::error::Result;
+use crate::volume::inode::Inode;
+
+impl File {
+    /// Writes all of `data` at `offset`. When it returns the data survives the death of any process.
+    pub async fn write_at(&self, offset: u64, data: impl Into<Bytes>) -> Result<()> {
+        self.write_with(offset, data.into(), false).await
+    }
+
+    /// Like [`File::write_at`]; with `sync` the data is on the OSDs' media when it returns (`O_SYNC`).
+    pub async fn write_with(&self, offset: u64, data: Bytes, sync: bool) -> Result<()> {
+        self.forget_ahead();
+        self.write_for_kernel(offset, data, sync, self.creds.uid != 0).await
+    }
+
+    /// A kernel's write: it says itself whether setuid and setgid go.
+    pub(crate) async fn write_for_kernel(
+        &self,
+        offset: u64,
+        data: Bytes,
+        sync: bool,
+        clear_setid: bool,
+    ) -> Result<()> {
+        self.told.check(&self.inode().errors)?;
+        self.inode().flush_buffer().await;
+        self.inode().write_range(offset, data, sync, clear_setid).await
+    }
+
+    /// Like [`File::write_at`], but small writes that follow one another are gathered first. An error of a later
+    /// write-out is told by the next write, flush, fsync or close of this handle, once.
+    pub async fn write_buffered(&self, offset: u64, data: &[u8]) -> Result<()> {
+        self.told.check(&self.inode().errors)?;
+        self.forget_ahead();
+        self.inode().write_gathered(offset, data, self.creds.uid != 0).await
+    }
+
+    /// Appends `data` at the end as this client knows it and gives the offset where it begins.
+    pub async fn append(&self, data: impl Into<Bytes>) -> Result<u64> {
+        let end = self.attr().await?.size;
+        self.write_at(end, data).await?;
+        Ok(end)
+    }
+}
+
+pub(super) fn bounded(offset: u64, len: usize) -> Result<u64> {
+    offset.checked_add(len as u64).filter(|end| *end <= FILE_BYTES_MAX).ok_or_else(|| {
+        WireError::new(
+            Code::FileTooLarge,
+            format!("a write of {len} bytes at {offset} passes the largest file size"),
+        )
+    })
+}
+
+impl Inode {
+    /// Writes all of `data` at `offset`.
+    pub(crate) async fn write_range(
+        self: &Arc<Self>,
+        offset: u64,
+        data: Bytes,
+        sync: bool,
+        clear_setid: bool,
+    ) -> Result<()> {
+        bounded(offset, data.len())?;
+        if data.is_empty() {
+            return Ok(());
+        }
+        let _shared = self.data.read().await;
+        self.write_pieces(offset, data, sync, clear_setid).await
+    }
+
+    /// Like [`Inode::write_range`] for callers that hold `data`.
+    pub(crate) async fn write_pieces(
+        self: &Arc<Self>,
+        offset: u64,
+        data: Bytes,
+        sync: bool,
+        clear_setid: bool,
+    ) -> Result<()> {
+        let end = offset + data.len() as u64;
+        let stripe = self.credentials().layout.stripe_bytes.max(1);
+        let mut cut = pieces(stripe, offset, data.len() as u64);
+        let (first, second) = (cut.next().expect("the data is not empty"), cut.next());
+        if second.is_none() {
+            self.write_piece(first, data, sync).await?;
+        } else {
+            let cut = pieces(stripe, offset, data.len() as u64).map(|piece| {
+                let at = usize::try_from(piece.at).expect("within the data");
+                (piece, data.slice(at..at + piece.len as usize))
+            });
+            futures::stream::iter(cut)
+                .map(|(piece, part)| self.write_piece(piece, part, sync))
+                .buffer_unordered(PIECES_AT_ONCE)
+                .try_collect::<()>()
+                .await?;
+        }
+        self.wrote(end, clear_setid);
+        Ok(())
+    }
+
+    async fn write_piece(self: &Arc<Self>, piece: Piece, data: Bytes, sync: bool) -> Result<()> {
+        let aligned =
+            (piece.offset as usize).is_multiple_of(BLOCK_BYTES) && data.len().is_multiple_of(BLOCK_BYTES);
+        let (checksums, crc) = if aligned {
+            let first_block = piece.offset / u32::try_from(BLOCK_BYTES).expect("small");
+            (block_checksums(self.object_key(piece), first_block, &data), 0)
+        } else {
+            (Vec::new(), crc32c(&data))
+        };
+        let make = |capability: &Capability, map_epoch| WriteRequest {
+            head: ObjectHead { capability: capability.clone(), object: piece.object.0, map_epoch },
+            offset: piece.offset,
+            checksums: checksums.clone(),
+            crc,
+            sync,
+        };
+        self.call_object::<Write>(piece.object, make, data).await.map(|_| ())
+    }
+}

@@ -1,0 +1,102 @@
+//! `.xtfs`: the mount's own state as text files. Found by name at the root, not listed, so that `rm -r`, `tar` and
+//! `diff -r` do not meet it.
+
+use fuser::{FileAttr, FileType, INodeNo};
+
+use super::convert::{BLOCK_SIZE, system_time};
+use super::door::Shared;
+use crate::config::{Creds, Patience};
+use crate::error::{Code, Error, Result};
+
+/// Inodes from here on are not the MRC's.
+const FIRST: u64 = 1 << 63;
+/// The directory's name.
+const DIRECTORY: &[u8] = b".xtfs";
+/// Its files, in inode order behind the directory.
+const FILES: [&str; 4] = ["stats", "config", "accesslog", "whoami"];
+
+pub(super) fn is_inside(ino: u64) -> bool {
+    ino >= FIRST
+}
+
+/// What a name means when it lies inside; `None` leaves it to the MRC.
+pub(super) fn lookup(parent: u64, name: &[u8]) -> Option<Result<u64>> {
+    if parent == 1 && name == DIRECTORY {
+        return Some(Ok(FIRST));
+    }
+    if !is_inside(parent) {
+        return None;
+    }
+    let at = FILES.iter().position(|file| file.as_bytes() == name);
+    let missing = || Error::new(Code::NotFound, format!(".xtfs has only {}", FILES.join(", ")));
+    Some(at.map(|at| FIRST + 1 + at as u64).ok_or_else(missing))
+}
+
+/// Attributes of something inside.
+pub(super) fn attr(shared: &Shared, ino: u64) -> FileAttr {
+    let is_directory = ino == FIRST;
+    let now = system_time(shared.volume.now());
+    FileAttr {
+        ino: INodeNo(ino),
+        size: 0,
+        blocks: 0,
+        atime: now,
+        mtime: now,
+        ctime: now,
+        crtime: now,
+        kind: if is_directory { FileType::Directory } else { FileType::RegularFile },
+        perm: if is_directory { 0o555 } else { 0o444 },
+        nlink: if is_directory { 2 } else { 1 },
+        uid: 0,
+        gid: 0,
+        rdev: 0,
+        blksize: BLOCK_SIZE,
+        flags: 0,
+    }
+}
+
+/// Entries of the directory: inode, type, name.
+pub(super) fn entries() -> impl Iterator<Item = (u64, FileType, &'static str)> {
+    FILES.iter().enumerate().map(|(at, name)| (FIRST + 1 + at as u64, FileType::RegularFile, *name))
+}
+
+/// The text of a file, made when it is read.
+pub(super) fn text(shared: &Shared, ino: u64, creds: &Creds) -> Result<String> {
+    match ino.checked_sub(FIRST + 1) {
+        Some(0) => Ok(format!("open_handles {}\n{}", shared.handles.count(), shared.record.stats())),
+        Some(1) => Ok(config(shared)),
+        Some(2) => Ok(shared.record.access_log()),
+        Some(3) => Ok(format!("uid {}\ngid {}\n", creds.uid, creds.gid)),
+        _ => Err(Error::new(Code::IsDirectory, ".xtfs is a directory")),
+    }
+}
+
+fn config(shared: &Shared) -> String {
+    let (volume, options) = (&shared.volume, &shared.options);
+    let entry = volume.entry();
+    let patience = match volume.client().config().patience {
+        Patience::Forever => "forever".to_owned(),
+        Patience::For(limit) => format!("{} ms", limit.as_millis()),
+    };
+    format!(
+        "volume {}\nvolume_id {}\nmrc {}\ndir {}\nstripe_bytes {}\nstripe_width {}\nreplicas {}\nsession {:016x}\n\
+         client {}\npatience {patience}\nread_only {}\nwriteback {}\ndefault_permissions {}\nsurvivable {}\n\
+         resumed {}\nosd_map_epoch {}\nversion {}\n",
+        entry.name,
+        entry.volume,
+        volume.session().group().addrs().join(","),
+        volume.client().dir().addrs().join(","),
+        entry.striping.stripe_bytes,
+        entry.striping.width,
+        entry.striping.replicas,
+        volume.session().id(),
+        volume.client().config().name,
+        options.read_only,
+        options.writeback,
+        options.default_permissions,
+        options.survivable,
+        shared.resumed,
+        volume.client().osds().map().epoch,
+        env!("CARGO_PKG_VERSION"),
+    )
+}

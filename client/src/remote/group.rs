@@ -1,0 +1,180 @@
+//! A Raft group as its clients see it: several addresses, one of which leads and answers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use proto::error::{Code, WireError};
+use proto::rpc::Method;
+use rt::clock::Clock;
+use rt::rpc::{Address, CallOptions, Channel, Connector, call_with};
+
+use crate::config::Patience;
+use crate::engine::backoff::Backoff;
+use crate::error::Result;
+
+/// One attempt at one member; a member that does not answer for so long is asked again through another.
+const ATTEMPT: Duration = Duration::from_secs(3);
+
+/// Members and the one that led when last heard of.
+struct Members {
+    addrs: Vec<String>,
+    next: usize,
+    leader: Option<Arc<dyn Channel>>,
+}
+
+/// A stub for a group of replicas with a leader.
+pub struct Group {
+    what: String,
+    connector: Arc<Connector>,
+    clock: Arc<dyn Clock>,
+    patience: Patience,
+    /// order: never held while another lock is taken, except the connector's own.
+    members: Mutex<Members>,
+}
+
+/// What one call took.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Attempts {
+    /// Some attempt ended without an answer: the request may have been done more than once.
+    pub uncertain: bool,
+}
+
+impl Group {
+    /// A group with these members; `what` names it in errors (`DIR`, `MRC group-2`).
+    pub fn new(
+        what: impl Into<String>,
+        addrs: Vec<String>,
+        connector: Arc<Connector>,
+        clock: Arc<dyn Clock>,
+        patience: Patience,
+    ) -> Arc<Self> {
+        let members = Mutex::new(Members { addrs, next: 0, leader: None });
+        Arc::new(Self { what: what.into(), connector, clock, patience, members })
+    }
+
+    /// Replaces the list of members (a later DIR answer).
+    pub fn set_addrs(&self, addrs: Vec<String>) {
+        let mut members = self.members.lock();
+        if !addrs.is_empty() && members.addrs != addrs {
+            members.addrs = addrs;
+            members.leader = None;
+        }
+    }
+
+    /// Addresses of the members.
+    #[must_use]
+    pub fn addrs(&self) -> Vec<String> {
+        self.members.lock().addrs.clone()
+    }
+
+    /// Calls the leader with the group's own patience.
+    pub async fn call<M: Method>(&self, request: &M::Request) -> Result<M::Reply> {
+        self.call_for::<M>(request, self.patience, Duration::ZERO).await.0
+    }
+
+    /// Calls the leader; `extra` is time that the service may spend waiting (long polls). The same request is sent
+    /// again while there is no answer, so a mutation carries its origin.
+    pub async fn call_for<M: Method>(
+        &self,
+        request: &M::Request,
+        patience: Patience,
+        extra: Duration,
+    ) -> (Result<M::Reply>, Attempts) {
+        let mut attempts = Attempts::default();
+        let mut backoff = Backoff::new(patience);
+        let options = CallOptions { deadline: ATTEMPT + extra, trace: 0 };
+        let mut hinted = false;
+        loop {
+            let outcome = match self.leader() {
+                Ok(channel) => call_with::<M>(&*channel, request, Bytes::new(), &options)
+                    .await
+                    .map_err(|error| (error, Some(channel))),
+                Err(error) => Err((error, None)),
+            };
+            let (error, channel) = match outcome {
+                Ok((reply, _)) => return (Ok(reply), attempts),
+                Err(failed) => failed,
+            };
+            match error.code {
+                Code::NotLeader => {
+                    // The first hint is followed at once; a second one in a row means that there is no leader yet.
+                    let followed = self.follow(channel.as_ref(), &error.hint);
+                    if followed && !hinted {
+                        hinted = true;
+                        continue;
+                    }
+                }
+                Code::Unavailable | Code::DeadlineExceeded => {
+                    attempts.uncertain = true;
+                    self.follow(channel.as_ref(), "");
+                }
+                Code::Busy => {}
+                _ => return (Err(error), attempts),
+            }
+            hinted = false;
+            match backoff.failed(self.clock.monotonic()) {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => return (Err(self.out_of_patience::<M>(&error)), attempts),
+            }
+        }
+    }
+
+    fn out_of_patience<M: Method>(&self, last: &WireError) -> WireError {
+        WireError::new(
+            last.code,
+            format!(
+                "{} did not do {} in time (members {}): {}; check that a majority of its members runs",
+                self.what,
+                M::NAME,
+                self.addrs().join(", "),
+                last.text
+            ),
+        )
+    }
+
+    /// The channel to whom we believe to lead.
+    fn leader(&self) -> Result<Arc<dyn Channel>> {
+        let mut members = self.members.lock();
+        if let Some(leader) = &members.leader {
+            return Ok(leader.clone());
+        }
+        let count = members.addrs.len();
+        if count == 0 {
+            return Err(WireError::new(Code::InvalidArgument, format!("{} has no addresses", self.what)));
+        }
+        let at = members.next % count;
+        match self.connector.channel(&members.addrs[at]) {
+            Ok(channel) => {
+                members.leader = Some(channel.clone());
+                Ok(channel)
+            }
+            Err(error) => {
+                members.next = at + 1;
+                Err(error)
+            }
+        }
+    }
+
+    /// `failed` is not the leader: believe the hint, or try the next member. False when there was no usable hint.
+    fn follow(&self, failed: Option<&Arc<dyn Channel>>, hint: &str) -> bool {
+        let mut members = self.members.lock();
+        let current = members.leader.as_ref().map(|leader| leader.address().to_owned());
+        if let (Some(failed), Some(current)) = (failed, &current)
+            && failed.address() != current
+        {
+            return true; // somebody else has moved on already
+        }
+        if Address::parse(hint).is_ok()
+            && current.as_deref() != Some(hint)
+            && let Ok(channel) = self.connector.channel(hint)
+        {
+            members.leader = Some(channel);
+            return true;
+        }
+        members.next = members.next.wrapping_add(1);
+        members.leader = None;
+        false
+    }
+}

@@ -1,0 +1,174 @@
+//! The OSD map and calls to OSDs. The map comes from the DIR by long poll; evidence of dead OSDs goes back to it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use proto::dir::{GetMap, Map, OsdMap, OsdState, Report, ReportDown};
+use proto::error::{Code, WireError};
+use proto::rpc::Method;
+use rt::clock::Clock;
+use rt::rpc::{CallOptions, Connector, call_with};
+use tokio::sync::watch;
+
+use super::Group;
+use crate::config::Patience;
+use crate::error::Result;
+
+/// One attempt at one OSD.
+const ATTEMPT: Duration = Duration::from_secs(10);
+/// How long a long poll for the map waits at the DIR.
+const POLL: Duration = Duration::from_secs(10);
+/// The same OSD is reported at most so often.
+const REPORT_AGAIN: Duration = Duration::from_secs(1);
+
+/// The OSD map, ready to use.
+#[derive(Debug, Default)]
+pub struct MapView {
+    /// Grows with each change.
+    pub epoch: u64,
+    /// Address and whether it serves, by OSD number.
+    pub osds: BTreeMap<u64, (String, bool)>,
+}
+
+impl MapView {
+    fn new(map: OsdMap) -> Self {
+        let serves = |state| matches!(OsdState::try_from(state), Ok(OsdState::Up | OsdState::Draining));
+        let osds = map.osds.into_iter().map(|osd| (osd.osd, (osd.addr, serves(osd.state)))).collect();
+        Self { epoch: map.epoch, osds }
+    }
+
+    /// The first of `osds` that serves, else the first (which may be back before the map says so).
+    #[must_use]
+    pub fn primary(&self, osds: &[u64]) -> Option<u64> {
+        let up = |osd: &&u64| self.osds.get(osd).is_some_and(|(_, up)| *up);
+        osds.iter().find(up).or_else(|| osds.first()).copied()
+    }
+}
+
+/// Everything about OSDs that a client shares.
+pub struct Osds {
+    connector: Arc<Connector>,
+    clock: Arc<dyn Clock>,
+    dir: Arc<Group>,
+    reporter: String,
+    map: watch::Sender<Arc<MapView>>,
+    /// order: a leaf. When each OSD was last reported.
+    reported: Mutex<BTreeMap<u64, Duration>>,
+}
+
+impl Osds {
+    pub(crate) fn new(
+        connector: Arc<Connector>,
+        clock: Arc<dyn Clock>,
+        dir: Arc<Group>,
+        reporter: String,
+    ) -> Arc<Self> {
+        let map = watch::Sender::new(Arc::new(MapView::default()));
+        Arc::new(Self { connector, clock, dir, reporter, map, reported: Mutex::new(BTreeMap::new()) })
+    }
+
+    /// The map as known now.
+    #[must_use]
+    pub fn map(&self) -> Arc<MapView> {
+        self.map.borrow().clone()
+    }
+
+    /// Reads the map if a newer one exists.
+    pub async fn refresh(&self) -> Result<()> {
+        let known_epoch = self.map().epoch;
+        let map = self.dir.call::<Map>(&GetMap { known_epoch, wait_ms: 0 }).await?;
+        self.learn(map);
+        Ok(())
+    }
+
+    fn learn(&self, map: OsdMap) {
+        self.map.send_if_modified(|current| {
+            let newer = map.epoch > current.epoch;
+            if newer {
+                *current = Arc::new(MapView::new(map));
+            }
+            newer
+        });
+    }
+
+    /// Follows the map until nobody uses it any more.
+    pub(crate) fn watch(self: &Arc<Self>) {
+        let osds = Arc::downgrade(self);
+        tokio::spawn(async move {
+            loop {
+                let Some(this) = osds.upgrade() else { return };
+                let dir = this.dir.clone();
+                let known_epoch = this.map().epoch;
+                drop(this);
+                let wait_ms = u64::try_from(POLL.as_millis()).expect("seconds");
+                let patience = Patience::For(Duration::from_secs(1));
+                let answer = dir.call_for::<Map>(&GetMap { known_epoch, wait_ms }, patience, POLL).await.0;
+                match (answer, osds.upgrade()) {
+                    (_, None) => return,
+                    (Ok(map), Some(this)) => {
+                        let waited = map.epoch > known_epoch;
+                        this.learn(map);
+                        if !waited {
+                            // A DIR that answers at once with nothing new must not be asked in a tight loop.
+                            tokio::time::sleep(Duration::from_millis(50)).await;
+                        }
+                    }
+                    (Err(error), Some(_)) => {
+                        tracing::warn!(%error, "no OSD map from the DIR; trying again");
+                        tokio::time::sleep(Duration::from_secs(1)).await;
+                    }
+                }
+            }
+        });
+    }
+
+    /// One attempt at one OSD.
+    pub async fn call_once<M: Method>(
+        &self,
+        osd: u64,
+        map: &MapView,
+        request: &M::Request,
+        payload: Bytes,
+    ) -> Result<(M::Reply, Bytes)> {
+        let Some((addr, _)) = map.osds.get(&osd) else {
+            return Err(WireError::new(
+                Code::Unavailable,
+                format!("osd#{osd} is not in the OSD map (epoch {}); see `xtfs osd ls`", map.epoch),
+            ));
+        };
+        let channel = self.connector.channel(addr)?;
+        let options = CallOptions { deadline: ATTEMPT, trace: 0 };
+        call_with::<M>(&*channel, request, payload, &options).await
+    }
+
+    /// An attempt at `osd` failed: reports evidence of its death and looks for a newer map.
+    pub async fn suspect(&self, osd: u64, map: &MapView, error: &WireError) {
+        let patience = Patience::For(Duration::from_millis(200));
+        if error.code == Code::Unavailable
+            && let Some((addr, true)) = map.osds.get(&osd)
+            && self.may_report(osd)
+        {
+            let report = ReportDown { osd, addr: addr.clone(), reporter: self.reporter.clone() };
+            if let Err(error) = self.dir.call_for::<Report>(&report, patience, Duration::ZERO).await.0 {
+                tracing::debug!(osd, %error, "the death of an OSD could not be reported");
+            }
+        }
+        let request = GetMap { known_epoch: map.epoch, wait_ms: 0 };
+        if let Ok(map) = self.dir.call_for::<Map>(&request, patience, Duration::ZERO).await.0 {
+            self.learn(map);
+        }
+    }
+
+    fn may_report(&self, osd: u64) -> bool {
+        let now = self.clock.monotonic();
+        let mut reported = self.reported.lock();
+        let due = reported.get(&osd).is_none_or(|at| now.saturating_sub(*at) >= REPORT_AGAIN);
+        if due {
+            reported.insert(osd, now);
+        }
+        due
+    }
+}

@@ -1,0 +1,369 @@
+//! This client's session with one metadata group: what it has open, which locks it holds, and the numbers that make
+//! mutations safe to repeat.
+//!
+//! The leader keeps open files and locks in memory. When it changes (`incarnation`) or forgot the session
+//! (`SessionUnknown`), everything is told again before anything else goes on.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use proto::error::Code;
+use proto::limits::SESSION_RENEW_MS;
+use proto::mrc::{
+    Close, CloseRequest, Lock, LockReply, LockRequest, Open, OpenFile, OpenReply, OpenRequest, OpenSession,
+    RenewSession, SessionClose, SessionOpen, SessionRenew,
+};
+use proto::rpc::{Method, Origin};
+use rt::clock::Clock;
+use tokio::sync::{Notify, RwLock};
+
+use super::Group;
+use crate::config::Patience;
+use crate::engine::kernel::KernelNumbers;
+use crate::engine::sequence::Sequence;
+use crate::error::Result;
+
+/// Handles of one file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Handles {
+    reading: u32,
+    writing: u32,
+}
+
+/// Whose locks: volume, inode, owner, and whether `flock`.
+type LockKey = (u64, u64, u64, bool);
+
+/// `F_UNLCK` of [`LockRequest::kind`].
+const UNLOCK: u32 = 2;
+
+/// A session with one metadata group.
+pub struct Session {
+    id: u64,
+    name: String,
+    clock: Arc<dyn Clock>,
+    patience: Patience,
+    group: Arc<Group>,
+    incarnation: AtomicU64,
+    /// order: a leaf.
+    sequence: Mutex<Sequence>,
+    /// order: a leaf.
+    kernel: Mutex<KernelNumbers>,
+    /// order: a leaf.
+    open: Mutex<BTreeMap<(u64, u64), Handles>>,
+    /// order: a leaf. Locks held, so that a new leader can be told; by volume, inode, owner and kind of lock.
+    locks: Mutex<BTreeMap<LockKey, Vec<LockRequest>>>,
+    /// Readers change the leader's view of open files and locks; the writer tells it anew.
+    gate: RwLock<()>,
+    ended: Notify,
+}
+
+tokio::task_local! {
+    /// The kernel's request that the current task works for.
+    static REQUEST: KernelRequest;
+}
+
+/// Numbers the mutations of one request of the kernel.
+pub(crate) struct KernelRequest {
+    unique: u64,
+    next: AtomicU64,
+}
+
+/// Runs `work` for the kernel's request `unique`: its mutations are numbered after it.
+pub(crate) fn for_kernel<F: Future>(unique: u64, work: F) -> impl Future<Output = F::Output> {
+    REQUEST.scope(KernelRequest { unique, next: AtomicU64::new(0) }, work)
+}
+
+/// A mutation's number; the answer has arrived when this is dropped.
+struct Numbered<'a> {
+    session: &'a Session,
+    origin: Origin,
+    kernel: bool,
+}
+
+impl Drop for Numbered<'_> {
+    fn drop(&mut self) {
+        if self.kernel {
+            self.session.kernel.lock().end(self.origin.sequence);
+        } else {
+            self.session.sequence.lock().end(self.origin.sequence);
+            self.session.ended.notify_waiters();
+        }
+    }
+}
+
+impl Session {
+    /// A session with this id (random, not 0); the group hears of it at [`Session::reopen`].
+    /// `own_numbers` is another random id, for mutations that no kernel asked for.
+    pub fn new(
+        id: u64,
+        own_numbers: u64,
+        name: String,
+        group: Arc<Group>,
+        clock: Arc<dyn Clock>,
+        patience: Patience,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            id,
+            name,
+            patience,
+            group,
+            incarnation: AtomicU64::new(0),
+            sequence: Mutex::new(Sequence::new(own_numbers)),
+            kernel: Mutex::new(KernelNumbers::new(id)),
+            clock,
+            open: Mutex::new(BTreeMap::new()),
+            locks: Mutex::new(BTreeMap::new()),
+            gate: RwLock::new(()),
+            ended: Notify::new(),
+        })
+    }
+
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// The group it is with.
+    #[must_use]
+    pub fn group(&self) -> &Arc<Group> {
+        &self.group
+    }
+
+    /// A call that changes nothing at the leader.
+    pub async fn call<M: Method>(&self, request: &M::Request) -> Result<M::Reply> {
+        loop {
+            match self.group.call::<M>(request).await {
+                Err(error) if error.code == Code::SessionUnknown => self.reopen().await?,
+                other => return other,
+            }
+        }
+    }
+
+    /// A mutation: `make` gets the origin, which stays the same however often it is sent.
+    pub async fn mutate<M: Method>(&self, make: impl FnOnce(Origin) -> M::Request) -> Result<M::Reply> {
+        let numbered = self.number().await;
+        self.call::<M>(&make(numbered.origin)).await
+    }
+
+    async fn number(&self) -> Numbered<'_> {
+        if let Ok((unique, step)) =
+            REQUEST.try_with(|request| (request.unique, request.next.fetch_add(1, Ordering::Relaxed)))
+        {
+            let origin = self.kernel.lock().begin(unique, step, self.clock.monotonic());
+            return Numbered { session: self, origin, kernel: true };
+        }
+        loop {
+            if let Some(origin) = self.sequence.lock().begin() {
+                return Numbered { session: self, origin, kernel: false };
+            }
+            let ended = self.ended.notified();
+            // Checked again after registering, so that an end in between is not missed.
+            if let Some(origin) = self.sequence.lock().begin() {
+                return Numbered { session: self, origin, kernel: false };
+            }
+            ended.await;
+        }
+    }
+
+    /// A mutation that also opens a file (create).
+    pub async fn mutate_open<M: Method<Reply = OpenReply>>(
+        &self,
+        volume: u64,
+        writing: bool,
+        make: impl FnOnce(Origin) -> M::Request,
+    ) -> Result<OpenReply> {
+        let numbered = self.number().await;
+        let request = make(numbered.origin);
+        self.opening::<M>(volume, writing, &request).await
+    }
+
+    /// Opens a file and counts the handle; with `renew` only gets a fresh capability.
+    pub async fn open(&self, request: &OpenRequest) -> Result<OpenReply> {
+        if request.renew {
+            return self.call::<Open>(request).await;
+        }
+        self.opening::<Open>(request.head.volume, request.write, request).await
+    }
+
+    async fn opening<M: Method<Reply = OpenReply>>(
+        &self,
+        volume: u64,
+        writing: bool,
+        request: &M::Request,
+    ) -> Result<OpenReply> {
+        loop {
+            let gate = self.gate.read().await;
+            let (result, attempts) = self.group.call_for::<M>(request, self.patience, Duration::ZERO).await;
+            if let Ok(reply) = &result {
+                let mut open = self.open.lock();
+                let handles = open.entry((volume, reply.attr.ino)).or_default();
+                if writing { handles.writing += 1 } else { handles.reading += 1 }
+            }
+            drop(gate);
+            match result {
+                Err(error) if error.code == Code::SessionUnknown => self.reopen().await?,
+                Ok(reply) => {
+                    if attempts.uncertain {
+                        // The leader may have counted the handle twice.
+                        self.reopen().await?;
+                    }
+                    return Ok(reply);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// A handle that an earlier process of this mount opened is in use here: the leader knows it already.
+    pub(crate) fn found_open(&self, volume: u64, ino: u64, writing: bool) {
+        let mut open = self.open.lock();
+        let handles = open.entry((volume, ino)).or_default();
+        if writing { handles.writing += 1 } else { handles.reading += 1 }
+    }
+
+    /// Takes up the session of an earlier process; what the leader knows of it stays. False when it is over.
+    pub(crate) async fn take_up(&self) -> Result<bool> {
+        match self.group.call::<SessionRenew>(&RenewSession { session: self.id }).await {
+            Ok(reply) => {
+                self.incarnation.store(reply.incarnation, Ordering::Release);
+                Ok(true)
+            }
+            Err(error) if error.code == Code::SessionUnknown => self.reopen().await.map(|()| false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Closes one handle.
+    pub async fn close(&self, request: &CloseRequest) -> Result<()> {
+        let gate = self.gate.read().await;
+        self.forget(request);
+        let (result, attempts) = self.group.call_for::<Close>(request, self.patience, Duration::ZERO).await;
+        drop(gate);
+        match result {
+            Err(error) if error.code == Code::SessionUnknown => self.reopen().await,
+            Ok(_) if attempts.uncertain => self.reopen().await,
+            other => other.map(|_| ()),
+        }
+    }
+
+    fn forget(&self, request: &CloseRequest) {
+        let key = (request.head.volume, request.ino);
+        let mut open = self.open.lock();
+        if let Some(handles) = open.get_mut(&key) {
+            let count = if request.write { &mut handles.writing } else { &mut handles.reading };
+            *count = count.saturating_sub(1);
+            if *handles == Handles::default() {
+                open.remove(&key);
+            }
+        }
+    }
+
+    /// Takes, frees or tests a lock. One attempt waits at most `wait_ms`; who wants to wait longer asks again.
+    pub async fn lock(&self, request: &LockRequest) -> Result<LockReply> {
+        let wait = Duration::from_millis(request.wait_ms);
+        loop {
+            // A waiting lock does not hold the gate: it may wait for as long as the leader stays.
+            let gate = if request.wait_ms == 0 { Some(self.gate.read().await) } else { None };
+            let (result, _) = self.group.call_for::<Lock>(request, self.patience, wait).await;
+            if result.is_ok() && !request.test {
+                self.remember_lock(request);
+            }
+            drop(gate);
+            match result {
+                Err(error) if error.code == Code::SessionUnknown => self.reopen().await?,
+                other => return other,
+            }
+        }
+    }
+
+    /// Whether this client holds a lock of that owner on the file.
+    #[must_use]
+    pub fn holds_lock(&self, volume: u64, ino: u64, owner: u64, flock: bool) -> bool {
+        self.locks.lock().contains_key(&(volume, ino, owner, flock))
+    }
+
+    fn remember_lock(&self, request: &LockRequest) {
+        let key = (request.head.volume, request.ino, request.owner, request.flock);
+        let mut locks = self.locks.lock();
+        let held = locks.entry(key).or_default();
+        // What lies inside the new range is superseded by it; so the list is bounded by distinct ranges.
+        held.retain(|lock| lock.start < request.start || lock.end > request.end);
+        if request.kind == UNLOCK && held.is_empty() {
+            locks.remove(&key);
+            return;
+        }
+        // Replayed in order at a new leader, the later ones win as they did the first time.
+        held.push(LockRequest { wait_ms: 0, ..request.clone() });
+    }
+
+    /// Tells the leader everything it should know of this client.
+    pub async fn reopen(&self) -> Result<()> {
+        let _gate = self.gate.write().await;
+        let open_files = self.open_files();
+        let request = OpenSession { session: self.id, client: self.name.clone(), open_files };
+        let reply = self.group.call::<SessionOpen>(&request).await?;
+        let before = self.incarnation.swap(reply.incarnation, Ordering::AcqRel);
+        if before != 0 && before != reply.incarnation {
+            self.replay_locks().await?;
+        }
+        Ok(())
+    }
+
+    fn open_files(&self) -> Vec<OpenFile> {
+        let open = self.open.lock();
+        let entry = |(volume, ino), writing, count| OpenFile { volume, ino, writing, count };
+        open.iter()
+            .flat_map(|(key, handles)| {
+                [entry(*key, false, handles.reading), entry(*key, true, handles.writing)]
+            })
+            .filter(|file| file.count > 0)
+            .collect()
+    }
+
+    async fn replay_locks(&self) -> Result<()> {
+        let held: Vec<LockRequest> = self.locks.lock().values().flatten().cloned().collect();
+        for lock in held {
+            if let Err(error) = self.group.call::<Lock>(&lock).await {
+                tracing::warn!(ino = lock.ino, %error, "a lock was lost in a change of leader");
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps the session alive until nobody uses it any more.
+    pub fn keep_alive(self: &Arc<Self>) {
+        let session = Arc::downgrade(self);
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(Duration::from_millis(SESSION_RENEW_MS)).await;
+                let Some(session) = session.upgrade() else { return };
+                if let Err(error) = session.renew().await {
+                    tracing::warn!(session = session.id, %error, "the session could not be renewed; trying again");
+                }
+            }
+        });
+    }
+
+    async fn renew(&self) -> Result<()> {
+        let request = RenewSession { session: self.id };
+        let patience = Patience::For(Duration::from_millis(SESSION_RENEW_MS));
+        match self.group.call_for::<SessionRenew>(&request, patience, Duration::ZERO).await.0 {
+            Ok(reply) if reply.incarnation == self.incarnation.load(Ordering::Acquire) => Ok(()),
+            Ok(_) => self.reopen().await,
+            Err(error) if error.code == Code::SessionUnknown => self.reopen().await,
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Ends the session: the group closes what it had open and frees its locks.
+    pub async fn end(&self) -> Result<()> {
+        let patience = Patience::For(Duration::from_secs(2));
+        let request = RenewSession { session: self.id };
+        self.group.call_for::<SessionClose>(&request, patience, Duration::ZERO).await.0.map(|_| ())
+    }
+}

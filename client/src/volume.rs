@@ -1,0 +1,147 @@
+//! A volume: names and attributes, by inode. Data is in [`crate::file`]; paths are in [`paths`].
+
+pub mod attrs;
+pub mod inode;
+pub mod names;
+pub mod open;
+pub mod paths;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use futures::StreamExt;
+use parking_lot::Mutex;
+use proto::dir::VolumeEntry;
+use proto::mrc::{Head, Time};
+
+use crate::client::Client;
+use crate::config::{Creds, Patience};
+use crate::remote::{Osds, Session};
+use inode::Inode;
+
+/// How often what was written is reported to the MRC while a file stays open.
+const REPORT_EVERY: Duration = Duration::from_secs(1);
+
+/// Files reported at the same time.
+const REPORTS_AT_ONCE: usize = 32;
+
+/// A volume of an instance. Cheap to share.
+pub struct Volume {
+    client: Arc<Client>,
+    session: Arc<Session>,
+    entry: VolumeEntry,
+    this: Weak<Volume>,
+    /// Files that this client has open or uses right now. order: a leaf.
+    inodes: Mutex<HashMap<u64, Weak<Inode>>>,
+    /// Files with something unreported. order: a leaf.
+    dirty: Mutex<Vec<Arc<Inode>>>,
+    runtime: tokio::runtime::Handle,
+}
+
+impl Volume {
+    pub(crate) fn new(client: Arc<Client>, entry: VolumeEntry, session: Arc<Session>) -> Arc<Self> {
+        let runtime = tokio::runtime::Handle::current();
+        let volume = Arc::new_cyclic(|this| Self {
+            client,
+            session,
+            entry,
+            this: this.clone(),
+            inodes: Mutex::new(HashMap::new()),
+            dirty: Mutex::new(Vec::new()),
+            runtime,
+        });
+        volume.report_in_background();
+        volume
+    }
+
+    /// Its entry at the DIR: id, name, defaults.
+    #[must_use]
+    pub fn entry(&self) -> &VolumeEntry {
+        &self.entry
+    }
+
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.entry.volume
+    }
+
+    /// The client it belongs to.
+    #[must_use]
+    pub fn client(&self) -> &Arc<Client> {
+        &self.client
+    }
+
+    /// The session with its metadata group.
+    #[must_use]
+    pub fn session(&self) -> &Arc<Session> {
+        &self.session
+    }
+
+    pub(crate) fn runtime(&self) -> &tokio::runtime::Handle {
+        &self.runtime
+    }
+
+    pub(crate) fn osds(&self) -> &Arc<Osds> {
+        self.client.osds()
+    }
+
+    pub(crate) fn patience(&self) -> Patience {
+        self.client.config().patience
+    }
+
+    pub(crate) fn arc(&self) -> Arc<Volume> {
+        self.this.upgrade().expect("a method runs while its object lives")
+    }
+
+    pub(crate) fn head(&self, creds: &Creds) -> Head {
+        creds.head(self.entry.volume, self.session.id())
+    }
+
+    /// Wall time, as it goes into attributes.
+    #[must_use]
+    pub fn now(&self) -> Time {
+        let now = self.client.now();
+        Time { seconds: i64::try_from(now.as_secs()).unwrap_or(i64::MAX), nanos: now.subsec_nanos() }
+    }
+
+    /// The shared state of a file that is in use on this client.
+    pub(crate) fn inode(&self, ino: u64) -> Option<Arc<Inode>> {
+        self.inodes.lock().get(&ino).and_then(Weak::upgrade)
+    }
+
+    pub(crate) fn forget_inode(&self, ino: u64) {
+        let mut inodes = self.inodes.lock();
+        if inodes.get(&ino).is_some_and(|weak| weak.strong_count() == 0) {
+            inodes.remove(&ino);
+        }
+    }
+
+    pub(crate) fn mark_dirty(&self, inode: Arc<Inode>) {
+        self.dirty.lock().push(inode);
+    }
+
+    /// Tells the MRC about every file with unreported writes.
+    pub async fn report_all(&self) {
+        let dirty = std::mem::take(&mut *self.dirty.lock());
+        let reports = futures::stream::iter(dirty).for_each_concurrent(REPORTS_AT_ONCE, |inode| async move {
+            if let Err(error) = inode.report().await {
+                tracing::warn!(ino = inode.ino(), %error, "the size of a file could not be reported; trying again");
+                self.mark_dirty(inode);
+            }
+        });
+        reports.await;
+    }
+
+    fn report_in_background(self: &Arc<Self>) {
+        let volume = Arc::downgrade(self);
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(REPORT_EVERY).await;
+                let Some(volume) = volume.upgrade() else { return };
+                volume.report_all().await;
+            }
+        });
+    }
+}

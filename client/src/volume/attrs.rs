@@ -1,0 +1,160 @@
+//! Attributes, extended attributes, totals, permission checks, locks, metadata sync.
+
+use proto::mrc::{
+    Access, AccessRequest, Attr, GetAttr, GetLayout, GetXattr, GetXattrRequest, InoRequest, LayoutReply,
+    ListXattr, LockReply, LockRequest, MetadataSync, SetAttr, SetAttrRequest, SetXattr, SetXattrRequest,
+    StatFs, StatFsReply, SyncMetadata, Time,
+};
+
+use super::Volume;
+use crate::config::Creds;
+use crate::error::Result;
+
+/// What to change; absent fields stay.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Changes {
+    /// Permission bits (07777).
+    pub mode: Option<u32>,
+    /// Owner.
+    pub uid: Option<u32>,
+    /// Group.
+    pub gid: Option<u32>,
+    /// Size.
+    pub size: Option<u64>,
+    /// Access time.
+    pub atime: Option<NewTime>,
+    /// Modification time.
+    pub mtime: Option<NewTime>,
+    /// Inode flags.
+    pub flags: Option<u32>,
+    /// Setuid and setgid go (the kernel asks for it).
+    pub clear_setid: bool,
+}
+
+/// A time to set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NewTime {
+    /// The MRC's now.
+    Now,
+    /// This one.
+    At(Time),
+}
+
+impl NewTime {
+    fn parts(time: Option<Self>) -> (Option<Time>, bool) {
+        match time {
+            None => (None, false),
+            Some(Self::Now) => (None, true),
+            Some(Self::At(time)) => (Some(time), false),
+        }
+    }
+}
+
+impl Volume {
+    /// Attributes, with what this client has written and not yet reported.
+    pub async fn getattr(&self, creds: &Creds, ino: u64) -> Result<Attr> {
+        let request = InoRequest { head: self.head(creds), ino };
+        let reply = self.session().call::<GetAttr>(&request).await?;
+        Ok(self.shown(reply.attr))
+    }
+
+    /// Learns from attributes that the MRC sent, and adds what it does not know yet.
+    pub(crate) fn shown(&self, mut attr: Attr) -> Attr {
+        if let Some(inode) = self.inode(attr.ino) {
+            inode.learn_and_show(&mut attr);
+        }
+        attr
+    }
+
+    /// Changes attributes. A smaller size cuts the objects first.
+    pub async fn setattr(&self, creds: &Creds, ino: u64, changes: Changes) -> Result<Attr> {
+        match changes.size {
+            Some(size) => {
+                let inode = self.acquire(creds, ino, true).await?;
+                inode.resize(creds, size, changes).await
+            }
+            None => {
+                // Written data has a time of its own; it must not overwrite an explicit one later.
+                if let Some(inode) = self.inode(ino) {
+                    inode.report().await?;
+                }
+                let attr = self.setattr_raw(creds, ino, changes).await?;
+                Ok(self.shown(attr))
+            }
+        }
+    }
+
+    pub(crate) async fn setattr_raw(&self, creds: &Creds, ino: u64, changes: Changes) -> Result<Attr> {
+        let head = self.head(creds);
+        let (atime, atime_now) = NewTime::parts(changes.atime);
+        let (mtime, mtime_now) = NewTime::parts(changes.mtime);
+        let make = |origin| SetAttrRequest {
+            head,
+            origin,
+            ino,
+            mode: changes.mode,
+            uid: changes.uid,
+            gid: changes.gid,
+            size: changes.size,
+            atime,
+            mtime,
+            atime_now,
+            mtime_now,
+            flags: changes.flags,
+            btime: None,
+            clear_setid: changes.clear_setid,
+        };
+        Ok(self.session().mutate::<SetAttr>(make).await?.attr)
+    }
+
+    /// Whether the acting user may read (4), write (2), execute (1).
+    pub async fn access(&self, creds: &Creds, ino: u64, mask: u32) -> Result<()> {
+        let request = AccessRequest { head: self.head(creds), ino, mask };
+        self.session().call::<Access>(&request).await.map(|_| ())
+    }
+
+    /// Volume totals.
+    pub async fn statfs(&self, creds: &Creds, ino: u64) -> Result<StatFsReply> {
+        self.session().call::<StatFs>(&InoRequest { head: self.head(creds), ino }).await
+    }
+
+    /// Where a file's objects are and who has it open.
+    pub async fn layout(&self, creds: &Creds, ino: u64) -> Result<LayoutReply> {
+        self.session().call::<GetLayout>(&InoRequest { head: self.head(creds), ino }).await
+    }
+
+    /// An extended attribute.
+    pub async fn getxattr(&self, creds: &Creds, ino: u64, name: &[u8]) -> Result<Vec<u8>> {
+        let request = GetXattrRequest { head: self.head(creds), ino, name: name.to_vec() };
+        Ok(self.session().call::<GetXattr>(&request).await?.value)
+    }
+
+    /// Names of extended attributes.
+    pub async fn listxattr(&self, creds: &Creds, ino: u64) -> Result<Vec<Vec<u8>>> {
+        Ok(self.session().call::<ListXattr>(&InoRequest { head: self.head(creds), ino }).await?.names)
+    }
+
+    /// Sets an extended attribute; without a value removes it. Flags as in setxattr(2).
+    pub async fn setxattr(
+        &self,
+        creds: &Creds,
+        ino: u64,
+        name: &[u8],
+        value: Option<&[u8]>,
+        flags: u32,
+    ) -> Result<()> {
+        let (head, name, value) = (self.head(creds), name.to_vec(), value.map(<[u8]>::to_vec));
+        let make = |origin| SetXattrRequest { head, origin, ino, name, value, flags };
+        self.session().mutate::<SetXattr>(make).await.map(|_| ())
+    }
+
+    /// Takes, frees or tests a lock; head of `lock` is filled in. Waits at most `lock.wait_ms`.
+    pub async fn lock(&self, creds: &Creds, lock: LockRequest) -> Result<LockReply> {
+        self.session().lock(&LockRequest { head: self.head(creds), ..lock }).await
+    }
+
+    /// Forces acknowledged metadata to disk on a majority.
+    pub async fn sync_metadata(&self, creds: &Creds) -> Result<()> {
+        self.session().call::<MetadataSync>(&SyncMetadata { head: self.head(creds) }).await.map(|_| ())
+    }
+}

@@ -1,0 +1,10 @@
+//! The library against real services in one process: DIR, MRC and four OSDs with their logs, tables and stores.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod bed;
+mod data;
+mod failures;
+mod model;
+mod mount;
+mod names;
+mod takeover;

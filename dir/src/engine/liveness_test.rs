@@ -1,0 +1,164 @@
+//! Leases and evidence, driven by hand in virtual time.
+
+use super::*;
+
+const ADDR: &str = "tcp://osd:1";
+
+fn entry(uuid: &str, free: u64) -> OsdEntry {
+    OsdEntry {
+        uuid: uuid.into(),
+        addr: ADDR.into(),
+        free_bytes: free,
+        total_bytes: 100,
+        ..OsdEntry::default()
+    }
+}
+
+const fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+/// A leader since 0 that knows `n` OSDs "1".."n", all heard of at `from`.
+fn leader(n: u64, from: Duration) -> Engine {
+    let mut engine = Engine::default();
+    let rows = (1..=n).map(|osd| (osd, OsdRow::new(osd, entry(&osd.to_string(), 0)))).collect();
+    engine.handle(Event::Map(rows), from);
+    engine.handle(Event::Led, from);
+    for osd in 1..=n {
+        assert_eq!(engine.handle(Event::Heartbeat(entry(&osd.to_string(), 50)), from), []);
+    }
+    engine
+}
+
+fn down(osd: u64, why: Why) -> Effect {
+    Effect::TakeDown { osd, addr: ADDR.into(), why }
+}
+
+fn probe(osd: u64) -> Effect {
+    Effect::Probe { osd, addr: ADDR.into() }
+}
+
+fn report(reporter: &str) -> Event {
+    Event::Reported { osd: 1, addr: ADDR.into(), reporter: reporter.into() }
+}
+
+#[test]
+fn silence_takes_down_after_the_lease_and_not_before() {
+    let mut engine = leader(2, ms(0));
+    engine.handle(Event::Heartbeat(entry("2", 50)), ms(1000));
+    assert_eq!(engine.next_tick(ms(0)), ms(400));
+    assert_eq!(engine.handle(Event::Tick, ms(1499)), [probe(1), probe(2)], "late, but not out");
+    assert_eq!(engine.handle(Event::Tick, ms(1500)), [down(1, Why::Silent)]);
+    assert_eq!(engine.handle(Event::Tick, ms(1600)), [], "the log has it already");
+    assert_eq!(
+        engine.handle(Event::Tick, ms(2500)),
+        [down(1, Why::Silent), down(2, Why::Silent)],
+        "until it shows"
+    );
+}
+
+#[test]
+fn a_late_heartbeat_and_a_refused_probe_decide() {
+    let mut engine = leader(1, ms(0));
+    let probed = |verdict| Event::Probed { osd: 1, addr: ADDR.into(), verdict };
+    assert_eq!(engine.handle(Event::Tick, ms(399)), []);
+    assert_eq!(engine.handle(Event::Tick, ms(400)), [probe(1)]);
+    assert_eq!(engine.handle(Event::Tick, ms(500)), [], "one probe at a time");
+    assert_eq!(engine.handle(probed(Verdict::Unclear), ms(550)), [], "hung: the lease decides");
+    assert_eq!(engine.next_tick(ms(550)), ms(800));
+    assert_eq!(engine.handle(Event::Tick, ms(800)), [probe(1)]);
+    assert_eq!(engine.handle(probed(Verdict::Dead), ms(801)), [down(1, Why::Refused)]);
+    assert_eq!(engine.handle(Event::Tick, ms(1400)), [], "decided already");
+    engine.handle(Event::Heartbeat(entry("1", 0)), ms(5000));
+    assert_eq!(engine.handle(probed(Verdict::Dead), ms(5001)), [], "it has been heard of since");
+}
+
+#[test]
+fn heartbeats_that_change_nothing_have_no_effect() {
+    let mut engine = leader(1, ms(0));
+    for at in (0..100).map(|n| ms(n * 300)) {
+        assert_eq!(engine.handle(Event::Heartbeat(entry("1", at.as_millis() as u64)), at), []);
+        assert_eq!(engine.handle(Event::Tick, at), []);
+    }
+    assert_eq!(engine.map(7).osds[0].free_bytes, 99 * 300, "space is in the map all the same");
+}
+
+#[test]
+fn a_new_leader_waits_out_a_grace() {
+    let mut engine = leader(1, ms(0));
+    engine.handle(Event::Lost, ms(1000));
+    assert_eq!(engine.handle(Event::Tick, ms(9000)), [], "a follower decides nothing");
+    assert_eq!(engine.handle(report("a"), ms(9000)), []);
+    engine.handle(Event::Led, ms(10_000));
+    assert_eq!(engine.handle(Event::Tick, ms(11_899)), []);
+    assert_eq!(engine.handle(Event::Tick, ms(12_999)), [probe(1)]);
+    assert_eq!(engine.handle(Event::Tick, ms(13_000)), [down(1, Why::Silent)]);
+}
+
+#[test]
+fn two_reporters_decide_at_once_one_asks_for_a_probe() {
+    let mut engine = leader(1, ms(0));
+    assert_eq!(engine.handle(report("a"), ms(10)), [probe(1)]);
+    assert_eq!(
+        engine.handle(report("a"), ms(11)),
+        [],
+        "the same party twice is one party, one probe is on its way"
+    );
+    assert_eq!(engine.handle(report("b"), ms(12)), [down(1, Why::Reported)]);
+    assert_eq!(engine.handle(report("c"), ms(13)), []);
+}
+
+#[test]
+fn one_reporter_and_a_refused_probe_decide() {
+    let mut engine = leader(1, ms(0));
+    engine.handle(report("a"), ms(10));
+    let probed = |verdict| Event::Probed { osd: 1, addr: ADDR.into(), verdict };
+    assert_eq!(engine.handle(probed(Verdict::Unclear), ms(20)), []);
+    engine.handle(report("a"), ms(30));
+    assert_eq!(engine.handle(probed(Verdict::Alive), ms(40)), []);
+    assert_eq!(engine.handle(report("b"), ms(50)), [probe(1)], "a's report was refuted");
+    assert_eq!(engine.handle(probed(Verdict::Dead), ms(60)), [down(1, Why::Refused)]);
+}
+
+#[test]
+fn a_heartbeat_refutes_older_evidence() {
+    let mut engine = leader(1, ms(0));
+    engine.handle(report("a"), ms(10));
+    engine.handle(Event::Heartbeat(entry("1", 0)), ms(20));
+    assert_eq!(
+        engine.handle(Event::Probed { osd: 1, addr: ADDR.into(), verdict: Verdict::Dead }, ms(30)),
+        []
+    );
+    assert_eq!(engine.handle(report("b"), ms(40)).len(), 1, "b alone asks for a probe");
+}
+
+#[test]
+fn evidence_ages_and_names_the_address() {
+    let mut engine = leader(1, ms(0));
+    let elsewhere = Event::Reported { osd: 1, addr: "tcp://osd:2".into(), reporter: "a".into() };
+    assert_eq!(engine.handle(elsewhere, ms(1)), []);
+    engine.handle(report("a"), ms(2));
+    assert_eq!(engine.handle(report("b"), ms(3003)), [probe(1)], "a is forgotten");
+}
+
+#[test]
+fn unknown_moved_and_dead_osds_register() {
+    let mut engine = leader(1, ms(0));
+    assert_eq!(engine.handle(Event::Heartbeat(entry("new", 0)), ms(1)), [Effect::Register(entry("new", 0))]);
+    let moved = OsdEntry { addr: "tcp://osd:9".into(), ..entry("1", 0) };
+    assert_eq!(engine.handle(Event::Heartbeat(moved.clone()), ms(2)), [Effect::Register(moved)]);
+    let dead = OsdRow::new(1, entry("1", 0)).taken_down(ADDR);
+    engine.handle(Event::Map([(1, dead)].into()), ms(3));
+    assert_eq!(engine.handle(report("a"), ms(4)), [], "it is down already");
+    assert_eq!(engine.handle(Event::Tick, ms(60_000)), []);
+    assert_eq!(engine.handle(Event::Heartbeat(entry("1", 0)), ms(60_001)), [Effect::Register(entry("1", 0))]);
+}
+
+#[test]
+fn an_osd_that_registers_gets_a_lease() {
+    let mut engine = leader(0, ms(0));
+    let rows: BTreeMap<u64, OsdRow> = [(1, OsdRow::new(1, entry("1", 0)))].into();
+    engine.handle(Event::Map(rows), ms(5000));
+    assert_eq!(engine.handle(Event::Tick, ms(6499)), [probe(1)]);
+    assert_eq!(engine.handle(Event::Tick, ms(6500)), [down(1, Why::Silent)]);
+}

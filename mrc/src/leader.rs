@@ -1,0 +1,209 @@
+//! The leader's memory behind its locks: sessions, open files, waiting lock requests.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::{Mutex, MutexGuard};
+use proto::error::{Code, WireError};
+use proto::limits::SESSION_TTL_MS;
+use proto::mrc::kind;
+use proto::rpc::Origin;
+use rt::clock::Clock;
+use tokio::sync::Notify;
+
+use crate::engine::sessions::{FileId, Sessions};
+use crate::engine::waiting::{Refused, Waiting};
+use crate::machine::Leading;
+use crate::namespace::entry::Entry;
+use crate::namespace::locks::Owner;
+
+/// See the module.
+pub struct Leader {
+    clock: Arc<dyn Clock>,
+    /// order: never held while another lock is taken.
+    sessions: Mutex<Sessions>,
+    /// order: never held while another lock is taken.
+    waiting: Mutex<Waiting<Arc<Notify>>>,
+    /// Term in which this member leads but has not yet read from the table whom it has to wait for; 0: none.
+    unread_term: AtomicU64,
+    /// Seed of the next placement.
+    placements: AtomicU64,
+    keeper: Notify,
+}
+
+impl Leader {
+    /// Nobody leads yet. `seed` differs between members, so that they do not place alike.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>, seed: u64) -> Arc<Self> {
+        Arc::new(Self {
+            clock,
+            sessions: Mutex::new(Sessions::new(Duration::from_millis(SESSION_TTL_MS))),
+            waiting: Mutex::default(),
+            unread_term: AtomicU64::new(0),
+            placements: AtomicU64::new(seed),
+            keeper: Notify::new(),
+        })
+    }
+
+    /// Sessions and open files.
+    pub fn sessions(&self) -> MutexGuard<'_, Sessions> {
+        self.sessions.lock()
+    }
+
+    /// The term whose sessions have to be read from the table before anything else, if any.
+    pub(crate) fn unread_term(&self) -> Option<u64> {
+        Some(self.unread_term.load(Ordering::Acquire)).filter(|term| *term != 0)
+    }
+
+    /// The table's sessions as of `term`: from here on this member leads.
+    pub(crate) fn lead(&self, term: u64, member: u64, known: impl IntoIterator<Item = u64>) {
+        let mut sessions = self.sessions.lock();
+        if self.unread_term.compare_exchange(term, 0, Ordering::AcqRel, Ordering::Acquire).is_err() {
+            return;
+        }
+        let started = u64::try_from(self.clock.unix().as_nanos()).unwrap_or(u64::MAX);
+        let incarnation = (started ^ term.rotate_left(48) ^ member.rotate_left(56)).max(1);
+        sessions.lead(self.clock.monotonic(), incarnation, known);
+        drop(sessions);
+        self.keeper.notify_one();
+    }
+
+    /// Whether some client may still have files open that this leader does not know of.
+    pub fn in_grace(&self) -> bool {
+        let now = self.clock.monotonic();
+        self.sessions.lock().in_grace(now)
+    }
+
+    /// Refuses sessions that this leader does not know. Session 0 holds nothing and needs nothing.
+    pub(crate) fn require_session(&self, id: u64) -> Result<(), WireError> {
+        if id == 0 || self.sessions.lock().knows(id) {
+            return Ok(());
+        }
+        Err(WireError::new(
+            Code::SessionUnknown,
+            format!("session {id:016x} is not known to this leader; open it again"),
+        ))
+    }
+
+    /// Counts the handle that a `Create` gave.
+    pub(crate) fn count_created(
+        &self,
+        id: u64,
+        file: FileId,
+        write: bool,
+        origin: Origin,
+    ) -> Result<(), WireError> {
+        if id == 0 {
+            return Ok(());
+        }
+        self.sessions.lock().open_created(id, file, write, origin.sequence, origin.acked_below)
+    }
+
+    /// When nobody has the file behind `entry` open: a guard that keeps it so while the command is under way.
+    pub(crate) fn begin_free(self: &Arc<Self>, volume: u64, entry: Option<Entry>) -> Option<Freeing> {
+        let file = (volume, entry.filter(|entry| entry.kind == kind::FILE)?.ino);
+        let now = self.clock.monotonic();
+        let begun = self.sessions.lock().begin_free(now, file);
+        begun.then(|| Freeing { leader: self.clone(), file })
+    }
+
+    /// The next placement's seed.
+    pub(crate) fn next_placement(&self) -> u64 {
+        self.placements.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Enters the queue for a file's locks.
+    pub(crate) fn wait_for(
+        self: &Arc<Self>,
+        file: FileId,
+        owner: Owner,
+        fcntl: bool,
+        blockers: BTreeSet<Owner>,
+        wake: Arc<Notify>,
+    ) -> Result<Waiter, Refused> {
+        let number = self.waiting.lock().enter(file, owner, fcntl, blockers, wake.clone())?;
+        Ok(Waiter { leader: self.clone(), number, wake })
+    }
+
+    /// Requests that wait for locks, for status pages.
+    pub fn waiting_requests(&self) -> usize {
+        self.waiting.lock().all().count()
+    }
+
+    /// Locks of a file changed.
+    pub(crate) fn wake_waiters(&self, file: FileId) {
+        for wake in self.waiting.lock().of_file(file) {
+            wake.notify_one();
+        }
+    }
+
+    /// Locks of any file may have changed.
+    pub(crate) fn wake_all_waiters(&self) {
+        for wake in self.waiting.lock().all() {
+            wake.notify_one();
+        }
+    }
+
+    /// There may be orphans, dead sessions or dropped volumes.
+    pub(crate) fn wake_keeper(&self) {
+        self.keeper.notify_one();
+    }
+
+    /// Until someone has work for the keeper.
+    pub(crate) async fn keeper_woken(&self) {
+        self.keeper.notified().await;
+    }
+}
+
+impl Leading for Leader {
+    fn leadership(&self, leading: bool, term: u64) {
+        {
+            let mut sessions = self.sessions.lock();
+            sessions.follow();
+            self.unread_term.store(if leading { term.max(1) } else { 0 }, Ordering::Release);
+        }
+        self.wake_all_waiters();
+        self.keeper.notify_one();
+    }
+}
+
+/// Nobody may open the file while this lives.
+pub(crate) struct Freeing {
+    leader: Arc<Leader>,
+    file: FileId,
+}
+
+impl Freeing {
+    pub(crate) fn ino(&self) -> u64 {
+        self.file.1
+    }
+}
+
+impl Drop for Freeing {
+    fn drop(&mut self) {
+        self.leader.sessions.lock().freed(self.file);
+    }
+}
+
+/// A place in the queue for a lock; leaves when dropped.
+pub(crate) struct Waiter {
+    leader: Arc<Leader>,
+    number: u64,
+    wake: Arc<Notify>,
+}
+
+impl Waiter {
+    /// Until woken, at most this long.
+    pub(crate) async fn wait(&self, at_most: Duration) {
+        // Out of patience is no error here: the caller looks at the locks and its clock again.
+        let _ = tokio::time::timeout(at_most, self.wake.notified()).await;
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        self.leader.waiting.lock().leave(self.number);
+    }
+}

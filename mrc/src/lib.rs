@@ -1,0 +1,24 @@
+//! The MRC: metadata of volumes. A Raft group holds the namespace; its leader also knows who has which file open.
+//!
+//! A request's way: `server` (method numbers) -> `ops/<verb>` (parse; read the table, or propose a command) ->
+//! `machine` (apply) -> `namespace` (pure rules over a table). Beside it, only at the leader and only in memory:
+//! `engine` (sessions, open files, waiting locks, placement) behind `leader`. In the background: `agent` (DIR),
+//! `keeper` (dead sessions, orphans, dropped volumes), `garbage` (objects at OSDs).
+//!
+//! Table format: docs/formats/mrc-store.md. What clients may rely on: docs/protocols/metadata.md.
+
+mod agent;
+pub mod cluster;
+pub mod command;
+pub mod engine;
+mod garbage;
+mod keeper;
+pub mod leader;
+pub mod machine;
+pub mod namespace;
+mod ops;
+mod server;
+pub mod service;
+
+pub use machine::Machine;
+pub use service::{Mrc, MrcConfig};

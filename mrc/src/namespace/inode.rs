@@ -1,0 +1,216 @@
+//! Inodes: attributes, and in the same row what belongs to the kind (a file's layout, a symlink's target, a
+//! directory's parent and cookie counter), so that `open` and `readlink` cost one point get.
+
+use prost::Message;
+use proto::error::Code;
+use proto::id::{Ino, VolumeId};
+use proto::mrc::{Attr, Time, kind};
+use proto::stripe::Layout;
+use rt::table::{Reader, Txn};
+
+use super::record::{Cursor, Writer};
+use super::{Outcome, corrupt, keys, refuse};
+
+/// `FS_IMMUTABLE_FL`: nothing about the inode may change.
+pub const FLAG_IMMUTABLE: u32 = 0x10;
+/// `FS_APPEND_FL`: a file may only grow, a directory may only gain entries.
+pub const FLAG_APPEND: u32 = 0x20;
+/// Cookies below are never given out (`.`, `..` and the start).
+pub const FIRST_COOKIE: u64 = 3;
+
+const BODY_AT: usize = 113;
+
+/// What belongs to the kind.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Body {
+    /// A directory.
+    Directory {
+        /// Where `..` leads; of the root itself.
+        parent: u64,
+        /// The next entry's cookie. Only grows.
+        next_cookie: u64,
+    },
+    /// A regular file: its layout as prost bytes.
+    File(Vec<u8>),
+    /// A symlink: its target.
+    Symlink(Vec<u8>),
+    /// A fifo, socket or device node.
+    Special,
+}
+
+/// An inode.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Inode {
+    /// Attributes.
+    pub attr: Attr,
+    /// Extended attributes that it has.
+    pub xattrs: u32,
+    /// Bytes of their names with a terminator each (what `listxattr` would give).
+    pub xattr_list_bytes: u32,
+    /// What belongs to the kind.
+    pub body: Body,
+}
+
+impl Inode {
+    /// A new inode with one link (directories: two) and all times `now`.
+    #[must_use]
+    pub fn new(ino: u64, mode: u32, owner: (u32, u32), now: Time, body: Body) -> Self {
+        let size = if let Body::Symlink(target) = &body { target.len() as u64 } else { 0 };
+        let attr = Attr {
+            ino,
+            mode,
+            nlink: if matches!(body, Body::Directory { .. }) { 2 } else { 1 },
+            uid: owner.0,
+            gid: owner.1,
+            rdev: 0,
+            size,
+            blocks: 0,
+            atime: now,
+            mtime: now,
+            ctime: now,
+            btime: now,
+            flags: 0,
+            truncate_epoch: 0,
+            change: 1,
+        };
+        Self { attr, xattrs: 0, xattr_list_bytes: 0, body }
+    }
+
+    /// File type, see [`kind`].
+    #[must_use]
+    pub fn kind(&self) -> u32 {
+        self.attr.mode >> 12
+    }
+
+    /// Whether it is a directory.
+    #[must_use]
+    pub fn is_dir(&self) -> bool {
+        self.kind() == kind::DIR
+    }
+
+    /// Whether an inode flag is set.
+    #[must_use]
+    pub fn has_flag(&self, flag: u32) -> bool {
+        self.attr.flags & flag != 0
+    }
+
+    /// Attributes changed.
+    pub fn touch(&mut self, now: Time) {
+        self.attr.ctime = now;
+        self.attr.change += 1;
+    }
+
+    /// Content changed.
+    pub fn modified(&mut self, now: Time) {
+        self.attr.mtime = now;
+        self.touch(now);
+    }
+
+    /// The layout of a file.
+    pub fn layout(&self) -> Outcome<Layout> {
+        match &self.body {
+            Body::File(bytes) => Layout::decode(bytes.as_slice())
+                .map_err(|_| corrupt("layout of inode", &self.attr.ino.to_be_bytes())),
+            _ => refuse(Code::InvalidArgument, format!("{} is not a regular file", Ino(self.attr.ino))),
+        }
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let a = &self.attr;
+        let writer = Writer::new(BODY_AT + 40)
+            .u32(a.mode)
+            .u32(a.nlink)
+            .u32(a.uid)
+            .u32(a.gid)
+            .u32(a.rdev)
+            .u32(a.flags)
+            .u64(a.size)
+            .u64(a.blocks)
+            .u64(a.truncate_epoch)
+            .u64(a.change)
+            .time(a.atime)
+            .time(a.mtime)
+            .time(a.ctime)
+            .time(a.btime)
+            .u32(self.xattrs)
+            .u32(self.xattr_list_bytes);
+        match &self.body {
+            Body::Directory { parent, next_cookie } => writer.u64(*parent).u64(*next_cookie).0,
+            Body::File(bytes) | Body::Symlink(bytes) => writer.tail(bytes),
+            Body::Special => writer.0,
+        }
+    }
+
+    fn decode(ino: u64, bytes: &[u8]) -> Option<Self> {
+        let mut c = Cursor::new(bytes)?;
+        let (mode, nlink, uid, gid, rdev, flags) =
+            (c.u32()?, c.u32()?, c.u32()?, c.u32()?, c.u32()?, c.u32()?);
+        let (size, blocks, truncate_epoch, change) = (c.u64()?, c.u64()?, c.u64()?, c.u64()?);
+        let (atime, mtime, ctime, btime) = (c.time()?, c.time()?, c.time()?, c.time()?);
+        let (xattrs, xattr_list_bytes) = (c.u32()?, c.u32()?);
+        let body = match mode >> 12 {
+            kind::DIR => Body::Directory { parent: c.u64()?, next_cookie: c.u64()? },
+            kind::FILE => Body::File(c.rest().to_vec()),
+            kind::SYMLINK => Body::Symlink(c.rest().to_vec()),
+            _ => Body::Special,
+        };
+        let attr = Attr {
+            ino,
+            mode,
+            nlink,
+            uid,
+            gid,
+            rdev,
+            size,
+            blocks,
+            atime,
+            mtime,
+            ctime,
+            btime,
+            flags,
+            truncate_epoch,
+            change,
+        };
+        Some(Self { attr, xattrs, xattr_list_bytes, body })
+    }
+}
+
+/// Parses an inode's row.
+pub fn parse(key: &[u8], value: &[u8]) -> Outcome<Inode> {
+    keys::word(key, 1).and_then(|ino| Inode::decode(ino, value)).ok_or_else(|| corrupt("inode", key))
+}
+
+/// An inode, if it exists.
+pub fn find(reader: &(impl Reader + ?Sized), volume: u64, ino: u64) -> Outcome<Option<Inode>> {
+    let key = keys::inode(volume, ino);
+    match reader.get(&key)? {
+        Some(value) => Ok(Some(parse(&key, &value)?)),
+        None => Ok(None),
+    }
+}
+
+/// An inode that a caller holds a number of: `Stale` when it is gone.
+pub fn get(reader: &(impl Reader + ?Sized), volume: u64, ino: u64) -> Outcome<Inode> {
+    match find(reader, volume, ino)? {
+        Some(inode) => Ok(inode),
+        None => refuse(Code::Stale, format!("{} of {} does not exist any more", Ino(ino), VolumeId(volume))),
+    }
+}
+
+/// A directory in which a name is looked up or changed: `NotFound` when it is gone.
+pub fn directory(reader: &(impl Reader + ?Sized), volume: u64, ino: u64) -> Outcome<Inode> {
+    match find(reader, volume, ino)? {
+        Some(inode) if inode.is_dir() => Ok(inode),
+        Some(_) => {
+            refuse(Code::NotDirectory, format!("{} of {} is not a directory", Ino(ino), VolumeId(volume)))
+        }
+        None => {
+            refuse(Code::NotFound, format!("directory {} of {} does not exist", Ino(ino), VolumeId(volume)))
+        }
+    }
+}
+
+/// Writes an inode's row.
+pub fn put(txn: &mut Txn<'_>, volume: u64, inode: &Inode) {
+    txn.put(keys::inode(volume, inode.attr.ino), inode.encode());
+}

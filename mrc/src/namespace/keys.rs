@@ -1,0 +1,129 @@
+//! Keys of the table. All integers are big-endian, so that a scan goes in numeric order. See docs/formats/mrc-store.md.
+//!
+//! No key without its volume: a volume can move to another group by copying key ranges.
+
+/// First byte of every key. 0x00 belongs to `quorum`. Numbers are never reused.
+pub mod table {
+    /// Volume records.
+    pub const VOLUME: u8 = 0x10;
+    /// Inodes.
+    pub const INODE: u8 = 0x11;
+    /// Directory entries by name.
+    pub const DENTRY: u8 = 0x12;
+    /// Directory entries by cookie, the order of listings.
+    pub const ORDER: u8 = 0x13;
+    /// Extended attributes.
+    pub const XATTR: u8 = 0x14;
+    /// Unlinked files that may still be open.
+    pub const ORPHAN: u8 = 0x15;
+    /// Freed files whose objects have to be removed.
+    pub const GARBAGE: u8 = 0x16;
+    /// Locks of an inode.
+    pub const LOCK: u8 = 0x17;
+    /// Inodes on which a session has locks.
+    pub const LOCK_SESSION: u8 = 0x18;
+    /// Client sessions.
+    pub const SESSION: u8 = 0x19;
+}
+
+/// Tables that hold one volume's rows, in the order in which a dropped volume loses them: inodes last, because
+/// while one exists a command may still write beside it.
+pub const VOLUME_TABLES: [u8; 6] =
+    [table::DENTRY, table::ORDER, table::XATTR, table::LOCK_SESSION, table::LOCK, table::ORPHAN];
+
+fn key(table: u8, words: &[u64], tail: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(1 + 8 * words.len() + tail.len());
+    out.push(table);
+    for word in words {
+        out.extend_from_slice(&word.to_be_bytes());
+    }
+    out.extend_from_slice(tail);
+    out
+}
+
+/// Every row of `table` that belongs to `volume` starts with this.
+#[must_use]
+pub fn of_volume(table: u8, volume: u64) -> Vec<u8> {
+    key(table, &[volume], &[])
+}
+
+/// The volume record.
+#[must_use]
+pub fn volume(volume: u64) -> Vec<u8> {
+    key(table::VOLUME, &[volume], &[])
+}
+
+/// An inode.
+#[must_use]
+pub fn inode(volume: u64, ino: u64) -> Vec<u8> {
+    key(table::INODE, &[volume, ino], &[])
+}
+
+/// An entry by name.
+#[must_use]
+pub fn dentry(volume: u64, parent: u64, name: &[u8]) -> Vec<u8> {
+    key(table::DENTRY, &[volume, parent], name)
+}
+
+/// An entry by cookie.
+#[must_use]
+pub fn order(volume: u64, parent: u64, cookie: u64) -> Vec<u8> {
+    key(table::ORDER, &[volume, parent, cookie], &[])
+}
+
+/// An extended attribute; with an empty name the start of all of the inode's.
+#[must_use]
+pub fn xattr(volume: u64, ino: u64, name: &[u8]) -> Vec<u8> {
+    key(table::XATTR, &[volume, ino], name)
+}
+
+/// An unlinked file.
+#[must_use]
+pub fn orphan(volume: u64, ino: u64) -> Vec<u8> {
+    key(table::ORPHAN, &[volume, ino], &[])
+}
+
+/// A freed file.
+#[must_use]
+pub fn garbage(volume: u64, ino: u64) -> Vec<u8> {
+    key(table::GARBAGE, &[volume, ino], &[])
+}
+
+/// The locks of an inode.
+#[must_use]
+pub fn lock(volume: u64, ino: u64) -> Vec<u8> {
+    key(table::LOCK, &[volume, ino], &[])
+}
+
+/// That a session has locks on an inode.
+#[must_use]
+pub fn lock_session(volume: u64, session: u64, ino: u64) -> Vec<u8> {
+    key(table::LOCK_SESSION, &[volume, session, ino], &[])
+}
+
+/// Start of all lock rows of a session in a volume.
+#[must_use]
+pub fn locks_of_session(volume: u64, session: u64) -> Vec<u8> {
+    key(table::LOCK_SESSION, &[volume, session], &[])
+}
+
+/// A session; sessions belong to no volume, which is written as volume 0.
+#[must_use]
+pub fn session(session: u64) -> Vec<u8> {
+    key(table::SESSION, &[0, session], &[])
+}
+
+/// The `index`-th integer of a key.
+#[must_use]
+pub fn word(key: &[u8], index: usize) -> Option<u64> {
+    let at = 1 + 8 * index;
+    Some(u64::from_be_bytes(key.get(at..at + 8)?.try_into().ok()?))
+}
+
+/// The smallest key after `key`.
+#[must_use]
+pub fn after(key: &[u8]) -> Vec<u8> {
+    let mut next = key.to_vec();
+    next.push(0);
+    next
+}

@@ -1,0 +1,114 @@
+//! Hard links and the removal of names: link, unlink, rmdir.
+
+use proto::error::Code;
+use proto::id::Ino;
+use proto::limits::LINKS_MAX;
+use proto::mrc::{LinkRequest, RemoveEntry, Time};
+use rt::table::{Reader, Txn};
+
+use super::entry::{self, Entry};
+use super::inode::{self, FLAG_APPEND, FLAG_IMMUTABLE, Inode};
+use super::name::Name;
+use super::{Outcome, access, collect, refuse};
+
+/// Gives an inode another name.
+pub fn link(txn: &mut Txn<'_>, now: Time, request: &LinkRequest) -> Outcome<Inode> {
+    let name = Name::parse_new(&request.name)?;
+    let volume = request.head.volume;
+    let mut inode = inode::get(txn, volume, request.ino)?;
+    let mut parent = inode::directory(txn, volume, request.parent)?;
+    access::require(&parent, &request.head, access::X)?;
+    if entry::find(txn, volume, request.parent, name)?.is_some() {
+        return refuse(Code::Exists, format!("{name} exists in directory {}", Ino(request.parent)));
+    }
+    access::may_add(&parent, &request.head)?;
+    if inode.is_dir() || inode.has_flag(FLAG_IMMUTABLE | FLAG_APPEND) {
+        return refuse(
+            Code::NotPermitted,
+            format!("{} is a directory, immutable or append-only: it gets no further name", Ino(request.ino)),
+        );
+    }
+    if inode.attr.nlink == 0 {
+        return refuse(Code::NotFound, format!("{} is removed already", Ino(request.ino)));
+    }
+    if inode.attr.nlink >= LINKS_MAX {
+        return refuse(Code::TooManyLinks, format!("{} has {LINKS_MAX} links, the limit", Ino(request.ino)));
+    }
+    inode.attr.nlink += 1;
+    inode.touch(now);
+    let cookie = entry::take_cookie(&mut parent);
+    entry::put(txn, volume, request.parent, name, Entry { ino: request.ino, kind: inode.kind(), cookie });
+    parent.attr.size += 1;
+    parent.modified(now);
+    inode::put(txn, volume, &parent);
+    inode::put(txn, volume, &inode);
+    Ok(inode)
+}
+
+/// The inode that a removal would hit; the leader asks before it decides about open files.
+pub fn victim(
+    reader: &(impl Reader + ?Sized),
+    volume: u64,
+    parent: u64,
+    name: &[u8],
+) -> Outcome<Option<Entry>> {
+    entry::find(reader, volume, parent, Name::parse(name)?)
+}
+
+/// Removes a name of anything but a directory. `closed` is the inode that the leader vouches nobody has open.
+pub fn unlink(txn: &mut Txn<'_>, now: Time, request: &RemoveEntry, closed: u64) -> Outcome<()> {
+    let (mut parent, entry, mut inode) = removal(txn, request)?;
+    access::may_remove(&parent, &inode, &request.head)?;
+    if inode.is_dir() {
+        return refuse(Code::IsDirectory, format!("{} is a directory", Ino(entry.ino)));
+    }
+    finish(txn, now, request, &mut parent, entry)?;
+    collect::drop_link(txn, now, request.head.volume, &mut inode, closed)
+}
+
+/// Removes an empty directory.
+pub fn rmdir(txn: &mut Txn<'_>, now: Time, request: &RemoveEntry) -> Outcome<()> {
+    if request.name == b".." {
+        return refuse(Code::NotEmpty, "\"..\" is never empty");
+    }
+    let (mut parent, entry, inode) = removal(txn, request)?;
+    access::may_remove(&parent, &inode, &request.head)?;
+    if !inode.is_dir() {
+        return refuse(Code::NotDirectory, format!("{} is not a directory", Ino(entry.ino)));
+    }
+    if inode.attr.size > 0 {
+        return refuse(
+            Code::NotEmpty,
+            format!("directory {} has {} entries", Ino(entry.ino), inode.attr.size),
+        );
+    }
+    parent.attr.nlink -= 1;
+    finish(txn, now, request, &mut parent, entry)?;
+    collect::free(txn, request.head.volume, &inode)
+}
+
+fn removal(txn: &Txn<'_>, request: &RemoveEntry) -> Outcome<(Inode, Entry, Inode)> {
+    let name = Name::parse(&request.name)?;
+    let volume = request.head.volume;
+    let parent = inode::directory(txn, volume, request.parent)?;
+    access::require(&parent, &request.head, access::X)?;
+    let Some(entry) = entry::find(txn, volume, request.parent, name)? else {
+        return refuse(Code::NotFound, format!("{name} does not exist in directory {}", Ino(request.parent)));
+    };
+    let inode = inode::get(txn, volume, entry.ino)?;
+    Ok((parent, entry, inode))
+}
+
+fn finish(
+    txn: &mut Txn<'_>,
+    now: Time,
+    request: &RemoveEntry,
+    parent: &mut Inode,
+    entry: Entry,
+) -> Outcome<()> {
+    entry::remove(txn, request.head.volume, request.parent, Name::parse(&request.name)?, entry);
+    parent.attr.size -= 1;
+    parent.modified(now);
+    inode::put(txn, request.head.volume, parent);
+    Ok(())
+}

@@ -1,0 +1,251 @@
+//! Moving and exchanging names.
+
+use proto::error::Code;
+use proto::id::Ino;
+use proto::limits::LINKS_MAX;
+use proto::mrc::{RENAME_EXCHANGE, RENAME_NOREPLACE, RenameRequest, Time};
+use rt::table::{Reader, Txn};
+
+use super::entry::{self, Entry};
+use super::inode::{self, Body, Inode};
+use super::name::Name;
+use super::{Outcome, access, collect, refuse};
+
+/// Everything that a rename looks at.
+struct Plan<'a> {
+    volume: u64,
+    now: Time,
+    from_name: Name<'a>,
+    to_name: Name<'a>,
+    from: Inode,
+    /// `None`: the same directory.
+    to: Option<Inode>,
+    source: Entry,
+    moved: Inode,
+    target: Option<(Entry, Inode)>,
+}
+
+/// Moves a name, replacing what is there; or exchanges two. `closed` as for unlink.
+pub fn rename(txn: &mut Txn<'_>, now: Time, request: &RenameRequest, closed: u64) -> Outcome<()> {
+    if request.flags & !(RENAME_NOREPLACE | RENAME_EXCHANGE) != 0
+        || request.flags == RENAME_NOREPLACE | RENAME_EXCHANGE
+    {
+        return refuse(
+            Code::InvalidArgument,
+            format!("rename flags {:#x} do not go together", request.flags),
+        );
+    }
+    let Some(plan) = plan(txn, now, request)? else { return Ok(()) };
+    if request.flags == RENAME_EXCHANGE {
+        exchange(txn, request, plan)
+    } else {
+        replace(txn, request, plan, closed)
+    }
+}
+
+/// The entry at each end that a rename would touch: (moved, replaced).
+pub fn ends(
+    reader: &(impl Reader + ?Sized),
+    request: &RenameRequest,
+) -> Outcome<(Option<Entry>, Option<Entry>)> {
+    let volume = request.head.volume;
+    Ok((
+        entry::find(reader, volume, request.parent, Name::parse(&request.name)?)?,
+        entry::find(reader, volume, request.new_parent, Name::parse(&request.new_name)?)?,
+    ))
+}
+
+/// Resolves both ends and refuses what no form of rename may do. `None`: both names lead to the same inode.
+fn plan<'a>(txn: &Txn<'_>, now: Time, request: &'a RenameRequest) -> Outcome<Option<Plan<'a>>> {
+    let (volume, head) = (request.head.volume, &request.head);
+    let (from_name, to_name) = (Name::parse(&request.name)?, Name::parse(&request.new_name)?);
+    let from = inode::directory(txn, volume, request.parent)?;
+    access::require(&from, head, access::X)?;
+    let to = match request.parent == request.new_parent {
+        true => None,
+        false => Some(inode::directory(txn, volume, request.new_parent)?),
+    };
+    access::require(to.as_ref().unwrap_or(&from), head, access::X)?;
+    let Some(source) = entry::find(txn, volume, request.parent, from_name)? else {
+        return refuse(
+            Code::NotFound,
+            format!("{from_name} does not exist in directory {}", Ino(request.parent)),
+        );
+    };
+    let target = entry::find(txn, volume, request.new_parent, to_name)?;
+    match target {
+        Some(_) if request.flags == RENAME_NOREPLACE => {
+            return refuse(
+                Code::Exists,
+                format!("{to_name} exists in directory {}", Ino(request.new_parent)),
+            );
+        }
+        None if request.flags == RENAME_EXCHANGE => {
+            return refuse(
+                Code::NotFound,
+                format!("{to_name} does not exist in directory {}", Ino(request.new_parent)),
+            );
+        }
+        Some(target) if target.ino == source.ino => return Ok(None),
+        _ => {}
+    }
+    let moved = inode::get(txn, volume, source.ino)?;
+    let target = match target {
+        Some(target) => Some((target, inode::get(txn, volume, target.ino)?)),
+        None => None,
+    };
+    let plan = Plan { volume, now, from_name, to_name, from, to, source, moved, target };
+    permitted(txn, request, &plan)?;
+    Ok(Some(plan))
+}
+
+fn permitted(txn: &Txn<'_>, request: &RenameRequest, plan: &Plan<'_>) -> Outcome<()> {
+    let head = &request.head;
+    let to = plan.to.as_ref().unwrap_or(&plan.from);
+    let outside = |directory: u64, inode: &Inode| {
+        if plan.to.is_some() && inode.is_dir() && is_within(txn, plan.volume, directory, inode.attr.ino)? {
+            return refuse(
+                Code::InvalidArgument,
+                format!("directory {} cannot move into itself", Ino(inode.attr.ino)),
+            );
+        }
+        Ok(())
+    };
+    outside(request.new_parent, &plan.moved)?;
+    access::may_remove(&plan.from, &plan.moved, head)?;
+    match &plan.target {
+        Some((_, victim)) => {
+            if request.flags == RENAME_EXCHANGE {
+                outside(request.parent, victim)?;
+            }
+            access::may_remove(to, victim, head)?;
+        }
+        None => access::may_add(to, head)?,
+    }
+    if plan.to.is_some() {
+        // `..` of a directory changes: that writes to it.
+        let exchanged =
+            plan.target.as_ref().filter(|_| request.flags == RENAME_EXCHANGE).map(|(_, inode)| inode);
+        for inode in [Some(&plan.moved), exchanged].into_iter().flatten().filter(|inode| inode.is_dir()) {
+            access::require(inode, head, access::W)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether `directory` is `ancestor` or lies below it.
+fn is_within(txn: &Txn<'_>, volume: u64, directory: u64, ancestor: u64) -> Outcome<bool> {
+    let mut at = directory;
+    loop {
+        if at == ancestor {
+            return Ok(true);
+        }
+        if at == Ino::ROOT.0 {
+            return Ok(false);
+        }
+        let inode = inode::directory(txn, volume, at)?;
+        at = entry::parent_of(&inode).expect("inode::directory gives directories");
+    }
+}
+
+fn set_parent(inode: &mut Inode, to: u64) {
+    if let Body::Directory { parent, .. } = &mut inode.body {
+        *parent = to;
+    }
+}
+
+fn exchange(txn: &mut Txn<'_>, request: &RenameRequest, plan: Plan<'_>) -> Outcome<()> {
+    let Plan { volume, now, from_name, to_name, mut from, mut to, source, mut moved, target } = plan;
+    let (target, mut other) = target.expect("plan() refused an exchange without a target");
+    entry::put(txn, volume, request.parent, from_name, Entry { cookie: source.cookie, ..target });
+    entry::put(txn, volume, request.new_parent, to_name, Entry { cookie: target.cookie, ..source });
+    if let Some(to) = &mut to {
+        match (moved.is_dir(), other.is_dir()) {
+            (true, false) => shift_link(&mut from, to)?,
+            (false, true) => shift_link(to, &mut from)?,
+            _ => {}
+        }
+        set_parent(&mut moved, request.new_parent);
+        set_parent(&mut other, request.parent);
+        to.modified(now);
+        inode::put(txn, volume, to);
+    }
+    from.modified(now);
+    inode::put(txn, volume, &from);
+    for inode in [&mut moved, &mut other] {
+        inode.touch(now);
+        inode::put(txn, volume, inode);
+    }
+    Ok(())
+}
+
+/// A subdirectory leaves `from` for `to`.
+fn shift_link(from: &mut Inode, to: &mut Inode) -> Outcome<()> {
+    if to.attr.nlink >= LINKS_MAX {
+        return refuse(
+            Code::TooManyLinks,
+            format!("directory {} has {LINKS_MAX} links, the limit", Ino(to.attr.ino)),
+        );
+    }
+    from.attr.nlink -= 1;
+    to.attr.nlink += 1;
+    Ok(())
+}
+
+fn replace(txn: &mut Txn<'_>, request: &RenameRequest, plan: Plan<'_>, closed: u64) -> Outcome<()> {
+    let Plan { volume, now, from_name, to_name, mut from, mut to, source, mut moved, target } = plan;
+    if let Some((_, victim)) = &target {
+        may_replace(&moved, victim)?;
+    }
+    entry::remove(txn, volume, request.parent, from_name, source);
+    from.attr.size -= 1;
+    {
+        // The victim's link goes before the moved directory's comes, so that a full directory can replace one.
+        let to = to.as_mut().unwrap_or(&mut from);
+        if target.as_ref().is_some_and(|(_, victim)| victim.is_dir()) {
+            to.attr.nlink -= 1;
+        }
+    }
+    if let Some(to) = &mut to
+        && moved.is_dir()
+    {
+        shift_link(&mut from, to)?;
+        set_parent(&mut moved, request.new_parent);
+    }
+    let same_directory = to.is_none();
+    let into = to.as_mut().unwrap_or(&mut from);
+    let cookie = match &target {
+        Some((target, _)) => target.cookie,
+        None if same_directory => source.cookie,
+        None => entry::take_cookie(into),
+    };
+    if target.is_none() {
+        into.attr.size += 1;
+    }
+    entry::put(txn, volume, request.new_parent, to_name, Entry { cookie, ..source });
+    from.modified(now);
+    inode::put(txn, volume, &from);
+    if let Some(to) = &mut to {
+        to.modified(now);
+        inode::put(txn, volume, to);
+    }
+    moved.touch(now);
+    inode::put(txn, volume, &moved);
+    match target {
+        Some((_, victim)) if victim.is_dir() => collect::free(txn, volume, &victim),
+        Some((_, mut victim)) => collect::drop_link(txn, now, volume, &mut victim, closed),
+        None => Ok(()),
+    }
+}
+
+fn may_replace(moved: &Inode, victim: &Inode) -> Outcome<()> {
+    let what = Ino(victim.attr.ino);
+    match (moved.is_dir(), victim.is_dir()) {
+        (true, false) => refuse(Code::NotDirectory, format!("{what} is not a directory, what moves is one")),
+        (false, true) => refuse(Code::IsDirectory, format!("{what} is a directory, what moves is none")),
+        (true, true) if victim.attr.size > 0 => {
+            refuse(Code::NotEmpty, format!("directory {what} has {} entries", victim.attr.size))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,204 @@
+//! Changing attributes, and size reports of writers.
+
+use proto::error::Code;
+use proto::id::Ino;
+use proto::limits::FILE_BYTES_MAX;
+use proto::mrc::{Attr, ReportWrite, SetAttrRequest, Time, kind};
+use rt::table::Txn;
+
+use super::inode::{self, FLAG_APPEND, FLAG_IMMUTABLE, Inode};
+use super::{Outcome, access, refuse, volume};
+
+const SETUID: u32 = 0o4000;
+const SETGID: u32 = 0o2000;
+const GROUP_EXECUTE: u32 = 0o010;
+/// A caller's "unchanged" for owner and group, as in chown(2).
+const UNCHANGED: u32 = u32::MAX;
+
+/// Changes the attributes that are present.
+pub fn setattr(txn: &mut Txn<'_>, now: Time, request: &SetAttrRequest) -> Outcome<Attr> {
+    let volume = request.head.volume;
+    let mut inode = inode::get(txn, volume, request.ino)?;
+    parse_times(request)?;
+    respect_flags(&inode, request)?;
+    permitted(&inode, request)?;
+    let old_size = inode.attr.size;
+    change_owner(&mut inode, request);
+    change_mode(&mut inode, request);
+    if let Some(size) = request.size {
+        resize(&mut inode, size, now)?;
+        if !request.head.permission_checked && request.head.uid != 0 {
+            clear_setid(&mut inode.attr);
+        }
+    }
+    change_times(&mut inode.attr, request, now);
+    if let Some(flags) = request.flags {
+        inode.attr.flags = flags;
+    }
+    inode.touch(now);
+    inode::put(txn, volume, &inode);
+    volume::resized(txn, volume, old_size, inode.attr.size)?;
+    Ok(inode.attr)
+}
+
+fn parse_times(request: &SetAttrRequest) -> Outcome<()> {
+    for time in [request.atime, request.mtime, request.btime].into_iter().flatten() {
+        if time.nanos >= 1_000_000_000 {
+            return refuse(
+                Code::InvalidArgument,
+                format!("{} nanoseconds are more than a second", time.nanos),
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Immutable and append-only inodes let only their flags change, and their times to now.
+fn respect_flags(inode: &Inode, request: &SetAttrRequest) -> Outcome<()> {
+    let changes_others = request.mode.is_some()
+        || request.uid.is_some()
+        || request.gid.is_some()
+        || request.size.is_some()
+        || request.atime.is_some()
+        || request.mtime.is_some()
+        || request.btime.is_some()
+        || (inode.has_flag(FLAG_IMMUTABLE) && (request.atime_now || request.mtime_now));
+    if changes_others && inode.has_flag(FLAG_IMMUTABLE | FLAG_APPEND) {
+        return refuse(Code::NotPermitted, format!("{} is immutable or append-only", Ino(inode.attr.ino)));
+    }
+    Ok(())
+}
+
+fn permitted(inode: &Inode, request: &SetAttrRequest) -> Outcome<()> {
+    let (head, attr) = (&request.head, &inode.attr);
+    if head.permission_checked || head.uid == 0 {
+        return Ok(());
+    }
+    if request.mode.is_some() || request.btime.is_some() || request.flags.is_some() {
+        access::require_owner(inode, head)?;
+    }
+    if request.flags.is_some_and(|flags| (flags ^ attr.flags) & (FLAG_IMMUTABLE | FLAG_APPEND) != 0) {
+        access::require_root(head, "change the immutable and append-only flags")?;
+    }
+    if request.uid.is_some_and(|uid| uid != UNCHANGED && (uid != attr.uid || head.uid != attr.uid)) {
+        access::require_root(head, "give files away")?;
+    }
+    if let Some(gid) = request.gid.filter(|gid| *gid != UNCHANGED) {
+        access::require_owner(inode, head)?;
+        if gid != attr.gid && !access::in_group(head, gid) {
+            access::require_root(head, "give files to a group that it is not in")?;
+        }
+    }
+    if request.atime.is_some() || request.mtime.is_some() {
+        access::require_owner(inode, head)?;
+    }
+    if (request.atime_now || request.mtime_now) && head.uid != attr.uid {
+        access::require(inode, head, access::W)?;
+    }
+    if request.size.is_some() {
+        access::require(inode, head, access::W)?;
+    }
+    Ok(())
+}
+
+fn change_owner(inode: &mut Inode, request: &SetAttrRequest) {
+    let is_dir = inode.is_dir();
+    let attr = &mut inode.attr;
+    let given = |id: Option<u32>| id.filter(|id| *id != UNCHANGED);
+    if let Some(uid) = given(request.uid) {
+        attr.uid = uid;
+    }
+    if let Some(gid) = given(request.gid) {
+        attr.gid = gid;
+    }
+    let chown = request.uid.is_some() || request.gid.is_some();
+    if (chown || request.clear_setid) && !is_dir {
+        clear_setid(attr);
+    }
+}
+
+fn clear_setid(attr: &mut Attr) {
+    attr.mode &= !SETUID;
+    if attr.mode & GROUP_EXECUTE != 0 {
+        attr.mode &= !SETGID;
+    }
+}
+
+fn change_mode(inode: &mut Inode, request: &SetAttrRequest) {
+    let Some(mode) = request.mode else { return };
+    let head = &request.head;
+    let mut bits = mode & 0o7777;
+    if !head.permission_checked && head.uid != 0 && !access::in_group(head, inode.attr.gid) {
+        bits &= !SETGID;
+    }
+    inode.attr.mode = inode.kind() << 12 | bits;
+}
+
+fn change_times(attr: &mut Attr, request: &SetAttrRequest, now: Time) {
+    if request.atime_now {
+        attr.atime = now;
+    }
+    if request.mtime_now {
+        attr.mtime = now;
+    }
+    attr.atime = request.atime.unwrap_or(attr.atime);
+    attr.mtime = request.mtime.unwrap_or(attr.mtime);
+    attr.btime = request.btime.unwrap_or(attr.btime);
+}
+
+fn checked_size(inode: &Inode, size: u64) -> Outcome<()> {
+    match inode.kind() {
+        kind::FILE if size > FILE_BYTES_MAX => refuse(
+            Code::FileTooLarge,
+            format!("{size} bytes for {}; {FILE_BYTES_MAX} is the limit", Ino(inode.attr.ino)),
+        ),
+        kind::FILE => Ok(()),
+        kind::DIR => refuse(
+            Code::IsDirectory,
+            format!("{} is a directory; it has no size to set", Ino(inode.attr.ino)),
+        ),
+        _ => refuse(Code::InvalidArgument, format!("{} is not a regular file", Ino(inode.attr.ino))),
+    }
+}
+
+fn resize(inode: &mut Inode, size: u64, now: Time) -> Outcome<()> {
+    checked_size(inode, size)?;
+    let attr = &mut inode.attr;
+    if size < attr.size {
+        attr.truncate_epoch += 1;
+        attr.blocks = attr.blocks.min(size.div_ceil(512));
+    }
+    attr.size = size;
+    attr.mtime = now;
+    Ok(())
+}
+
+/// Takes a writer's report: the size only grows, and not by a report from before a truncation.
+pub fn report_write(txn: &mut Txn<'_>, now: Time, request: &ReportWrite) -> Outcome<Attr> {
+    let volume = request.head.volume;
+    let mut inode = inode::get(txn, volume, request.ino)?;
+    checked_size(&inode, request.size)?;
+    let before = inode.attr.clone();
+    let attr = &mut inode.attr;
+    if request.truncate_epoch >= attr.truncate_epoch {
+        if request.size > attr.size {
+            attr.size = request.size;
+            attr.mtime = now;
+        }
+        attr.blocks =
+            if request.blocks > 0 { request.blocks } else { attr.blocks.max(request.size.div_ceil(512)) };
+    }
+    if let Some(mtime) = request.mtime {
+        attr.mtime = Time { nanos: mtime.nanos.min(999_999_999), ..mtime };
+    }
+    if request.clear_setid {
+        clear_setid(attr);
+    }
+    if *attr == before {
+        return Ok(before);
+    }
+    inode.touch(now);
+    inode::put(txn, volume, &inode);
+    volume::resized(txn, volume, before.size, inode.attr.size)?;
+    Ok(inode.attr)
+}

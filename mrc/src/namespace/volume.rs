@@ -1,0 +1,155 @@
+//! Volume records: defaults, counters, and making and dropping volumes.
+
+use proto::error::Code;
+use proto::id::{Ino, VolumeId};
+use proto::mrc::{InitVolume, Time, kind};
+use proto::stripe::Striping;
+use rt::table::{Reader, Txn, prefix_end};
+
+use super::inode::{self, Body, FIRST_COOKIE, Inode};
+use super::keys::{self, table};
+use super::record::{unversioned, versioned};
+use super::{Outcome, collect, corrupt, refuse};
+
+/// A volume's row.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Volume {
+    /// Name, for messages.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// Defaults for new files.
+    #[prost(message, required, tag = "2")]
+    pub striping: Striping,
+    /// The next inode number. Only grows.
+    #[prost(uint64, tag = "3")]
+    pub next_ino: u64,
+    /// Inodes in use.
+    #[prost(uint64, tag = "4")]
+    pub inodes: u64,
+    /// Sum of the sizes of regular files.
+    #[prost(uint64, tag = "5")]
+    pub used_bytes: u64,
+    /// Being dropped: nothing new is made in it.
+    #[prost(bool, tag = "6")]
+    pub dropping: bool,
+}
+
+/// The record if the volume is known here.
+pub fn find(reader: &(impl Reader + ?Sized), volume: u64) -> Outcome<Option<Volume>> {
+    let key = keys::volume(volume);
+    match reader.get(&key)? {
+        Some(value) => Ok(Some(unversioned(&value).ok_or_else(|| corrupt("volume", &key))?)),
+        None => Ok(None),
+    }
+}
+
+/// The record of a volume that is in use.
+pub fn live(reader: &(impl Reader + ?Sized), volume: u64) -> Outcome<Volume> {
+    match find(reader, volume)? {
+        Some(record) if !record.dropping => Ok(record),
+        Some(record) => refuse(Code::NotFound, format!("volume {:?} is being removed", record.name)),
+        None => refuse(Code::NotFound, format!("{} is not known to this metadata group", VolumeId(volume))),
+    }
+}
+
+/// Writes the record.
+pub fn put(txn: &mut Txn<'_>, volume: u64, record: &Volume) {
+    txn.put(keys::volume(volume), versioned(record));
+}
+
+/// A file's size went from `old` to `new`.
+pub fn resized(txn: &mut Txn<'_>, volume: u64, old: u64, new: u64) -> Outcome<()> {
+    if old == new {
+        return Ok(());
+    }
+    if let Some(mut record) = find(txn, volume)? {
+        record.used_bytes = record.used_bytes.saturating_sub(old).saturating_add(new);
+        put(txn, volume, &record);
+    }
+    Ok(())
+}
+
+/// Makes a volume and its root; a repeat changes nothing.
+pub fn init(txn: &mut Txn<'_>, now: Time, request: &InitVolume) -> Outcome<()> {
+    if request.volume == 0 {
+        return refuse(Code::InvalidArgument, "volume 0 does not exist");
+    }
+    match find(txn, request.volume)? {
+        Some(record) if record.dropping => {
+            return refuse(Code::Exists, format!("{} is being removed", VolumeId(request.volume)));
+        }
+        Some(_) => return Ok(()),
+        None => {}
+    }
+    let striping = match request.striping.check() {
+        Ok(striping) => striping,
+        Err(why) => return refuse(Code::InvalidArgument, format!("volume {:?}: {why}", request.name)),
+    };
+    let body = Body::Directory { parent: Ino::ROOT.0, next_cookie: FIRST_COOKIE };
+    let mode = kind::DIR << 12 | request.mode & 0o7777;
+    inode::put(txn, request.volume, &Inode::new(Ino::ROOT.0, mode, (request.uid, request.gid), now, body));
+    let record = Volume {
+        name: request.name.clone(),
+        striping,
+        next_ino: Ino::ROOT.0 + 1,
+        inodes: 1,
+        used_bytes: 0,
+        dropping: false,
+    };
+    put(txn, request.volume, &record);
+    Ok(())
+}
+
+/// Starts dropping a volume; one that is gone is no error. The rows go in [`drop_step`]s.
+pub fn start_drop(txn: &mut Txn<'_>, volume: u64) -> Outcome<()> {
+    if let Some(mut record) = find(txn, volume)? {
+        record.dropping = true;
+        put(txn, volume, &record);
+    }
+    Ok(())
+}
+
+/// Removes up to `limit` rows of a volume that is being dropped; files become garbage. True when nothing is left.
+pub fn drop_step(txn: &mut Txn<'_>, volume: u64, limit: u32) -> Outcome<bool> {
+    match find(txn, volume)? {
+        None => return Ok(true),
+        Some(record) if !record.dropping => {
+            return refuse(Code::Busy, format!("{} is in use, not being removed", VolumeId(volume)));
+        }
+        Some(_) => {}
+    }
+    let mut left = usize::try_from(limit.max(1)).unwrap_or(usize::MAX);
+    for table in keys::VOLUME_TABLES {
+        let prefix = keys::of_volume(table, volume);
+        let rows = txn.scan(&prefix, &prefix_end(&prefix), left)?;
+        left -= rows.len();
+        for (key, _) in rows {
+            txn.delete(key);
+        }
+        if left == 0 {
+            return Ok(false);
+        }
+    }
+    let prefix = keys::of_volume(table::INODE, volume);
+    let rows = txn.scan(&prefix, &prefix_end(&prefix), left)?;
+    let finished = rows.len() < left;
+    for (key, value) in rows {
+        collect::discard(txn, volume, &inode::parse(&key, &value)?)?;
+        txn.delete(key);
+    }
+    if finished {
+        txn.delete(keys::volume(volume));
+    }
+    Ok(finished)
+}
+
+/// Volumes of this group, ascending by id.
+pub fn list(reader: &(impl Reader + ?Sized)) -> Outcome<Vec<(u64, Volume)>> {
+    let prefix = [table::VOLUME];
+    let mut out = Vec::new();
+    for (key, value) in reader.scan(&prefix, &prefix_end(&prefix), usize::MAX)? {
+        let id = keys::word(&key, 0).ok_or_else(|| corrupt("volume", &key))?;
+        out.push((id, unversioned(&value).ok_or_else(|| corrupt("volume", &key))?));
+    }
+    Ok(out)
+}

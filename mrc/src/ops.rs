@@ -1,0 +1,32 @@
+//! One operation per file: parse the request, answer from the table or propose a command.
+
+pub(crate) mod access;
+pub(crate) mod close;
+pub(crate) mod create;
+pub(crate) mod getattr;
+pub(crate) mod getxattr;
+pub(crate) mod layout;
+pub(crate) mod link;
+pub(crate) mod listxattr;
+pub(crate) mod lock;
+pub(crate) mod lookup;
+pub(crate) mod mkdir;
+pub(crate) mod mknod;
+pub(crate) mod open;
+pub(crate) mod readdir;
+pub(crate) mod readlink;
+pub(crate) mod rename;
+pub(crate) mod rmdir;
+pub(crate) mod session_close;
+pub(crate) mod session_open;
+pub(crate) mod session_renew;
+pub(crate) mod setattr;
+pub(crate) mod setxattr;
+pub(crate) mod statfs;
+pub(crate) mod symlink;
+pub(crate) mod sync;
+pub(crate) mod unlink;
+pub(crate) mod volume_drop;
+pub(crate) mod volume_init;
+pub(crate) mod walk;
+pub(crate) mod write_done;

@@ -1,0 +1,53 @@
+//! From method numbers to operations.
+
+use proto::dir::Group as GroupStatusCall;
+use proto::error::WireError;
+use proto::mrc::{
+    Access, Close, Create, GetAttr, GetLayout, GetXattr, Link, ListXattr, Lock, Lookup, MetadataSync, MkDir,
+    MkNod, Open, ReadDir, ReadLink, Rename, RmDir, SessionClose, SessionOpen, SessionRenew, SetAttr,
+    SetXattr, StatFs, Symlink, Unlink, VolumeDrop, VolumeInit, Walk, WriteDone,
+};
+use proto::raft::{Deliver, Peer};
+use proto::rpc::Method;
+use rt::rpc::{Request, Response, unknown_method};
+
+use crate::ops;
+use crate::service::Mrc;
+
+pub(crate) async fn dispatch(mrc: &Mrc, request: Request) -> Result<Response, WireError> {
+    match request.method {
+        Lookup::NUMBER => ops::lookup::serve(mrc, request).await,
+        GetAttr::NUMBER => ops::getattr::serve(mrc, request).await,
+        Walk::NUMBER => ops::walk::serve(mrc, request).await,
+        ReadDir::NUMBER => ops::readdir::serve(mrc, request).await,
+        ReadLink::NUMBER => ops::readlink::serve(mrc, request).await,
+        StatFs::NUMBER => ops::statfs::serve(mrc, request).await,
+        Access::NUMBER => ops::access::serve(mrc, request).await,
+        GetXattr::NUMBER => ops::getxattr::serve(mrc, request).await,
+        ListXattr::NUMBER => ops::listxattr::serve(mrc, request).await,
+        GetLayout::NUMBER => ops::layout::serve(mrc, request).await,
+        MkDir::NUMBER => ops::mkdir::serve(mrc, request).await,
+        MkNod::NUMBER => ops::mknod::serve(mrc, request).await,
+        Symlink::NUMBER => ops::symlink::serve(mrc, request).await,
+        Create::NUMBER => ops::create::serve(mrc, request).await,
+        Open::NUMBER => ops::open::serve(mrc, request).await,
+        Close::NUMBER => ops::close::serve(mrc, request).await,
+        Unlink::NUMBER => ops::unlink::serve(mrc, request).await,
+        RmDir::NUMBER => ops::rmdir::serve(mrc, request).await,
+        Link::NUMBER => ops::link::serve(mrc, request).await,
+        Rename::NUMBER => ops::rename::serve(mrc, request).await,
+        SetAttr::NUMBER => ops::setattr::serve(mrc, request).await,
+        WriteDone::NUMBER => ops::write_done::serve(mrc, request).await,
+        SetXattr::NUMBER => ops::setxattr::serve(mrc, request).await,
+        Lock::NUMBER => ops::lock::serve(mrc, request).await,
+        MetadataSync::NUMBER => ops::sync::serve(mrc, request).await,
+        SessionOpen::NUMBER => ops::session_open::serve(mrc, request).await,
+        SessionRenew::NUMBER => ops::session_renew::serve(mrc, request).await,
+        SessionClose::NUMBER => ops::session_close::serve(mrc, request).await,
+        VolumeInit::NUMBER => ops::volume_init::serve(mrc, request).await,
+        VolumeDrop::NUMBER => ops::volume_drop::serve(mrc, request).await,
+        Deliver::NUMBER | Peer::NUMBER => mrc.group().serve(request).await,
+        GroupStatusCall::NUMBER => Ok(Response::of(&mrc.group().status())),
+        other => Err(unknown_method("the MRC", other)),
+    }
+}

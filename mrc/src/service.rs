@@ -1,0 +1,245 @@
+//! The service: one member of a metadata group.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use proto::capability::{Capability, CapabilityKey, READ, WRITE};
+use proto::dir::ServiceEntry;
+use proto::error::{Code, WireError};
+use proto::limits::CAPABILITY_TTL_MS;
+use proto::rpc::Origin;
+use proto::stripe::Layout;
+use quorum::{Group, GroupConfig, QuorumError};
+use rt::clock::Clock;
+use rt::rpc::{BoxFuture, Connector, Peer, Request, Response, Service};
+use rt::table::Table;
+use tokio::task::JoinHandle;
+
+use crate::cluster::Cluster;
+use crate::command::{self, Body, Command, SessionEnd};
+use crate::engine::placement;
+use crate::engine::sessions::FileId;
+use crate::leader::Leader;
+use crate::machine::Machine;
+use crate::namespace::{session, volume};
+use crate::{agent, garbage, keeper, server};
+
+/// What a member needs to start.
+pub struct MrcConfig {
+    /// Its Raft group; table, connector and clock are used by the service too.
+    pub group: GroupConfig,
+    /// RPC addresses of the DIR's members.
+    pub dir: Vec<String>,
+    /// What it says of itself to the DIR; role, group and member are filled in.
+    pub entry: ServiceEntry,
+}
+
+/// See the module.
+pub struct Mrc {
+    group: Arc<Group>,
+    member: u64,
+    table: Arc<dyn Table>,
+    clock: Arc<dyn Clock>,
+    connector: Arc<Connector>,
+    leader: Arc<Leader>,
+    cluster: Arc<Cluster>,
+    stopping: AtomicBool,
+    /// order: never held while another lock is taken.
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Mrc {
+    /// Starts a member: recovers its group, registers at the DIR, starts its background tasks.
+    pub async fn start(config: MrcConfig) -> Result<Arc<Self>, WireError> {
+        let MrcConfig { group, dir, mut entry } = config;
+        entry.role = "mrc".to_owned();
+        (entry.group, entry.member) = (group.group.0, group.me.0);
+        let (table, clock, connector) = (group.table.clone(), group.clock.clone(), group.connector.clone());
+        let member = group.me.0;
+        let leader = Leader::new(clock.clone(), clock.unix().as_secs() ^ member << 48);
+        let machine = Arc::new(Machine::with_leading(leader.clone()));
+        let mrc = Arc::new(Self {
+            group: Group::start(group, machine).await?,
+            member,
+            table,
+            clock,
+            connector: connector.clone(),
+            leader,
+            cluster: Arc::new(Cluster::default()),
+            stopping: AtomicBool::new(false),
+            tasks: Mutex::default(),
+        });
+        let mut tasks = agent::start(&dir, entry, connector, mrc.cluster.clone());
+        tasks.push(tokio::spawn(keeper::run(Arc::downgrade(&mrc), mrc.leader.clone())));
+        tasks.push(tokio::spawn(garbage::run(Arc::downgrade(&mrc))));
+        *mrc.tasks.lock() = tasks;
+        Ok(mrc)
+    }
+
+    /// Stops the background tasks and the group.
+    pub async fn shutdown(&self) -> Result<(), WireError> {
+        self.stopping.store(true, Ordering::SeqCst);
+        for task in self.tasks.lock().drain(..) {
+            task.abort();
+        }
+        self.leader.wake_all_waiters();
+        Ok(self.group.shutdown().await?)
+    }
+
+    /// The Raft group: status, members, leadership.
+    #[must_use]
+    pub fn group(&self) -> &Arc<Group> {
+        &self.group
+    }
+
+    /// Keys and OSD map.
+    #[must_use]
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// Sessions and open files.
+    #[must_use]
+    pub fn leader(&self) -> &Arc<Leader> {
+        &self.leader
+    }
+
+    /// The metadata table, for reading.
+    #[must_use]
+    pub fn table(&self) -> &dyn Table {
+        &*self.table
+    }
+
+    pub(crate) fn connector(&self) -> &Connector {
+        &self.connector
+    }
+
+    pub(crate) fn now(&self) -> Duration {
+        self.clock.monotonic()
+    }
+
+    pub(crate) fn stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
+    }
+
+    /// Before reading the table: it shows everything acknowledged when this answers.
+    pub(crate) async fn read(&self, deadline: Duration) -> Result<(), WireError> {
+        Ok(self.group.read(deadline).await?)
+    }
+
+    /// Before using the leader's memory: this member leads and knows whom it has to wait for.
+    pub(crate) async fn lead(&self, deadline: Duration) -> Result<(), WireError> {
+        self.group.read(deadline).await?;
+        if let Some(term) = self.leader.unread_term() {
+            let known = session::list(self.table())?;
+            self.leader.lead(term, self.member, known.into_iter().map(|(id, _)| id));
+        }
+        if self.leader.sessions().leads() && self.group.is_leader() {
+            return Ok(());
+        }
+        Err(self.not_leader())
+    }
+
+    fn not_leader(&self) -> WireError {
+        let status = self.group.status();
+        let prefix = format!("{}=", status.leader);
+        let leader = status.voters.iter().find_map(|voter| voter.strip_prefix(&prefix)).map(str::to_owned);
+        QuorumError::NotLeader { group: proto::id::GroupId(status.group), leader }.into()
+    }
+
+    /// Replicates a command and gives its reply message's bytes.
+    pub(crate) async fn propose(
+        &self,
+        origin: Origin,
+        body: Body,
+        deadline: Duration,
+    ) -> Result<Bytes, WireError> {
+        let command = Command::from(body).to_bytes();
+        command::parse_answer(self.group.propose(origin, command, deadline).await?)
+    }
+
+    /// Replicates a command whose reply is the response.
+    pub(crate) async fn change(
+        &self,
+        origin: Origin,
+        body: Body,
+        deadline: Duration,
+    ) -> Result<Response, WireError> {
+        let message = self.propose(origin, body, deadline).await?;
+        Ok(Response { message, payload: Bytes::new() })
+    }
+
+    /// Chooses where a new file of a volume goes.
+    pub(crate) fn place(&self, volume: u64) -> Result<Layout, WireError> {
+        let striping = volume::live(self.table(), volume)?.striping;
+        placement::place(&*self.cluster.map()?, striping, self.leader.next_placement())
+    }
+
+    /// Makes capabilities that are valid from now on.
+    pub(crate) fn signer(&self) -> Result<Signer, WireError> {
+        let now_ms = u64::try_from(self.clock.unix().as_millis()).unwrap_or(u64::MAX);
+        Ok(Signer { key: self.cluster.key()?, expires_ms: now_ms.saturating_add(CAPABILITY_TTL_MS) })
+    }
+
+    /// Ends a session everywhere.
+    pub(crate) async fn end_session(&self, id: u64, deadline: Duration) -> Result<(), WireError> {
+        if session::exists(self.table(), id)? {
+            self.propose(Origin::default(), Body::SessionEnd(SessionEnd { session: id }), deadline).await?;
+        }
+        self.leader.sessions().close_session(id);
+        self.leader.wake_all_waiters();
+        self.leader.wake_keeper();
+        Ok(())
+    }
+}
+
+/// Signs capabilities.
+pub(crate) struct Signer {
+    key: CapabilityKey,
+    expires_ms: u64,
+}
+
+impl Signer {
+    /// The right to a file's data. A writer may read too: which of both a process may do is its mount's business.
+    pub(crate) fn capability(&self, file: FileId, session: u64, write: bool, view: u64) -> Capability {
+        self.with_rights(file, session, if write { READ | WRITE } else { READ }, view)
+    }
+
+    /// Any rights.
+    pub(crate) fn with_rights(&self, file: FileId, session: u64, rights: u32, view: u64) -> Capability {
+        let (volume, ino) = file;
+        Capability {
+            volume,
+            ino,
+            rights,
+            session,
+            session_epoch: 0,
+            expires_ms: self.expires_ms,
+            view,
+            key: 0,
+            signature: Vec::new(),
+        }
+        .sign(&self.key)
+    }
+}
+
+impl Service for Mrc {
+    fn call(
+        self: Arc<Self>,
+        _peer: Peer,
+        request: Request,
+    ) -> BoxFuture<'static, Result<Response, WireError>> {
+        Box::pin(async move {
+            if self.stopping() {
+                return Err(WireError::new(
+                    Code::Unavailable,
+                    "this MRC is shutting down; ask another member",
+                ));
+            }
+            server::dispatch(&self, request).await
+        })
+    }
+}

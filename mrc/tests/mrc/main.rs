@@ -1,0 +1,15 @@
+//! Tests of the MRC: the namespace against a model and against tables of POSIX rules, replicas against one another, and
+//! the service as its clients see it.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test may panic; only test functions themselves are exempt by clippy.toml"
+)]
+
+mod determinism;
+mod fsck;
+mod harness;
+mod members;
+mod model;
+mod posix;
+mod service;

@@ -1,0 +1,164 @@
+//! Three members: a change of leader as a client sees it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mrc::{Mrc, MrcConfig};
+use proto::dir::ServiceEntry;
+use proto::error::{Code, WireError};
+use proto::id::{GroupId, MemberId};
+use proto::mrc::{
+    Close, CloseRequest, Create, CreateRequest, GetAttr, Head, InitVolume, InoRequest, MakeRequest, OpenFile,
+    OpenSession, RemoveEntry, SessionOpen, Unlink, VolumeInit,
+};
+use proto::rpc::{Method, Origin};
+use proto::stripe::Striping;
+use quorum::{Durability, GroupConfig, Member};
+use rt::clock::SystemClock;
+use rt::disk::os::OsDisk;
+use rt::rpc::{Connector, call};
+use rt::table::memory::MemoryTable;
+
+use crate::service::{DirPart, OsdPart, osd_map};
+
+const VOLUME: u64 = 3;
+const SESSION: u64 = 77;
+
+/// Three members in one process, and a client that goes where it is told.
+struct Cluster {
+    connector: Arc<Connector>,
+    members: Vec<Arc<Mrc>>,
+    tables: Vec<MemoryTable>,
+    _dirs: Vec<tempfile::TempDir>,
+}
+
+fn addr(member: u64) -> String {
+    format!("local://mrc-{member}")
+}
+
+impl Cluster {
+    async fn new() -> Self {
+        let connector = Connector::new();
+        connector.register_local("osd", Arc::new(OsdPart::default()));
+        connector.register_local("dir", Arc::new(DirPart { map: osd_map(1) }));
+        let mut cluster = Self { connector, members: Vec::new(), tables: Vec::new(), _dirs: Vec::new() };
+        for me in 1..=3 {
+            let (table, dir) = (MemoryTable::new(), tempfile::tempdir().unwrap());
+            let group = GroupConfig {
+                group: GroupId(2),
+                me: MemberId(me),
+                members: (1..=3).map(|id| Member { id: MemberId(id), addr: addr(id) }).collect(),
+                durability: Durability::Quorum,
+                boot_id: "boot".into(),
+                tick: quorum::group::TICK,
+                log: OsDisk::open(dir.path()).unwrap(),
+                table: Arc::new(table.clone()),
+                connector: cluster.connector.clone(),
+                clock: SystemClock::new(),
+            };
+            let config = MrcConfig { group, dir: vec!["local://dir".into()], entry: ServiceEntry::default() };
+            let mrc = Mrc::start(config).await.unwrap();
+            cluster.connector.register_local(&format!("mrc-{me}"), mrc.clone());
+            cluster.members.push(mrc);
+            cluster.tables.push(table);
+            cluster._dirs.push(dir);
+        }
+        cluster
+    }
+
+    /// Asks whoever leads, and again while that is not settled.
+    async fn ask<M: Method>(&self, request: &M::Request) -> Result<M::Reply, WireError> {
+        let mut at = addr(1);
+        for attempt in 0..600u64 {
+            match call::<M>(&*self.connector.channel(&at)?, request).await {
+                Err(error) if error.code == Code::NotLeader && !error.hint.is_empty() && error.hint != at => {
+                    at = error.hint
+                }
+                Err(error) if error.code != Code::SessionUnknown && error.code.is_retryable() => {
+                    at = addr(attempt % 3 + 1);
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                other => return other,
+            }
+        }
+        panic!("{}: no leader within 12 s", M::NAME);
+    }
+
+    fn leader(&self) -> usize {
+        self.members.iter().position(|member| member.group().is_leader()).unwrap()
+    }
+}
+
+fn head() -> Head {
+    Head { volume: VOLUME, session: SESSION, uid: 0, gid: 0, groups: Vec::new(), permission_checked: true }
+}
+
+fn create(name: &str, sequence: u64) -> CreateRequest {
+    let origin = Origin { session: SESSION, sequence, acked_below: 1 };
+    let make = MakeRequest {
+        head: head(),
+        origin,
+        parent: 1,
+        name: name.into(),
+        mode: 0o644,
+        ..MakeRequest::default()
+    };
+    CreateRequest { make, exclusive: true, write: true }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_of_leader_loses_neither_answers_nor_open_files() {
+    let cluster = Cluster::new().await;
+    let striping = Striping { stripe_bytes: 1 << 20, width: 1, replicas: 1, replication: 0 };
+    let init =
+        InitVolume { volume: VOLUME, name: "v".into(), striping, mode: 0o777, ..InitVolume::default() };
+    cluster.ask::<VolumeInit>(&init).await.unwrap();
+    let session = |open_files| OpenSession { session: SESSION, client: "test".into(), open_files };
+    let first = cluster.ask::<SessionOpen>(&session(Vec::new())).await.unwrap();
+    let made = cluster.ask::<Create>(&create("f", 1)).await.unwrap();
+    let ino = made.attr.ino;
+
+    let old = cluster.leader();
+    cluster.members[old].shutdown().await.unwrap();
+    // The repeat of what was answered before gets the same answer, exclusive or not.
+    let error = cluster.ask::<Create>(&create("f", 1)).await.unwrap_err();
+    assert_eq!(error.code, Code::SessionUnknown, "{error}");
+    let open = OpenFile { volume: VOLUME, ino, writing: true, count: 1 };
+    let second = cluster.ask::<SessionOpen>(&session(vec![open])).await.unwrap();
+    assert_ne!(first.incarnation, second.incarnation);
+    let again = cluster.ask::<Create>(&create("f", 1)).await.unwrap();
+    assert_eq!((&again.attr, again.created), (&made.attr, true));
+    assert_ne!(cluster.leader(), old);
+
+    let origin = Origin { session: SESSION, sequence: 2, acked_below: 1 };
+    cluster
+        .ask::<Unlink>(&RemoveEntry { head: head(), origin, parent: 1, name: b"f".to_vec() })
+        .await
+        .unwrap();
+    let attr = cluster.ask::<GetAttr>(&InoRequest { head: head(), ino }).await.unwrap().attr;
+    assert_eq!(attr.nlink, 0, "open, so alive");
+    // The re-opening told of one handle and the repeated create counted another one.
+    for _ in 0..2 {
+        cluster.ask::<Close>(&CloseRequest { head: head(), ino, write: true }).await.unwrap();
+    }
+    for _ in 0..500 {
+        if cluster.ask::<GetAttr>(&InoRequest { head: head(), ino }).await.is_err() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let gone = cluster.ask::<GetAttr>(&InoRequest { head: head(), ino }).await.unwrap_err();
+    assert_eq!(gone.code, Code::Stale);
+    // The two that are left agree.
+    let rows = |member: usize| -> Vec<_> {
+        cluster.tables[member].dump().into_iter().filter(|(key, _)| key[0] != 0).collect()
+    };
+    let left: Vec<usize> = (0..3).filter(|member| *member != old).collect();
+    for _ in 0..500 {
+        if rows(left[0]) == rows(left[1]) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(rows(left[0]), rows(left[1]));
+}

@@ -1,0 +1,8 @@
+//! What the store decides, without doing anything: no clock, no I/O, no locks.
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+pub(crate) mod admission;
+pub mod allocator;
+pub mod entry;
+pub mod plan;
+pub mod record;

@@ -1,0 +1,301 @@
+//! The door: opens the store, admits requests, answers them.
+
+mod gate;
+mod ops;
+mod verified;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
+use proto::capability::{Capability, CapabilityKey};
+use proto::error::{Code, WireError};
+use proto::id::ObjectKey;
+use proto::limits::INFLIGHT_PER_SERVER;
+use proto::osd::OsdStatus;
+use rt::clock::Clock;
+use rt::disk::Disk;
+use rt::disk::os::OsDisk;
+use rt::rpc::{BoxFuture, Peer, Request, Response, Service};
+use rt::table::rocks::{RocksTable, Sizes};
+
+use crate::background::{Background, Rhythm};
+use crate::engine::admission::Admission;
+use crate::store::{Committed, Parts, ReadOutcome, Result, Stamp, Store, StoreError, Tuning};
+
+const FENCES: &str = "fences";
+
+/// What an OSD is started with.
+#[derive(Clone)]
+pub struct OsdConfig {
+    /// Its directory.
+    pub path: PathBuf,
+    /// Its UUID; kept in the directory and compared at every start.
+    pub uuid: String,
+    /// Bytes that it may use for data; 0: what the file system has.
+    pub capacity_bytes: u64,
+    /// OSDs that share this file system, this one included: each offers its part of it.
+    pub sharers: u32,
+    /// Shards of a new store; 0 chooses min(cores, 4). An existing store keeps its number.
+    pub shards: u16,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Sizes.
+    pub tuning: Tuning,
+}
+
+impl OsdConfig {
+    /// The usual: all of the file system, shards by cores.
+    pub fn new(path: impl Into<PathBuf>, uuid: impl Into<String>, clock: Arc<dyn Clock>) -> Self {
+        let (path, uuid) = (path.into(), uuid.into());
+        Self { path, uuid, capacity_bytes: 0, sharers: 1, shards: 0, clock, tuning: Tuning::default() }
+    }
+}
+
+/// Requests served since the start.
+#[derive(Default)]
+struct Counters {
+    reads: AtomicU64,
+    writes: AtomicU64,
+    read_bytes: AtomicU64,
+    written_bytes: AtomicU64,
+}
+
+/// An OSD: the store behind the service's door.
+pub struct Osd {
+    store: Arc<Store>,
+    disk: Arc<dyn Disk>,
+    path: PathBuf,
+    /// OSDs on the same file system.
+    sharers: u64,
+    uuid: String,
+    clock: Arc<dyn Clock>,
+    /// order: never held over an await.
+    admission: RwLock<Admission>,
+    counters: Counters,
+    in_flight: AtomicUsize,
+    gate: gate::Gate,
+    verified: verified::Verified,
+    background: Mutex<Option<Box<dyn Background>>>,
+}
+
+impl Osd {
+    /// Opens the store in `config.path`, making it when the directory is empty.
+    pub fn open(config: OsdConfig) -> Result<Arc<Self>> {
+        let failed = |what: &str, error: &dyn std::fmt::Display| {
+            StoreError::Failed(format!("{what} {} failed: {error}", config.path.display()))
+        };
+        let disk: Arc<dyn Disk> =
+            OsDisk::open(&config.path).map_err(|error| failed("opening the OSD's directory", &error))?;
+        let table = RocksTable::open(config.path.join("table"), Sizes::default())?;
+        let sharers = u64::from(config.sharers.max(1));
+        let capacity_bytes = match config.capacity_bytes {
+            0 => {
+                let whole = file_system_bytes(&config.path)
+                    .map_err(|error| failed("asking for the size of", &error))?;
+                whole.0 / sharers
+            }
+            bytes => bytes,
+        };
+        let shards = match config.shards {
+            0 => std::thread::available_parallelism().map_or(1, |cores| cores.get().min(4)) as u16,
+            shards => shards,
+        };
+        let mut tuning = config.tuning.clone();
+        if tuning.grow_bytes == 0 {
+            let step = capacity_bytes / (16 * u64::from(shards));
+            tuning.grow_bytes = step.next_multiple_of(1 << 20).clamp(16 << 20, 1 << 30);
+        }
+        let scrub_every = std::time::Duration::from_secs(tuning.scrub_seconds);
+        let (background, idle) = (tuning.background, std::time::Duration::from_millis(tuning.idle_ms));
+        let rhythm = Rhythm { idle, scrub_every };
+        let (path, opening) = (config.path.clone(), tuning.clone());
+        let store = Arc::new(Store::open(Parts {
+            disk: disk.clone(),
+            table,
+            open_blocks: &|shard| crate::store::open_data_files(&path, shard, &opening),
+            uuid: config.uuid.clone(),
+            shards,
+            capacity_blocks: capacity_bytes / 4096,
+            tuning,
+            machine: machine_mark(),
+        })?);
+        let mut admission = Admission::default();
+        let fences = rt::disk::read(&*disk, FENCES)
+            .map_err(|error| failed("reading the session fences in", &error))?;
+        if let Some(fences) = fences {
+            admission.fences = Admission::decode_fences(&fences)
+                .map_err(|why| StoreError::Corrupt(format!("{}/{FENCES}: {why}", config.path.display())))?;
+        }
+        let background = background.then(|| crate::background::start(&store, &config.path, rhythm));
+        Ok(Arc::new(Self {
+            store,
+            disk,
+            path: config.path,
+            sharers,
+            uuid: config.uuid,
+            clock: config.clock,
+            admission: RwLock::new(admission),
+            counters: Counters::default(),
+            in_flight: AtomicUsize::new(0),
+            gate: gate::Gate::default(),
+            verified: verified::Verified::default(),
+            background: Mutex::new(background),
+        }))
+    }
+
+    /// The OSD's UUID.
+    #[must_use]
+    pub fn uuid(&self) -> &str {
+        &self.uuid
+    }
+
+    /// The keys that capabilities may be signed with.
+    pub fn set_keys(&self, keys: Vec<CapabilityKey>) {
+        let mut admission = self.admission.write();
+        if admission.keys != keys {
+            admission.keys = keys;
+            self.verified.clear();
+        }
+    }
+
+    /// A newer OSD map is known; an older epoch is ignored.
+    pub fn set_map_epoch(&self, epoch: u64) {
+        let mut admission = self.admission.write();
+        admission.map_epoch = admission.map_epoch.max(epoch);
+    }
+
+    /// The newest map epoch known.
+    #[must_use]
+    pub fn map_epoch(&self) -> u64 {
+        self.admission.read().map_epoch
+    }
+
+    /// Writes without a capability: for benchmarks and for moves between OSDs of one process.
+    pub async fn write_object(
+        &self,
+        key: ObjectKey,
+        offset: u32,
+        data: Bytes,
+        sync: bool,
+    ) -> Result<Committed> {
+        let committed = self.store.write(key, offset, data, Vec::new(), Stamp::default()).await?;
+        if sync {
+            self.store.sync_object(key, committed.seq).await?;
+        }
+        Ok(committed)
+    }
+
+    /// Reads without a capability.
+    pub async fn read_object(&self, key: ObjectKey, offset: u32, len: u32) -> Result<ReadOutcome> {
+        self.store.read(key, offset, len).await
+    }
+
+    /// The store itself.
+    #[must_use]
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    /// Reads everything that is in extents and compares it with its checksums; the damaged blocks.
+    pub async fn scrub(&self) -> Result<Vec<(ObjectKey, u32)>> {
+        crate::background::scrub_now(&self.store).await?;
+        Ok(self.store.damage())
+    }
+
+    /// Space and load.
+    #[must_use]
+    pub fn status(&self) -> OsdStatus {
+        let usage = self.store.usage();
+        // The file system may be fuller than the OSD's own books say.
+        let available =
+            file_system_bytes(&self.path).map_or(u64::MAX, |(_, available)| available / self.sharers);
+        let spare = self.store.spare_bytes();
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        OsdStatus {
+            uuid: self.uuid.clone(),
+            total_bytes: usage.total_bytes,
+            free_bytes: usage.free_bytes.min(available.saturating_add(spare)),
+            objects: usage.objects,
+            reads: count(&self.counters.reads),
+            writes: count(&self.counters.writes),
+            read_bytes: count(&self.counters.read_bytes),
+            written_bytes: count(&self.counters.written_bytes),
+        }
+    }
+
+    /// Ends the background engine, makes a last checkpoint, refuses everything from then on.
+    pub async fn shutdown(&self) -> Result<()> {
+        let background = self.background.lock().take();
+        if let Some(background) = background {
+            background.stop();
+        }
+        self.store.close().await
+    }
+
+    fn admit(&self, capability: &Capability, need: u32) -> std::result::Result<(), WireError> {
+        let admission = self.admission.read();
+        if !self.verified.contains(capability) {
+            admission.check_signature(capability)?;
+            // Under the read lock: the keys cannot change in between.
+            self.verified.insert(capability);
+        }
+        admission.check(capability, need, self.now_ms())
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.clock.unix().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+impl Service for Osd {
+    fn call(
+        self: Arc<Self>,
+        _peer: Peer,
+        request: Request,
+    ) -> BoxFuture<'static, std::result::Result<Response, WireError>> {
+        Box::pin(async move {
+            let _slot = Slot::take(&self.in_flight)?;
+            ops::dispatch(&self, &request).await
+        })
+    }
+}
+
+/// One of the requests that may run at the same time.
+struct Slot<'a>(&'a AtomicUsize);
+
+impl<'a> Slot<'a> {
+    fn take(in_flight: &'a AtomicUsize) -> std::result::Result<Self, WireError> {
+        if in_flight.fetch_add(1, Ordering::AcqRel) >= INFLIGHT_PER_SERVER {
+            in_flight.fetch_sub(1, Ordering::AcqRel);
+            return Err(WireError::new(
+                Code::Busy,
+                format!("the OSD has {INFLIGHT_PER_SERVER} requests in flight; try again"),
+            ));
+        }
+        Ok(Self(in_flight))
+    }
+}
+
+impl Drop for Slot<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Total and available bytes of the file system under a path.
+fn file_system_bytes(path: &Path) -> std::io::Result<(u64, u64)> {
+    let stat = nix::sys::statvfs::statvfs(path).map_err(std::io::Error::from)?;
+    let unit = stat.fragment_size();
+    Ok((stat.blocks() * unit, stat.blocks_available() * unit))
+}
+
+/// What changes when the machine restarts. Unreadable: a value of its own, so that nothing is trusted.
+fn machine_mark() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map_or_else(
+        |_| format!("unknown-{}-{:?}", std::process::id(), std::time::SystemTime::now()),
+        |id| id.trim().to_owned(),
+    )
+}

@@ -1,0 +1,204 @@
+//! One function per method: check, act, answer.
+
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use proto::capability::{READ, REMOVE, WRITE};
+use proto::checksum::{block_checksum, crc32c};
+use proto::error::{Code, WireError};
+use proto::id::{Ino, ObjectKey, ObjectNo, VolumeId};
+use proto::limits::BLOCK_BYTES;
+use proto::osd::{self, ObjectHead, ObjectStat, ReadReply, StatObjectsReply, WriteReply, WriteRequest};
+use proto::rpc::{Empty, Method};
+use rt::rpc::{Request, Response, parse, unknown_method};
+
+use super::{FENCES, Osd};
+use crate::store::{Committed, Stamp};
+
+type Answer = Result<Response, WireError>;
+
+/// Objects told of in one answer at most.
+const STAT_OBJECTS_MAX: usize = 1024;
+
+pub(super) async fn dispatch(server: &Osd, request: &Request) -> Answer {
+    match request.method {
+        osd::Write::NUMBER => server.write(parse::<osd::Write>(request)?, request.payload.clone()).await,
+        osd::Read::NUMBER => server.read(parse::<osd::Read>(request)?).await,
+        osd::Truncate::NUMBER => server.truncate(parse::<osd::Truncate>(request)?).await,
+        osd::Punch::NUMBER => server.punch(parse::<osd::Punch>(request)?).await,
+        osd::Sync::NUMBER => server.sync(parse::<osd::Sync>(request)?).await,
+        osd::Remove::NUMBER => server.remove(parse::<osd::Remove>(request)?).await,
+        osd::StatObjects::NUMBER => server.stat_objects(parse::<osd::StatObjects>(request)?),
+        osd::Status::NUMBER => Ok(Response::of(&server.status())),
+        osd::Fence::NUMBER => server.fence(parse::<osd::Fence>(request)?).await,
+        other => Err(unknown_method("the OSD", other)),
+    }
+}
+
+fn key_of(head: &ObjectHead) -> ObjectKey {
+    let capability = &head.capability;
+    ObjectKey { volume: VolumeId(capability.volume), ino: Ino(capability.ino), object: ObjectNo(head.object) }
+}
+
+impl Osd {
+    /// Checks capability and epoch; gives the object and what to stamp changes with.
+    fn admit_object(&self, head: &ObjectHead, need: u32) -> Result<(ObjectKey, Stamp), WireError> {
+        self.admit(&head.capability, need)?;
+        self.admission.read().check_epoch(head.map_epoch)?;
+        Ok((key_of(head), Stamp { epoch: head.map_epoch, view: head.capability.view }))
+    }
+
+    async fn write(&self, request: WriteRequest, payload: Bytes) -> Answer {
+        let _inside = self.gate.enter();
+        let (key, stamp) = self.admit_object(&request.head, WRITE)?;
+        verify_payload(key, &request, &payload)?;
+        let bytes = payload.len() as u64;
+        let committed = self.store.write(key, request.offset, payload, request.checksums, stamp).await?;
+        if request.sync {
+            self.store.sync_object(key, committed.seq).await?;
+        }
+        self.counters.writes.fetch_add(1, Ordering::Relaxed);
+        self.counters.written_bytes.fetch_add(bytes, Ordering::Relaxed);
+        Ok(Response::of(&WriteReply { version: committed.version }))
+    }
+
+    async fn read(&self, request: osd::ReadRequest) -> Answer {
+        let (key, _) = self.admit_object(&request.head, READ)?;
+        let outcome = self.store.read(key, request.offset, request.len).await?;
+        self.counters.reads.fetch_add(1, Ordering::Relaxed);
+        self.counters.read_bytes.fetch_add(outcome.data.len() as u64, Ordering::Relaxed);
+        let reply = ReadReply {
+            first_block: outcome.first_block,
+            checksums: outcome.sums,
+            version: outcome.version,
+            object_bytes: outcome.length,
+        };
+        Ok(Response::with_payload(&reply, outcome.data))
+    }
+
+    async fn truncate(&self, request: osd::TruncateRequest) -> Answer {
+        let _inside = self.gate.enter();
+        let (key, stamp) = self.admit_object(&request.head, WRITE)?;
+        let committed = self.store.truncate(key, request.keep, stamp).await?;
+        self.version_answer(key, committed)
+    }
+
+    async fn punch(&self, request: osd::PunchRequest) -> Answer {
+        let _inside = self.gate.enter();
+        let (key, stamp) = self.admit_object(&request.head, WRITE)?;
+        let committed = self.store.punch(key, request.offset, request.len, stamp).await?;
+        self.version_answer(key, committed)
+    }
+
+    fn version_answer(&self, key: ObjectKey, committed: Option<Committed>) -> Answer {
+        let version = match committed {
+            Some(committed) => committed.version,
+            None => self.store.version(key)?,
+        };
+        Ok(Response::of(&WriteReply { version }))
+    }
+
+    async fn sync(&self, request: osd::SyncRequest) -> Answer {
+        self.admit(&request.capability, 0)?;
+        self.store.sync_file(VolumeId(request.capability.volume), Ino(request.capability.ino)).await?;
+        Ok(Response::of(&Empty {}))
+    }
+
+    async fn remove(&self, request: osd::RemoveRequest) -> Answer {
+        let _inside = self.gate.enter();
+        self.admit(&request.capability, REMOVE)?;
+        let capability = &request.capability;
+        let stamp = Stamp { epoch: self.map_epoch(), view: capability.view };
+        self.store.remove(VolumeId(capability.volume), Ino(capability.ino), stamp).await?;
+        Ok(Response::of(&Empty {}))
+    }
+
+    fn stat_objects(&self, request: osd::StatObjectsRequest) -> Answer {
+        let capability = &request.capability;
+        self.admit(capability, 0)?;
+        let limit = (request.limit as usize).clamp(1, STAT_OBJECTS_MAX);
+        let (volume, ino) = (VolumeId(capability.volume), Ino(capability.ino));
+        let (found, more) = self.store.list(volume, ino, ObjectNo(request.from_object), limit)?;
+        let objects = found
+            .into_iter()
+            .map(|(object, record)| ObjectStat {
+                object: object.0,
+                bytes: record.length,
+                version: record.version,
+                allocated: record.allocated() * BLOCK_BYTES as u32,
+                data: record.data_ranges().into_iter().flat_map(|(offset, len)| [offset, len]).collect(),
+                epoch: record.epoch,
+            })
+            .collect();
+        Ok(Response::of(&StatObjectsReply { objects, more }))
+    }
+
+    async fn fence(&self, request: osd::FenceRequest) -> Answer {
+        self.admit(&request.capability, REMOVE)?;
+        if request.capability.ino != 0 {
+            return Err(WireError::new(
+                Code::PermissionDenied,
+                "a fence needs a capability of the whole volume (ino 0)",
+            ));
+        }
+        self.set_fence(&request)?;
+        // What was admitted before takes effect before the answer, not after it.
+        self.gate.drain().await;
+        Ok(Response::of(&Empty {}))
+    }
+
+    fn set_fence(&self, request: &osd::FenceRequest) -> Result<(), WireError> {
+        let mut admission = self.admission.write();
+        if !admission.fence(request.session, request.epoch, self.now_ms()) {
+            return Ok(());
+        }
+        // Written under the lock: two fences must not overtake one another on the way to the file.
+        rt::disk::replace(&*self.disk, FENCES, &admission.encode_fences()).map_err(|error| {
+            WireError::new(
+                Code::Io,
+                format!(
+                    "the fence of session {:x} holds now but could not be kept: {error}",
+                    request.session
+                ),
+            )
+        })
+    }
+}
+
+/// Compares the payload with the checksums that came with it.
+fn verify_payload(key: ObjectKey, request: &WriteRequest, payload: &[u8]) -> Result<(), WireError> {
+    let damaged = |what: String| {
+        WireError::new(
+            Code::Corrupt,
+            format!(
+                "{what} of the write to {}/{}/{} was damaged on the way; send it again",
+                key.volume, key.ino, key.object
+            ),
+        )
+    };
+    if request.checksums.is_empty() {
+        if crc32c(payload) != request.crc {
+            return Err(damaged("the payload".to_owned()));
+        }
+        return Ok(());
+    }
+    let aligned = (request.offset as usize).is_multiple_of(BLOCK_BYTES);
+    if !aligned || request.checksums.len() != payload.len().div_ceil(BLOCK_BYTES) {
+        return Err(WireError::new(
+            Code::BadRequest,
+            format!(
+                "{} block checksums for {} bytes at offset {}: one per block, and only from a block border on",
+                request.checksums.len(),
+                payload.len(),
+                request.offset
+            ),
+        ));
+    }
+    let first = request.offset / BLOCK_BYTES as u32;
+    for ((block, chunk), sum) in (first..).zip(payload.chunks(BLOCK_BYTES)).zip(&request.checksums) {
+        if block_checksum(key, block, chunk) != *sum {
+            return Err(damaged(format!("block {block}")));
+        }
+    }
+    Ok(())
+}

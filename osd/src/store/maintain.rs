@@ -1,0 +1,82 @@
+//! What the background engine asks of the store.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use proto::limits::BLOCK_BYTES;
+
+use super::Store;
+use super::blocks::BlockIo;
+use super::blocks::direct::{DirectBlocks, FILE_BLOCKS, file_path};
+use super::env::Tuning;
+use super::error::Result;
+
+/// Opens the data files of a shard in the real file system.
+pub(crate) fn open_data_files(path: &Path, shard: u16, tuning: &Tuning) -> std::io::Result<Arc<dyn BlockIo>> {
+    let blocks = DirectBlocks::open(path, shard, tuning.io_depth.max(1), FILE_BLOCKS, tuning.io_uring)?;
+    Ok(blocks)
+}
+
+/// Where blocks of a shard's data area lie: file, byte and bytes of each part.
+pub(crate) fn data_file_parts(dir: &Path, shard: u16, start: u64, count: u32) -> Vec<(PathBuf, u64, usize)> {
+    let mut parts = Vec::new();
+    let (mut start, mut count) = (start, u64::from(count));
+    while count > 0 {
+        let within = start % FILE_BLOCKS;
+        let here = count.min(FILE_BLOCKS - within);
+        let path = file_path(dir, shard, (start / FILE_BLOCKS) as usize);
+        parts.push((path, within * BLOCK_BYTES as u64, here as usize * BLOCK_BYTES));
+        (start, count) = (start + here, count - here);
+    }
+    parts
+}
+
+impl Store {
+    /// Grows with every change: to see whether anything happens.
+    pub(crate) fn activity(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.lock().seq).sum()
+    }
+
+    /// Waits until a shard wants something done.
+    pub(crate) async fn pressed(&self) {
+        self.env.pressure.notified().await;
+    }
+
+    /// Folds and checkpoints as far as needed; everything when `quiet`.
+    pub(crate) async fn maintain(&self, quiet: bool) -> Result<()> {
+        let done = self.try_maintain(quiet).await;
+        if done.is_err() {
+            // Who waits for room looks again and finds out why there will be none.
+            self.env.relieved.notify_waiters();
+        }
+        done
+    }
+
+    async fn try_maintain(&self, quiet: bool) -> Result<()> {
+        self.env.health.check()?;
+        let urgent = self.env.urgent.swap(false, Ordering::AcqRel);
+        let fold_bytes = self.env.tuning.fold_bytes;
+        if quiet {
+            self.fold(0).await?;
+        } else if self.shards.iter().any(|shard| shard.lock().journal.live * 4096 > fold_bytes) {
+            self.fold(fold_bytes / 2).await?;
+        }
+        let wanted = self.shards.iter().any(|shard| {
+            let state = shard.lock();
+            state.wants_checkpoint(&self.env)
+                || (quiet && state.seq != state.checkpointed)
+                || (quiet && state.freed_blocks > 0)
+                || state.is_overrun(&self.env)
+        });
+        if urgent || wanted {
+            self.checkpoint().await?;
+        }
+        Ok(())
+    }
+
+    /// Bytes of the data files that no object uses.
+    pub(crate) fn spare_bytes(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.lock().allocator.free() * 4096).sum()
+    }
+}

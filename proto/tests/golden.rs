@@ -1,0 +1,233 @@
+//! Bytes that must keep decoding, and values that must keep encoding to them: one frame per service.
+//!
+//! A failure here means that binaries of before this change cannot talk to those of after it. When that is
+//! intended (a new field in a sample), write the files anew with `GOLDEN=write cargo test -p xtfs-proto` and say
+//! so in the change; old files stay as `<name>-1.hex` and must still decode.
+#![allow(clippy::unwrap_used, reason = "tests may fail")]
+
+use bytes::{Bytes, BytesMut};
+use prost::Message;
+use proto::capability::{Capability, CapabilityKey, READ, WRITE};
+use proto::error::{Code, ErrorMessage, WireError};
+use proto::frame::{self, Frame, Header, Kind};
+use proto::id::{Ino, ObjectKey, ObjectNo, VolumeId};
+use proto::rpc::{Method, Origin};
+use proto::stripe::{Column, Layout, Replication};
+use proto::{checksum, dir, mrc, osd, raft};
+
+/// The frame of `message` as this binary sends it, compared with the file, then read back from the file.
+fn check<M: Message + Default + PartialEq + std::fmt::Debug>(
+    name: &str,
+    kind: Kind,
+    method: u16,
+    message: &M,
+    payload: &[u8],
+) {
+    let body = message.encode_to_vec();
+    let header = Header {
+        kind,
+        method,
+        request: 0x0102_0304_0506_0708,
+        trace: 0x1112_1314_1516_1718,
+        deadline_ms: if kind == Kind::Request { 30_000 } else { 0 },
+        message_bytes: u32::try_from(body.len()).unwrap(),
+        payload_bytes: u32::try_from(payload.len()).unwrap(),
+    };
+    let sent = [&header.encode(&body)[..], &body, payload].concat();
+    let path = format!("{}/tests/golden/{name}.hex", env!("CARGO_MANIFEST_DIR"));
+    if std::env::var_os("GOLDEN").is_some_and(|value| value == "write") {
+        std::fs::write(&path, to_hex(&sent)).unwrap();
+    }
+    let kept = from_hex(&std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}")));
+    assert_eq!(to_hex(&sent), to_hex(&kept), "{name}: this binary sends other bytes than before");
+
+    let mut buffer = BytesMut::from(&kept[..]);
+    let Frame { header: read, message: body, payload: raw } = frame::take(&mut buffer).unwrap().unwrap();
+    assert!(buffer.is_empty());
+    assert_eq!(read, header, "{name}");
+    assert_eq!(raw, payload, "{name}");
+    assert_eq!(&M::decode(body).unwrap(), message, "{name}");
+}
+
+fn to_hex(bytes: &[u8]) -> String {
+    bytes
+        .chunks(16)
+        .map(|row| row.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ") + "\n")
+        .collect()
+}
+
+fn from_hex(text: &str) -> Vec<u8> {
+    text.split_whitespace().map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect()
+}
+
+fn key() -> CapabilityKey {
+    CapabilityKey { number: 3, secret: (0..32).collect() }
+}
+
+fn capability() -> Capability {
+    Capability {
+        volume: 2,
+        ino: 77,
+        rights: READ | WRITE,
+        session: 0xfeed_face_cafe_beef,
+        session_epoch: 5,
+        expires_ms: 1_790_000_000_000,
+        view: 1,
+        key: 0,
+        signature: Vec::new(),
+    }
+    .sign(&key())
+}
+
+fn head() -> mrc::Head {
+    mrc::Head {
+        volume: 2,
+        session: 0xfeed_face_cafe_beef,
+        uid: 1000,
+        gid: 100,
+        groups: vec![4, 27],
+        permission_checked: true,
+    }
+}
+
+fn origin() -> Origin {
+    Origin { session: 0xfeed_face_cafe_beef, sequence: 42, acked_below: 40 }
+}
+
+fn attr() -> mrc::Attr {
+    let time = |seconds| mrc::Time { seconds, nanos: 999_999_999 };
+    mrc::Attr {
+        ino: 77,
+        mode: 0o100_644,
+        nlink: 1,
+        uid: 1000,
+        gid: 100,
+        rdev: 0,
+        size: 1 << 40,
+        blocks: 8,
+        atime: time(1_790_000_000),
+        mtime: time(-1),
+        ctime: time(0),
+        btime: time(1),
+        flags: 0x10,
+        truncate_epoch: 2,
+        change: 9,
+    }
+}
+
+#[test]
+fn raft_deliver() {
+    let message = raft::RaftMessages {
+        group: 2,
+        from: 1,
+        incarnation: 0x2122_2324_2526_2728,
+        messages: vec![Bytes::from_static(b"\x08\x03"), Bytes::from_static(b"opaque")],
+    };
+    check("raft-deliver", Kind::Request, raft::Deliver::NUMBER, &message, b"");
+}
+
+#[test]
+fn dir_heartbeat_of_an_osd() {
+    let message = dir::OsdHeartbeat {
+        entry: dir::OsdEntry {
+            osd: 4,
+            uuid: "0190a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b".to_owned(),
+            addr: "tcp://10.0.0.7:32640".to_owned(),
+            state: dir::OsdState::Draining as i32,
+            domain: "rack-2".to_owned(),
+            total_bytes: 1 << 40,
+            free_bytes: 1 << 39,
+            http: "10.0.0.7:30640".to_owned(),
+        },
+        known_epoch: 12,
+    };
+    check("dir-heartbeat-osd", Kind::Request, dir::HeartbeatOsd::NUMBER, &message, b"");
+}
+
+#[test]
+fn dir_heartbeat_reply_with_map_and_keys() {
+    let message = dir::OsdHeartbeatReply {
+        osd: 4,
+        lease_ms: 1500,
+        map: Some(dir::OsdMap { epoch: 13, osds: vec![dir::OsdEntry { osd: 1, ..Default::default() }] }),
+        keys: vec![key()],
+    };
+    check("dir-heartbeat-osd-reply", Kind::Reply, dir::HeartbeatOsd::NUMBER, &message, b"");
+}
+
+#[test]
+fn mrc_create() {
+    let make = mrc::MakeRequest {
+        head: head(),
+        origin: origin(),
+        parent: 1,
+        name: b"na\xffme".to_vec(),
+        mode: 0o640,
+        rdev: 0,
+        target: Vec::new(),
+    };
+    let message = mrc::CreateRequest { make, exclusive: true, write: true };
+    check("mrc-create", Kind::Request, mrc::Create::NUMBER, &message, b"");
+}
+
+#[test]
+fn mrc_open_reply() {
+    let layout = Layout {
+        stripe_bytes: 1 << 20,
+        columns: vec![Column { osds: vec![1, 2] }, Column { osds: vec![3] }],
+        replication: Replication::Quorum as i32,
+        view: 1,
+    };
+    let credentials = mrc::FileCredentials { capability: capability(), layout };
+    let message = mrc::OpenReply { attr: attr(), credentials, created: true };
+    check("mrc-open-reply", Kind::Reply, mrc::Open::NUMBER, &message, b"");
+}
+
+#[test]
+fn osd_write_with_payload() {
+    let key = ObjectKey { volume: VolumeId(2), ino: Ino(77), object: ObjectNo(3) };
+    let payload: Vec<u8> = (0..4500u32).map(|n| (n * 7 % 251) as u8).collect();
+    let message = osd::WriteRequest {
+        head: osd::ObjectHead { capability: capability(), object: 3, map_epoch: 13 },
+        offset: 8192,
+        checksums: checksum::block_checksums(key, 2, &payload),
+        crc: 0,
+        sync: true,
+    };
+    check("osd-write", Kind::Request, osd::Write::NUMBER, &message, &payload);
+}
+
+#[test]
+fn an_error() {
+    let error = WireError::new(Code::NotLeader, "member-2 of group-2 does not lead")
+        .with_hint("tcp://10.0.0.8:32636");
+    check("error", Kind::Error, mrc::Create::NUMBER, &ErrorMessage::from(error.clone()), b"");
+    assert_eq!(WireError::from(ErrorMessage::from(error.clone())), error);
+}
+
+#[test]
+fn method_numbers_are_unique_and_lie_in_their_service() {
+    let mut seen = std::collections::BTreeMap::new();
+    for (service, high, methods) in [
+        ("dir", 0x00, dir::METHODS),
+        ("raft", 0x01, raft::METHODS),
+        ("mrc", 0x02, mrc::METHODS),
+        ("osd", 0x03, osd::METHODS),
+    ] {
+        for (number, name) in methods {
+            assert_eq!(number >> 8, high, "{service} {name} has number {number:#06x}");
+            if let Some(other) = seen.insert(*number, name) {
+                panic!("{name} and {other} share {number:#06x}");
+            }
+        }
+    }
+}
+
+/// What a newer peer adds must not hurt an older one: unknown fields are passed over.
+#[test]
+fn unknown_fields_are_passed_over() {
+    let mut bytes = origin().encode_to_vec();
+    // Tag 100, a string.
+    bytes.extend([0xa2, 0x06, 3, b'n', b'e', b'w']);
+    assert_eq!(Origin::decode(&bytes[..]).unwrap(), origin());
+}

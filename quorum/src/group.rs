@@ -1,0 +1,243 @@
+//! The handle of one member of a Raft group and the driver behind it.
+//!
+//! Whoever has something for the member puts it into the inbox and, if nobody else is at it, takes the replica's
+//! lock and does the work on its own thread: a call in a group of one runs to its end without another thread.
+//! Syncs and flushes run on the member's own thread (`group/syncer.rs`), messages leave through one task per peer
+//! (`group/sender.rs`).
+
+mod driver;
+mod sender;
+mod syncer;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use proto::dir::GroupStatus;
+use proto::error::{Code, WireError};
+use proto::id::{GroupId, MemberId};
+use proto::raft::{Deliver, Peer};
+use proto::rpc::{Empty, Method as _, Origin};
+use rt::clock::Clock;
+use rt::disk::Disk;
+use rt::rpc::{Connector, Request, Response};
+use rt::table::Table;
+use tokio::sync::oneshot;
+
+use crate::engine::Timing;
+use crate::machine::StateMachine;
+use crate::replica::{Input, Replica, Setup, Sizes, Wait};
+use driver::{Driver, Waiter};
+
+pub use crate::error::QuorumError;
+pub use crate::replica::Durability;
+
+/// A member at start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Its id, not 0, never reused in the group.
+    pub id: MemberId,
+    /// RPC address at which its service answers `proto::raft` methods.
+    pub addr: String,
+}
+
+/// What a member needs to start.
+pub struct GroupConfig {
+    /// The group.
+    pub group: GroupId,
+    /// This member.
+    pub me: MemberId,
+    /// The first members; used only when the log is empty. Later the log knows better. A list without `me`: this
+    /// member waits until [`Group::add_member`] is called at the leader.
+    pub members: Vec<Member>,
+    /// Durability class of acknowledgements.
+    pub durability: Durability,
+    /// Identifies this boot of the machine (/proc/sys/kernel/random/boot_id); see docs/protocols/raft.md.
+    pub boot_id: String,
+    /// Base unit of heartbeats and elections (heartbeat 2 ticks, election 10..20 ticks); [`TICK`] is a good one.
+    pub tick: Duration,
+    /// Where the log lives.
+    pub log: Arc<dyn Disk>,
+    /// Where the state lives.
+    pub table: Arc<dyn Table>,
+    /// Reaches other members.
+    pub connector: Arc<Connector>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// A tick with which a dead leader is replaced after 0.5 to 1 s.
+pub const TICK: Duration = Duration::from_millis(50);
+/// How long shutdown waits for another member to take over.
+const HAND_OVER: Duration = Duration::from_millis(600);
+
+/// One member of a Raft group. Cheap to share (`Arc`).
+pub struct Group {
+    driver: Arc<Driver>,
+}
+
+impl Group {
+    /// Starts a member: recovers log and table, joins the others. A member that is alone leads when this answers.
+    pub async fn start(
+        config: GroupConfig,
+        machine: Arc<dyn StateMachine>,
+    ) -> Result<Arc<Self>, QuorumError> {
+        let setup = Setup {
+            group: config.group,
+            me: config.me,
+            members: config.members.iter().map(|member| (member.id.0, member.addr.clone())).collect(),
+            durability: config.durability,
+            boot_id: config.boot_id,
+            timing: Timing::of(config.tick),
+            sizes: Sizes::default(),
+            seed: rand::random(),
+            log: config.log,
+            table: config.table,
+        };
+        let now = driver::now(&*config.clock);
+        let replica = Replica::start(setup, machine, now)?;
+        let alone = replica.engine().is_alone();
+        let driver =
+            Driver::start(replica, config.group, config.me, config.tick, config.connector, config.clock)?;
+        let group = Arc::new(Self { driver });
+        if alone {
+            // The first election of a group of one ends with a sync on the member's thread.
+            group.read(Duration::from_secs(30)).await?;
+        }
+        Ok(group)
+    }
+
+    /// Replicates a command and gives its answer. With `origin.session != 0` a repeat of the same (session,
+    /// sequence) gets the recorded answer, at any leader. In a group of one the whole call runs on the caller's
+    /// thread without waiting.
+    pub async fn propose(
+        &self,
+        origin: Origin,
+        command: Bytes,
+        deadline: Duration,
+    ) -> Result<Bytes, QuorumError> {
+        self.ask(deadline, |wait| Input::Propose { origin, command, wait }).await
+    }
+
+    /// Answers when the local table shows everything acknowledged before the call (leader lease, else
+    /// read-index). Costs nothing at a leader whose lease holds. Other members answer `NotLeader`.
+    pub async fn read(&self, deadline: Duration) -> Result<(), QuorumError> {
+        if self.driver.lease_holds() {
+            return Ok(());
+        }
+        self.ask(deadline, Input::Read).await.map(drop)
+    }
+
+    /// Everything applied so far is on disk at a majority when this answers (`fsync` of metadata).
+    pub async fn sync(&self, deadline: Duration) -> Result<(), QuorumError> {
+        self.ask(deadline, Input::Sync).await.map(drop)
+    }
+
+    /// Serves `proto::raft::{Deliver, Peer}` for this group.
+    pub async fn serve(&self, request: Request) -> Result<Response, WireError> {
+        match request.method {
+            Deliver::NUMBER => {
+                let delivery = rt::rpc::parse::<Deliver>(&request)?;
+                if delivery.group != self.driver.group().0 {
+                    let text =
+                        format!("messages for group-{} arrived at {}", delivery.group, self.driver.group());
+                    return Err(WireError::new(Code::BadRequest, text));
+                }
+                let (from, incarnation) = (delivery.from, delivery.incarnation);
+                self.driver.push(Input::Deliver { from, incarnation, messages: delivery.messages });
+                self.driver.drive();
+                Ok(Response::of(&Empty {}))
+            }
+            Peer::NUMBER => {
+                Err(WireError::new(Code::NotSupported, "quorum members of this version use Deliver only"))
+            }
+            other => Err(rt::rpc::unknown_method("raft", other)),
+        }
+    }
+
+    /// Whether this member leads and may serve reads now.
+    pub fn is_leader(&self) -> bool {
+        self.driver.lease_holds()
+    }
+
+    /// State for people and programs.
+    pub fn status(&self) -> GroupStatus {
+        self.driver.status()
+    }
+
+    /// Adds a member: first as a learner, as a voter once it has caught up. Answers when it votes.
+    pub async fn add_member(&self, member: Member, deadline: Duration) -> Result<(), QuorumError> {
+        let Member { id, addr: address } = member;
+        self.ask(deadline, |wait| Input::Add { member: id.0, address, wait }).await.map(drop)
+    }
+
+    /// Removes a member. A leader that shall go hands over first and answers `Busy`: repeat it at the next leader.
+    pub async fn remove_member(&self, member: MemberId, deadline: Duration) -> Result<(), QuorumError> {
+        self.ask(deadline, |wait| Input::Remove { member: member.0, wait }).await.map(drop)
+    }
+
+    /// Hands leadership to `to`, or to the most advanced member.
+    pub async fn transfer_leadership(&self, to: Option<MemberId>) -> Result<(), QuorumError> {
+        self.driver.push(Input::Transfer(to));
+        self.driver.drive();
+        let patience = tokio::time::Instant::now() + HAND_OVER;
+        while self.driver.leads() {
+            if tokio::time::Instant::now() > patience {
+                let group = self.driver.group();
+                return Err(QuorumError::Timeout { group, after_ms: HAND_OVER.as_millis() as u64 });
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Ok(())
+    }
+
+    /// Hands over leadership, flushes, writes the clean mark, stops.
+    pub async fn shutdown(&self) -> Result<(), QuorumError> {
+        if self.driver.leads() && self.status().voters.len() > 1 {
+            // Nobody may be there to take over; then the others elect without help later.
+            let _ = self.transfer_leadership(None).await;
+        }
+        let driver = self.driver.clone();
+        let closed = tokio::task::spawn_blocking(move || driver.close()).await;
+        closed.unwrap_or_else(|error| {
+            Err(QuorumError::Stopped {
+                group: self.driver.group(),
+                cause: format!("shutdown failed: {error}"),
+            })
+        })
+    }
+
+    async fn ask(
+        &self,
+        deadline: Duration,
+        input: impl FnOnce(Wait<Waiter>) -> Input<Waiter>,
+    ) -> Result<Bytes, QuorumError> {
+        let (waiter, mut answer) = oneshot::channel();
+        let since = self.driver.monotonic();
+        if !self.driver.push(input(Wait { waiter, since, deadline: since + deadline })) {
+            return Err(QuorumError::Busy { group: self.driver.group() });
+        }
+        self.driver.drive();
+        if let Ok(result) = answer.try_recv() {
+            return result;
+        }
+        let gone = || QuorumError::Stopped { group: self.driver.group(), cause: "shut down".into() };
+        answer.await.unwrap_or_else(|_| Err(gone()))
+    }
+
+    /// Addresses by member, as the log knows them.
+    pub fn members(&self) -> BTreeMap<u64, String> {
+        self.driver.members()
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.driver.halted.store(true, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,283 @@
+//! The loop: drains the inbox into the replica and does what it wants, on whatever thread is there.
+
+use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use proto::dir::GroupStatus;
+use proto::id::{GroupId, MemberId};
+use proto::limits::PROPOSALS_MAX;
+use rt::clock::Clock;
+use rt::rpc::Connector;
+use rt::table::Table;
+use tokio::sync::oneshot;
+
+use super::sender::Senders;
+use super::syncer::{Syncer, Task};
+use crate::error::QuorumError;
+use crate::replica::{Input, Now, Output, Replica, rows::Members};
+
+/// Whoever waits for an answer.
+pub(super) type Waiter = oneshot::Sender<Result<Bytes, QuorumError>>;
+
+/// Deliveries and other inputs beside proposals that may wait.
+const INBOX_MAX: usize = 4 * PROPOSALS_MAX;
+
+/// See the module.
+pub(super) struct Driver {
+    group: GroupId,
+    me: MemberId,
+    clock: Arc<dyn Clock>,
+    /// order: before `inbox`, `view`, and the service's own locks (its callbacks run under it).
+    replica: Mutex<Replica<Waiter>>,
+    /// order: nothing is taken while it is held.
+    inbox: Mutex<Vec<Input<Waiter>>>,
+    senders: Senders,
+    syncer: Syncer,
+    table: Arc<dyn Table>,
+    /// Nanoseconds of the monotonic clock until which the lease holds; 0: it does not.
+    lease_until: AtomicU64,
+    leads: AtomicBool,
+    /// order: nothing is taken while it is held.
+    view: Mutex<View>,
+    /// The handle is gone or the member shut down: tasks end.
+    pub(super) halted: AtomicBool,
+}
+
+#[derive(Default)]
+struct View {
+    status: GroupStatus,
+    members: BTreeMap<u64, String>,
+    members_epoch: u64,
+}
+
+/// Both clocks.
+pub(super) fn now(clock: &dyn Clock) -> Now {
+    Now { monotonic: clock.monotonic(), unix: clock.unix() }
+}
+
+impl Driver {
+    pub(super) fn start(
+        replica: Replica<Waiter>,
+        group: GroupId,
+        me: MemberId,
+        tick: Duration,
+        connector: Arc<Connector>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Arc<Self>, QuorumError> {
+        let table = replica.table().clone();
+        let incarnation = replica.incarnation();
+        let members = replica.contacts();
+        let driver = Arc::new_cyclic(|driver| Self {
+            group,
+            me,
+            clock,
+            senders: Senders::new(group, me, incarnation, connector, driver.clone()),
+            table,
+            syncer: Syncer::new(driver.clone()),
+            replica: Mutex::new(replica),
+            inbox: Mutex::new(Vec::new()),
+            lease_until: AtomicU64::new(0),
+            leads: AtomicBool::new(false),
+            view: Mutex::new(View::default()),
+            halted: AtomicBool::new(false),
+        });
+        driver.syncer.start(group).map_err(|error| QuorumError::Stopped {
+            group,
+            cause: format!("no thread for syncing: {error}"),
+        })?;
+        driver.senders.reach(&members);
+        let weak = Arc::downgrade(&driver);
+        tokio::spawn(async move {
+            let mut ticks = tokio::time::interval(tick);
+            // Ticks that were missed stay missed: a stalled member must not believe that time has flown.
+            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            loop {
+                ticks.tick().await;
+                let Some(driver) = weak.upgrade() else { return };
+                if driver.halted.load(Ordering::Acquire) {
+                    return;
+                }
+                driver.push(Input::Tick);
+                driver.drive();
+            }
+        });
+        driver.turn();
+        Ok(driver)
+    }
+
+    pub(super) fn table(&self) -> &dyn Table {
+        &*self.table
+    }
+
+    pub(super) fn group(&self) -> GroupId {
+        self.group
+    }
+
+    pub(super) fn monotonic(&self) -> Duration {
+        self.clock.monotonic()
+    }
+
+    pub(super) fn lease_holds(&self) -> bool {
+        let until = self.lease_until.load(Ordering::Acquire);
+        until == u64::MAX || (until > 0 && self.monotonic().as_nanos() < u128::from(until))
+    }
+
+    pub(super) fn leads(&self) -> bool {
+        self.leads.load(Ordering::Acquire)
+    }
+
+    pub(super) fn status(&self) -> GroupStatus {
+        self.view.lock().status.clone()
+    }
+
+    pub(super) fn members(&self) -> BTreeMap<u64, String> {
+        self.view.lock().members.clone()
+    }
+
+    /// Puts something into the inbox; `false`: it is full.
+    pub(super) fn push(&self, input: Input<Waiter>) -> bool {
+        let mut inbox = self.inbox.lock();
+        let room = match input {
+            Input::Propose { .. } | Input::Read(_) | Input::Sync(_) => inbox.len() < PROPOSALS_MAX,
+            // Lost messages are sent again by their senders.
+            Input::Deliver { .. } | Input::Tick => inbox.len() < INBOX_MAX,
+            _ => true,
+        };
+        if room {
+            inbox.push(input);
+        }
+        room
+    }
+
+    /// Works until the inbox is empty, or leaves it to whoever is at work already.
+    pub(super) fn drive(&self) {
+        loop {
+            let Some(mut replica) = self.replica.try_lock() else { return };
+            self.turn_locked(&mut replica);
+            drop(replica);
+            // Whoever pushed while the lock was held relied on this look.
+            if self.inbox.lock().is_empty() {
+                return;
+            }
+        }
+    }
+
+    fn turn(&self) {
+        let mut replica = self.replica.lock();
+        self.turn_locked(&mut replica);
+        drop(replica);
+        self.drive();
+    }
+
+    fn turn_locked(&self, replica: &mut Replica<Waiter>) {
+        let inputs = std::mem::take(&mut *self.inbox.lock());
+        let mut out = Vec::new();
+        let at = now(&*self.clock);
+        let run = std::panic::catch_unwind(AssertUnwindSafe(|| {
+            for input in inputs {
+                replica.handle(input, at, &mut out);
+            }
+            replica.settle(at, &mut out);
+        }));
+        if let Err(panic) = run {
+            // raft-rs panics where its assumptions break (two logs that cannot both be right). The group's other
+            // members go on without this one.
+            let text = panic.downcast_ref::<String>().map_or("a broken invariant", String::as_str);
+            replica.abort(&format!("raft panicked: {text}"), &mut out);
+        }
+        // Visible before any answer is.
+        self.publish(replica);
+        self.run(out);
+    }
+
+    fn publish(&self, replica: &Replica<Waiter>) {
+        let until = replica.lease_until().map_or(0, |until| {
+            if until == Duration::MAX {
+                u64::MAX
+            } else {
+                u64::try_from(until.as_nanos()).unwrap_or(u64::MAX - 1)
+            }
+        });
+        self.lease_until.store(until, Ordering::Release);
+        let role = replica.role();
+        self.leads.store(role.leading && replica.stopped().is_none(), Ordering::Release);
+        let view = &mut *self.view.lock();
+        if view.members_epoch != replica.members_epoch() {
+            view.members_epoch = replica.members_epoch();
+            view.members = replica.members().all();
+            list_members(&mut view.status, replica.members());
+        }
+        let status = &mut view.status;
+        status.group = self.group.0;
+        status.member = self.me.0;
+        status.leader = role.leader;
+        status.term = role.term;
+        status.committed = replica.engine().committed();
+        status.applied = replica.applied();
+        let name = match () {
+            () if replica.stopped().is_some() => "stopped",
+            () if replica.is_rejoining() => "rejoining",
+            () if role.leading => "leader",
+            () if role.candidate => "candidate",
+            () if replica.members().learners.contains_key(&self.me.0) => "learner",
+            () => "follower",
+        };
+        if status.role != name {
+            name.clone_into(&mut status.role);
+        }
+    }
+
+    fn run(&self, out: Vec<Output<Waiter>>) {
+        for output in out {
+            match output {
+                Output::Send { to, message } => self.senders.send(to, message),
+                // Whoever waited may have gone.
+                Output::Answer(waiter, result) => drop(waiter.send(result)),
+                Output::Sync(job) => self.syncer.give(Task::Sync(job)),
+                Output::Flush(index) => self.syncer.give(Task::Flush(index)),
+                Output::Members(members) => self.senders.reach(&members),
+            }
+        }
+    }
+
+    /// As if the process was killed: no further input is taken.
+    #[cfg(test)]
+    pub(super) fn die(&self) {
+        self.halted.store(true, Ordering::Release);
+        self.replica.lock().abort("killed", &mut Vec::new());
+        self.syncer.stop();
+        self.senders.stop();
+    }
+
+    /// A proper stop; blocks for syncs.
+    pub(super) fn close(&self) -> Result<(), QuorumError> {
+        let mut out = Vec::new();
+        let mut replica = self.replica.lock();
+        let inputs = std::mem::take(&mut *self.inbox.lock());
+        let at = now(&*self.clock);
+        for input in inputs {
+            replica.handle(input, at, &mut out);
+        }
+        let done = replica.close(&mut out);
+        self.publish(&replica);
+        drop(replica);
+        self.run(out);
+        self.halted.store(true, Ordering::Release);
+        self.syncer.stop();
+        self.senders.stop();
+        done
+    }
+}
+
+fn list_members(status: &mut GroupStatus, members: &Members) {
+    let list = |members: &BTreeMap<u64, String>| {
+        members.iter().map(|(id, address)| format!("{id}={address}")).collect()
+    };
+    status.voters = list(&members.voters);
+    status.learners = list(&members.learners);
+}

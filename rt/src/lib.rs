@@ -1,0 +1,19 @@
+//! What everything runs on: clock, disk, network and table seams with their real forms; RPC client and server;
+//! TLS; logging; metrics; the HTTP status pages.
+//!
+//! The seams, each with a contract suite that every implementation runs:
+//! - [`clock::Clock`]: the only source of time;
+//! - [`disk::Disk`]: files with explicit sync; real, or simulated with lost and torn writes;
+//! - [`table::Table`]: an ordered key-value table with atomic batches; RocksDB, or memory for simulation;
+//! - [`rpc::Channel`] / [`rpc::Service`]: calls; in process, TCP, TLS 1.3, simulated.
+#![warn(missing_docs)]
+
+pub mod clock;
+pub mod disk;
+pub mod rpc;
+pub mod table;
+
+pub mod http;
+pub mod log;
+pub mod metrics;
+pub mod tls;

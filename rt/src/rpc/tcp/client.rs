@@ -1,0 +1,235 @@
+//! The calling side: one connection per address, made when first needed and again after a failure.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use parking_lot::Mutex;
+use prost::Message;
+use proto::error::{Code, ErrorMessage, WireError};
+use proto::frame::{Frame, Header, Kind};
+use proto::limits::INFLIGHT_PER_CONNECTION;
+use tokio::net::TcpStream;
+use tokio::sync::{Semaphore, oneshot};
+
+use super::Source;
+use crate::rpc::outbox::Outbox;
+use crate::rpc::{BoxFuture, Channel, Request, Response};
+use crate::tls::TlsIdentity;
+
+/// How long a connection may take to come up.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+type Answer = Result<Response, WireError>;
+
+struct Connection {
+    outbox: Arc<Outbox>,
+    /// order: leaf lock.
+    waiting: Mutex<HashMap<u64, oneshot::Sender<Answer>>>,
+    next: AtomicU64,
+    slots: Semaphore,
+}
+
+/// A connection to one address; connects when called, reconnects after a failure.
+pub struct TcpChannel {
+    address: String,
+    at: String,
+    identity: Option<Arc<TlsIdentity>>,
+    /// order: leaf lock.
+    live: Mutex<Option<Arc<Connection>>>,
+    /// Only one caller connects; the others wait for it.
+    connecting: tokio::sync::Mutex<()>,
+}
+
+impl TcpChannel {
+    /// Does not connect yet. `at` is `host:port`.
+    pub fn new(address: &str, at: &str, identity: Option<Arc<TlsIdentity>>) -> Arc<Self> {
+        Arc::new(Self {
+            address: address.to_owned(),
+            at: at.to_owned(),
+            identity,
+            live: Mutex::new(None),
+            connecting: tokio::sync::Mutex::new(()),
+        })
+    }
+
+    fn current(&self) -> Option<Arc<Connection>> {
+        self.live.lock().as_ref().filter(|connection| !connection.outbox.is_closed()).cloned()
+    }
+
+    async fn connection(&self) -> Result<Arc<Connection>, WireError> {
+        if let Some(connection) = self.current() {
+            return Ok(connection);
+        }
+        let _only_one = self.connecting.lock().await;
+        if let Some(connection) = self.current() {
+            return Ok(connection);
+        }
+        let connected = tokio::time::timeout(CONNECT_TIMEOUT, self.connect()).await;
+        let connection = connected
+            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+            .map_err(|error| self.unavailable("connect", &error))?;
+        *self.live.lock() = Some(connection.clone());
+        Ok(connection)
+    }
+
+    fn unavailable(&self, doing: &str, error: &io::Error) -> WireError {
+        let hint = match error.kind() {
+            io::ErrorKind::ConnectionRefused => "refused",
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof => {
+                "reset"
+            }
+            _ => "",
+        };
+        WireError::new(Code::Unavailable, format!("{doing} {}: {error}", self.address)).with_hint(hint)
+    }
+
+    async fn connect(&self) -> io::Result<Arc<Connection>> {
+        let stream = TcpStream::connect(&self.at).await?;
+        stream.set_nodelay(true)?;
+        let (outbox, source) = match &self.identity {
+            None => {
+                let stream = Arc::new(stream);
+                let outbox = Outbox::new(Some(stream.clone()));
+                let (writer, socket) = (outbox.clone(), stream.clone());
+                tokio::spawn(async move { writer.drain_plain(&socket).await });
+                (outbox, Source::Plain(stream))
+            }
+            Some(identity) => {
+                let connector = tokio_rustls::TlsConnector::from(identity.client.clone());
+                let stream = connector.connect(TlsIdentity::server_name(), stream).await?;
+                let (read, write) = tokio::io::split(stream);
+                let outbox = Outbox::new(None);
+                let writer = outbox.clone();
+                tokio::spawn(async move { writer.drain_stream(write).await });
+                (outbox, Source::Stream(Box::new(read)))
+            }
+        };
+        let connection = Arc::new(Connection {
+            outbox,
+            waiting: Mutex::default(),
+            next: AtomicU64::new(1),
+            slots: Semaphore::new(INFLIGHT_PER_CONNECTION),
+        });
+        tokio::spawn(receive(connection.clone(), source, self.address.clone()));
+        Ok(connection)
+    }
+
+    async fn exchange(&self, request: Request) -> Answer {
+        let connection = self.connection().await?;
+        let _slot = connection.slots.acquire().await.map_err(|_| {
+            WireError::new(Code::Unavailable, format!("the connection to {} closed", self.address))
+        })?;
+        let number = connection.next.fetch_add(1, Ordering::Relaxed);
+        let (sender, answer) = oneshot::channel();
+        connection.waiting.lock().insert(number, sender);
+        let mut guard = Forget { connection: &connection, number, method: request.method, sent: false };
+        let header = Header {
+            kind: Kind::Request,
+            method: request.method,
+            request: number,
+            trace: request.trace,
+            deadline_ms: u32::try_from(request.deadline.as_millis()).unwrap_or(u32::MAX),
+            message_bytes: u32::try_from(request.message.len()).unwrap_or(u32::MAX),
+            payload_bytes: u32::try_from(request.payload.len()).unwrap_or(u32::MAX),
+        };
+        connection
+            .outbox
+            .send(header, request.message, request.payload)
+            .await
+            .map_err(|error| self.unavailable("send to", &error))?;
+        guard.sent = true;
+        answer.await.unwrap_or_else(|_| {
+            Err(WireError::new(
+                Code::Unavailable,
+                format!("the connection to {} was lost before the answer", self.address),
+            )
+            .with_hint("reset"))
+        })
+    }
+}
+
+/// Takes the entry out again when the caller stops waiting, and tells the server.
+struct Forget<'a> {
+    connection: &'a Arc<Connection>,
+    number: u64,
+    method: u16,
+    sent: bool,
+}
+
+impl Drop for Forget<'_> {
+    fn drop(&mut self) {
+        let unanswered = self.connection.waiting.lock().remove(&self.number).is_some();
+        if unanswered && self.sent && !self.connection.outbox.is_closed() {
+            let header = Header {
+                kind: Kind::Cancel,
+                method: self.method,
+                request: self.number,
+                trace: 0,
+                deadline_ms: 0,
+                message_bytes: 0,
+                payload_bytes: 0,
+            };
+            // Best effort: a cancel that does not fit is dropped, the server answers into the void.
+            let _ = futures::FutureExt::now_or_never(self.connection.outbox.send(
+                header,
+                Bytes::new(),
+                Bytes::new(),
+            ));
+        }
+    }
+}
+
+async fn receive(connection: Arc<Connection>, mut source: Source, address: String) {
+    let mut buffer = BytesMut::with_capacity(super::READ_BYTES);
+    let why = loop {
+        match source.next(&mut buffer).await {
+            Ok(Some(frame)) => deliver(&connection, frame),
+            Ok(None) => break "the peer closed the connection".to_owned(),
+            Err(error) => break error.to_string(),
+        }
+    };
+    connection.outbox.close();
+    connection.slots.close();
+    let waiting: Vec<_> = connection.waiting.lock().drain().map(|(_, sender)| sender).collect();
+    for sender in waiting {
+        // The caller may have gone; then nobody needs the error.
+        let _ = sender.send(Err(
+            WireError::new(Code::Unavailable, format!("lost {address}: {why}")).with_hint("reset")
+        ));
+    }
+}
+
+fn deliver(connection: &Connection, frame: Frame) {
+    let Some(sender) = connection.waiting.lock().remove(&frame.header.request) else { return };
+    let answer = match frame.header.kind {
+        Kind::Error => Err(ErrorMessage::decode(frame.message).map_or_else(
+            |error| WireError::new(Code::Internal, format!("unreadable error message: {error}")),
+            WireError::from,
+        )),
+        _ => Ok(Response { message: frame.message, payload: frame.payload }),
+    };
+    // The caller may have gone.
+    let _ = sender.send(answer);
+}
+
+impl Channel for TcpChannel {
+    fn call(&self, request: Request) -> BoxFuture<'_, Answer> {
+        let deadline = request.deadline;
+        Box::pin(async move {
+            tokio::time::timeout(deadline, self.exchange(request)).await.unwrap_or_else(|_| {
+                Err(WireError::new(
+                    Code::DeadlineExceeded,
+                    format!("{} did not answer within {} ms", self.address, deadline.as_millis()),
+                ))
+            })
+        })
+    }
+
+    fn address(&self) -> &str {
+        &self.address
+    }
+}

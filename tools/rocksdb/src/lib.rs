@@ -1,0 +1,1 @@
+//! Exists to carry one dependency; see Cargo.toml.

@@ -1,0 +1,72 @@
+//! Daemon roles that are nothing but daemons.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::args::Global;
+use crate::failure::{Failure, Outcome};
+use crate::roles::daemon;
+
+/// Run a directory service
+#[derive(Debug, Args)]
+pub(crate) struct Dir {
+    /// Its configuration; `xtfs config dir` prints a default one.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+impl Dir {
+    pub(crate) fn run(self, global: &Global) -> Outcome {
+        daemon::dir(&self.config, global)
+    }
+}
+
+/// Run a job service
+#[derive(Debug, Args)]
+pub(crate) struct Exec {
+    /// Its configuration; `xtfs config exec` prints a default one.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+impl Exec {
+    pub(crate) fn run(self, global: &Global) -> Outcome {
+        daemon::exec(&self.config, global)
+    }
+}
+
+/// The replica management service (this version has none)
+#[derive(Debug, Args)]
+#[command(hide = true)]
+pub(crate) struct Rms {
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl Rms {
+    pub(crate) fn run(self, _global: &Global) -> Outcome {
+        drop(self.config);
+        Err(Failure::usage("xtfs rms", "this version has no replica management service: nothing was started")
+            .next("remove the service from your start-up scripts; a later version brings it"))
+    }
+}
+
+/// The virtual organisation service (this version has none)
+#[derive(Debug, Args)]
+#[command(hide = true)]
+pub(crate) struct Vo {
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl Vo {
+    pub(crate) fn run(self, _global: &Global) -> Outcome {
+        drop(self.config);
+        Err(Failure::usage(
+            "xtfs vo",
+            "this version has no virtual organisation service: nothing was started",
+        )
+        .next("remove the service from your start-up scripts; a later version brings it"))
+    }
+}

@@ -1,0 +1,77 @@
+//! The storage service.
+
+use std::sync::Arc;
+
+use osd::agent::{Agent, AgentConfig};
+use osd::{Osd, OsdConfig};
+use parking_lot::Mutex;
+use rt::rpc::{BoxFuture, Service};
+use serde_json::{Value, json};
+
+use super::{Host, Role, make_dir};
+use crate::config::{OsdFile, RoleFile};
+use crate::failure::Failure;
+
+struct Running {
+    osd: Arc<Osd>,
+    /// Tells the DIR that the OSD is alive; taken when it stops. order: never held over an await.
+    agent: Mutex<Option<Agent>>,
+}
+
+/// Opens the store and begins to register.
+pub(crate) async fn start(host: &Host, file: &OsdFile) -> Result<Arc<dyn Role>, Failure> {
+    let node = file.node();
+    make_dir(&node.data)?;
+    let mut config = OsdConfig::new(&node.data, &node.uuid, host.clock.clone());
+    config.capacity_bytes = file.capacity;
+    config.sharers = file.sharers;
+    let name = node.name.clone();
+    let opened = tokio::task::spawn_blocking(move || Osd::open(config)).await;
+    let failed = |error: &dyn std::fmt::Display| Failure::new(format!("starting {name}"), error);
+    let osd = opened.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
+    let domain = if file.domain.is_empty() {
+        nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default()
+    } else {
+        file.domain.clone()
+    };
+    let config =
+        AgentConfig { dirs: file.dir.clone(), addr: node.advertise.clone(), domain, http: node.http.clone() };
+    let agent = Agent::start(osd.clone(), host.connector.clone(), config);
+    Ok(Arc::new(Running { osd, agent: Mutex::new(Some(agent)) }))
+}
+
+impl Role for Running {
+    fn service(&self) -> Option<Arc<dyn Service>> {
+        Some(self.osd.clone())
+    }
+
+    fn health(&self) -> Result<(), String> {
+        if self.agent.lock().as_ref().is_some_and(|agent| agent.number().is_some()) {
+            return Ok(());
+        }
+        Err("the DIR has not answered yet".to_owned())
+    }
+
+    fn status(&self) -> BoxFuture<'_, Value> {
+        let number = self.agent.lock().as_ref().and_then(Agent::number);
+        Box::pin(async move {
+            let status = self.osd.status();
+            json!({
+                "osd": number,
+                "map_epoch": self.osd.map_epoch(),
+                "total_bytes": status.total_bytes,
+                "free_bytes": status.free_bytes,
+                "objects": status.objects,
+                "reads": status.reads,
+                "writes": status.writes,
+                "read_bytes": status.read_bytes,
+                "written_bytes": status.written_bytes,
+            })
+        })
+    }
+
+    fn stop(&self) -> BoxFuture<'_, Result<(), String>> {
+        drop(self.agent.lock().take());
+        Box::pin(async { self.osd.shutdown().await.map_err(|error| error.to_string()) })
+    }
+}
