@@ -141,8 +141,11 @@ fn own_spool(spool: &Path, deadline: Instant) -> Result<std::path::PathBuf, CliE
     let home = spool.join(&user.name);
     if !home.is_dir() {
         use std::os::unix::fs::DirBuilderExt;
-        let made = std::fs::DirBuilder::new().mode(0o700).create(&home);
-        made.map_err(|e| CliError::io("making your spool", &home, &e))?;
+        match std::fs::DirBuilder::new().mode(0o700).create(&home) {
+            // exec makes it too, perhaps at this moment.
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            made => made.map_err(|e| CliError::io("making your spool", &home, &e))?,
+        }
     }
     while !home.join("new").is_dir() || !home.join("tmp").is_dir() {
         if Instant::now() > deadline {
