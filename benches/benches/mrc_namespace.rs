@@ -66,7 +66,7 @@ fn create(n: u64) -> Body {
 
 fn unlink(n: u64) -> Body {
     let origin = Origin { session: 7, sequence: n, acked_below: n };
-    let request = RemoveEntry { head: head(), origin, parent: ROOT, name: name(n) };
+    let request = RemoveEntry { head: head(), origin, parent: ROOT, name: name(n), ..RemoveEntry::default() };
     Body::Unlink(mrc::command::Remove { request, closed: 0 })
 }
 
@@ -117,7 +117,7 @@ fn mrc_namespace(c: &mut Criterion) {
         let mut n = 0;
         b.iter(|| {
             n = (n + 7919) % FILES;
-            read::lookup(&*table, &EntryRequest { head: head(), parent: ROOT, name: name(n) })
+            read::lookup(&*table, &EntryRequest { head: head(), parent: ROOT, name: name(n), ..RemoveEntry::default() })
                 .expect("it is there")
         });
     });

@@ -71,7 +71,7 @@ impl StateMachine for Machine {
 fn run(txn: &mut Txn<'_>, at: Applied, body: &Body) -> Outcome<Vec<u8>> {
     let now = time_of(at);
     let empty = |(): ()| Empty {}.encode_to_vec();
-    let attr = |attr| AttrReply { attr }.encode_to_vec();
+    let attr = |attr| AttrReply { attr, leases: Vec::new() }.encode_to_vec();
     let made = |inode: Inode| attr(inode.attr);
     match body {
         Body::InitVolume(request) => volume::init(txn, now, request).map(empty),

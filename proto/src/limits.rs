@@ -52,6 +52,20 @@ pub const ANSWERS_PER_SESSION: usize = 4096;
 pub const SESSION_TTL_MS: u64 = 15_000;
 /// How often a client renews its session, milliseconds.
 pub const SESSION_RENEW_MS: u64 = 3_000;
+/// A session's leases are good for this long from its last renewal, milliseconds.
+pub const LEASE_TTL_MS: u64 = 6_000;
+/// The MRC waits this much longer than the client's lease time before it expels, milliseconds.
+pub const LEASE_MARGIN_MS: u64 = 500;
+/// How often a client that holds leases renews its session, milliseconds.
+pub const LEASE_RENEW_MS: u64 = 2_000;
+/// After a change by another session attribute and name leases of an inode are not given for this long, milliseconds.
+pub const LEASE_COOL_MS: u64 = 100;
+/// Most leases (inodes) of one session.
+pub const LEASES_PER_SESSION: usize = 65_536;
+/// Most recalls in one answer.
+pub const RECALLS_PER_ANSWER: usize = 1024;
+/// How long `AwaitRecalls` waits at most, milliseconds.
+pub const RECALL_POLL_MS: u32 = 10_000;
 /// How often an OSD renews its lease at the DIR, milliseconds.
 pub const OSD_HEARTBEAT_MS: u64 = 300;
 /// An OSD silent for this long is down, milliseconds.
@@ -65,6 +79,8 @@ const _: () = assert!((STRIPE_BYTES_MIN as usize).is_multiple_of(BLOCK_BYTES));
 const _: () = assert!(STRIPE_BYTES_MAX as usize <= PAYLOAD_BYTES_MAX);
 const _: () = assert!(XATTR_VALUE_BYTES_MAX + 4096 < MESSAGE_BYTES_MAX);
 const _: () = assert!(SESSION_RENEW_MS * 3 < SESSION_TTL_MS);
+const _: () = assert!(LEASE_RENEW_MS * 2 < LEASE_TTL_MS);
+const _: () = assert!(LEASE_TTL_MS + LEASE_MARGIN_MS < SESSION_TTL_MS);
 const _: () = assert!(OSD_HEARTBEAT_MS * 4 < OSD_LEASE_MS);
 const _: () = assert!(APPEND_BYTES_MAX as usize <= MESSAGE_BYTES_MAX);
 const _: () = assert!(INFLIGHT_PER_CONNECTION <= ANSWERS_PER_SESSION);

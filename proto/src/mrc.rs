@@ -8,6 +8,9 @@ use crate::capability::Capability;
 use crate::rpc::{Empty, Origin};
 use crate::stripe::{Layout, Striping};
 
+mod lease;
+pub use lease::*;
+
 /// File types, as in `st_mode >> 12`.
 pub mod kind {
     /// Named pipe.
@@ -135,6 +138,9 @@ pub struct OpenSession {
     /// Files this client has open (after a leader change or a lost session), so that they stay alive.
     #[prost(message, repeated, tag = "3")]
     pub open_files: Vec<OpenFile>,
+    /// Leases this client holds, told to a leader that does not know them.
+    #[prost(message, repeated, tag = "4")]
+    pub leases: Vec<HeldLease>,
 }
 
 /// An open file.
@@ -163,6 +169,12 @@ pub struct SessionReply {
     /// Changes when the leader lost track of open files (new leader, restart): send [`OpenSession`] again.
     #[prost(uint64, tag = "2")]
     pub incarnation: u64,
+    /// Leases are good for this long from the start of the call that was answered, milliseconds; 0: none are given.
+    #[prost(uint64, tag = "3")]
+    pub lease_ttl_ms: u64,
+    /// The session's fencing epoch; grows when the session was expelled.
+    #[prost(uint64, tag = "4")]
+    pub session_epoch: u64,
 }
 
 /// Keeps a session alive.
@@ -243,6 +255,9 @@ pub struct AttrReply {
     /// The inode's attributes.
     #[prost(message, required, tag = "1")]
     pub attr: Attr,
+    /// Leases held on the inodes that the answer tells of (a lookup's directory too).
+    #[prost(message, repeated, tag = "2")]
+    pub leases: Vec<LeaseGrant>,
 }
 
 /// Resolves several names at once, starting at `parent`; stops at the first symlink.
@@ -265,6 +280,9 @@ pub struct WalkReply {
     /// One per resolved name.
     #[prost(message, repeated, tag = "1")]
     pub attrs: Vec<Attr>,
+    /// Leases held on the inodes that the answer tells of (a lookup's directory too).
+    #[prost(message, repeated, tag = "2")]
+    pub leases: Vec<LeaseGrant>,
 }
 
 /// Lists a directory with attributes.
@@ -317,6 +335,9 @@ pub struct ReadDirReply {
     /// Nothing follows.
     #[prost(bool, tag = "2")]
     pub end: bool,
+    /// Leases held on the inodes that the answer tells of (a lookup's directory too).
+    #[prost(message, repeated, tag = "3")]
+    pub leases: Vec<LeaseGrant>,
 }
 
 /// A symlink's target.
@@ -446,6 +467,9 @@ pub struct OpenReply {
     /// Whether `Create` made the file.
     #[prost(bool, tag = "3")]
     pub created: bool,
+    /// Leases held on the inodes that the answer tells of (a lookup's directory too).
+    #[prost(message, repeated, tag = "4")]
+    pub leases: Vec<LeaseGrant>,
 }
 
 /// Closes handles; the last close of an unlinked file frees it.
@@ -553,6 +577,13 @@ pub struct RemoveEntry {
     /// Name.
     #[prost(bytes = "vec", tag = "4")]
     pub name: Vec<u8>,
+    /// The inode that the sender takes the name for (0: it does not know), and handles it has open of it of which the
+    /// MRC does not know: then its own lease needs no recall.
+    #[prost(uint64, tag = "5")]
+    pub victim: u64,
+    /// See `victim`; counted as open from now on.
+    #[prost(uint32, tag = "6")]
+    pub untold_handles: u32,
 }
 
 /// Another name for an inode.
@@ -607,6 +638,12 @@ pub struct RenameRequest {
     /// 0, or refuse (with `WouldBlock`) while any session has the moved file open for writing: the spool's claim.
     #[prost(bool, tag = "8")]
     pub only_if_no_writer: bool,
+    /// Like [`RemoveEntry::victim`], of the name that is replaced.
+    #[prost(uint64, tag = "9")]
+    pub victim: u64,
+    /// Like [`RemoveEntry::untold_handles`].
+    #[prost(uint32, tag = "10")]
+    pub untold_handles: u32,
 }
 
 /// Reads an extended attribute.
@@ -788,4 +825,10 @@ crate::methods! {
     Lock = 0x022d reads (LockRequest) -> LockReply,
     /// Forces metadata to disk.
     MetadataSync = 0x022e mutates (SyncMetadata) -> Empty,
+    /// Asks for a lease.
+    AcquireLease = 0x0230 reads (AcquireLeaseRequest) -> AttrReply,
+    /// Waits for recalls.
+    AwaitRecalls = 0x0231 reads (AwaitRecallsRequest) -> RecallsReply,
+    /// Gives leases back.
+    ReturnLeases = 0x0232 reads (ReturnLeasesRequest) -> Empty,
 }

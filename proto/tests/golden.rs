@@ -179,7 +179,7 @@ fn mrc_open_reply() {
         view: 1,
     };
     let credentials = mrc::FileCredentials { capability: capability(), layout };
-    let message = mrc::OpenReply { attr: attr(), credentials, created: true };
+    let message = mrc::OpenReply { attr: attr(), credentials, created: true, leases: Vec::new() };
     check("mrc-open-reply", Kind::Reply, mrc::Open::NUMBER, &message, b"");
 }
 

@@ -99,7 +99,7 @@ pub fn readdir(reader: &(impl Reader + ?Sized), request: &ReadDirRequest) -> Out
         };
         entries.push(DirEntry { name, ino: entry.ino, kind: entry.kind, cookie: entry.cookie, attr });
     }
-    Ok(ReadDirReply { entries, end: !more })
+    Ok(ReadDirReply { entries, end: !more, leases: Vec::new() })
 }
 
 /// A symlink's target.

@@ -25,5 +25,5 @@ pub(crate) async fn serve(mrc: &Mrc, request: Request) -> Result<Response, WireE
     mrc.leader().count_created(session, file, write, origin)?;
     let capability = signer.capability(file, session, write, done.layout.view);
     let credentials = FileCredentials { capability, layout: done.layout };
-    Ok(Response::of(&OpenReply { attr: done.attr, credentials, created: done.created }))
+    Ok(Response::of(&OpenReply { attr: done.attr, credentials, created: done.created, leases: Vec::new() }))
 }

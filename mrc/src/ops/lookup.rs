@@ -10,5 +10,5 @@ use crate::service::Mrc;
 pub(crate) async fn serve(mrc: &Mrc, request: Request) -> Result<Response, WireError> {
     let ask = parse::<Lookup>(&request)?;
     mrc.read(request.deadline).await?;
-    Ok(Response::of(&AttrReply { attr: read::lookup(mrc.table(), &ask)? }))
+    Ok(Response::of(&AttrReply { attr: read::lookup(mrc.table(), &ask)?, leases: Vec::new() }))
 }

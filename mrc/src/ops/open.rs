@@ -36,5 +36,6 @@ fn reply(mrc: &Mrc, ask: &OpenRequest, signer: &Signer) -> Result<Response, Wire
         attr: inode.attr,
         credentials: FileCredentials { capability, layout },
         created: false,
+        leases: Vec::new(),
     }))
 }

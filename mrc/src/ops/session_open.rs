@@ -27,5 +27,9 @@ pub(crate) async fn serve(mrc: &Mrc, request: Request) -> Result<Response, WireE
     let now = mrc.now();
     let mut sessions = mrc.leader().sessions();
     sessions.open_session(now, ask.session, &ask.open_files)?;
-    Ok(Response::of(&SessionReply { ttl_ms: SESSION_TTL_MS, incarnation: sessions.incarnation() }))
+    Ok(Response::of(&SessionReply {
+        ttl_ms: SESSION_TTL_MS,
+        incarnation: sessions.incarnation(),
+        ..SessionReply::default()
+    }))
 }

@@ -13,5 +13,9 @@ pub(crate) async fn serve(mrc: &Mrc, request: Request) -> Result<Response, WireE
     let now = mrc.now();
     let mut sessions = mrc.leader().sessions();
     sessions.renew(now, ask.session)?;
-    Ok(Response::of(&SessionReply { ttl_ms: SESSION_TTL_MS, incarnation: sessions.incarnation() }))
+    Ok(Response::of(&SessionReply {
+        ttl_ms: SESSION_TTL_MS,
+        incarnation: sessions.incarnation(),
+        ..SessionReply::default()
+    }))
 }

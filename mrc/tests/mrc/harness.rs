@@ -141,7 +141,7 @@ impl Replica {
     }
 
     fn entry(&self, parent: u64, name: &str) -> RemoveEntry {
-        RemoveEntry { head: self.head.clone(), origin: Origin::default(), parent, name: name.into() }
+        RemoveEntry { head: self.head.clone(), origin: Origin::default(), parent, name: name.into(), ..RemoveEntry::default() }
     }
 
     /// `closed`: the leader vouches that nobody has the file open.
@@ -182,6 +182,7 @@ impl Replica {
             new_name: to.1.into(),
             flags,
             only_if_no_writer: false,
+            ..RenameRequest::default()
         };
         self.run(Body::Rename(Move { request, closed })).map(drop)
     }

@@ -205,7 +205,7 @@ impl World {
     }
 
     async fn open_session(&self, session: u64, open_files: Vec<OpenFile>) -> u64 {
-        let open = OpenSession { session, client: "test".into(), open_files };
+        let open = OpenSession { session, client: "test".into(), open_files, leases: Vec::new() };
         self.ask::<SessionOpen>(&open).await.unwrap().incarnation
     }
 
@@ -227,7 +227,7 @@ impl World {
 
     async fn unlink(&self, name: &str) -> Result<Empty, WireError> {
         let request =
-            RemoveEntry { head: head(SESSION), origin: self.origin(), parent: 1, name: name.into() };
+            RemoveEntry { head: head(SESSION), origin: self.origin(), parent: 1, name: name.into(), ..RemoveEntry::default() };
         self.ask::<Unlink>(&request).await
     }
 
@@ -255,6 +255,7 @@ impl World {
             new_name: format!("{name}.claimed").into(),
             flags: 0,
             only_if_no_writer: true,
+            ..RenameRequest::default()
         };
         self.ask::<Rename>(&request).await
     }
