@@ -1,0 +1,117 @@
+//! Open files and locks: what a client holds.
+
+use super::{Attr, FileCredentials, Head, LeaseGrant, MakeRequest};
+
+/// Creates (or opens) a regular file and opens it in one call.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct CreateRequest {
+    /// What and where; `mode` may lack the type.
+    #[prost(message, required, tag = "1")]
+    pub make: MakeRequest,
+    /// Refuse an existing name (`O_EXCL`); otherwise an existing regular file is opened.
+    #[prost(bool, tag = "2")]
+    pub exclusive: bool,
+    /// Open for writing (always readable too: the capability is for the host; the mount checks modes).
+    #[prost(bool, tag = "3")]
+    pub write: bool,
+}
+
+/// Opens a file.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct OpenRequest {
+    /// Head.
+    #[prost(message, required, tag = "1")]
+    pub head: Head,
+    /// Inode.
+    #[prost(uint64, tag = "2")]
+    pub ino: u64,
+    /// Wants to write.
+    #[prost(bool, tag = "3")]
+    pub write: bool,
+    /// Only a fresh capability for a handle that is open already (renewal): no handle is counted.
+    #[prost(bool, tag = "4")]
+    pub renew: bool,
+}
+
+/// Answer to create and open.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct OpenReply {
+    /// Attributes.
+    #[prost(message, required, tag = "1")]
+    pub attr: Attr,
+    /// Rights and layout.
+    #[prost(message, required, tag = "2")]
+    pub credentials: FileCredentials,
+    /// Whether `Create` made the file.
+    #[prost(bool, tag = "3")]
+    pub created: bool,
+    /// Leases held on the inodes that the answer tells of (a lookup's directory too).
+    #[prost(message, repeated, tag = "4")]
+    pub leases: Vec<LeaseGrant>,
+}
+
+/// Closes handles; the last close of an unlinked file frees it.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct CloseRequest {
+    /// Head.
+    #[prost(message, required, tag = "1")]
+    pub head: Head,
+    /// Inode.
+    #[prost(uint64, tag = "2")]
+    pub ino: u64,
+    /// Whether the handle was a writing one.
+    #[prost(bool, tag = "3")]
+    pub write: bool,
+}
+
+/// A byte-range or whole-file lock (`fcntl`, `flock`).
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct LockRequest {
+    /// Head.
+    #[prost(message, required, tag = "1")]
+    pub head: Head,
+    /// Inode.
+    #[prost(uint64, tag = "2")]
+    pub ino: u64,
+    /// Lock owner within the session.
+    #[prost(fixed64, tag = "3")]
+    pub owner: u64,
+    /// First byte.
+    #[prost(uint64, tag = "4")]
+    pub start: u64,
+    /// Last byte, inclusive.
+    #[prost(uint64, tag = "5")]
+    pub end: u64,
+    /// `F_RDLCK` 0, `F_WRLCK` 1, `F_UNLCK` 2.
+    #[prost(uint32, tag = "6")]
+    pub kind: u32,
+    /// Process id at the client, for `F_GETLK`.
+    #[prost(uint32, tag = "7")]
+    pub pid: u32,
+    /// A `flock` lock: separate from `fcntl` locks.
+    #[prost(bool, tag = "8")]
+    pub flock: bool,
+    /// Wait this long for a conflicting lock to go away, milliseconds; 0 answers `WouldBlock` at once.
+    #[prost(uint64, tag = "9")]
+    pub wait_ms: u64,
+    /// Only ask (`F_GETLK`).
+    #[prost(bool, tag = "10")]
+    pub test: bool,
+}
+
+/// Answer: the lock held, or for a test the first conflicting one (`kind` 2 when there is none).
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct LockReply {
+    /// As in the request.
+    #[prost(uint64, tag = "1")]
+    pub start: u64,
+    /// As in the request.
+    #[prost(uint64, tag = "2")]
+    pub end: u64,
+    /// As in the request.
+    #[prost(uint32, tag = "3")]
+    pub kind: u32,
+    /// Its process.
+    #[prost(uint32, tag = "4")]
+    pub pid: u32,
+}
