@@ -14,6 +14,7 @@ mod filesystem;
 mod flags;
 mod handles;
 mod inside;
+mod kernel;
 mod locks;
 pub mod mount;
 mod raw;
@@ -30,12 +31,14 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use crate::volume::Volume;
+pub use kernel::notify::Notifier;
 pub use mount::MountOptions;
 
 /// A mount that is being served.
 pub struct Mounted {
     thread: JoinHandle<io::Result<()>>,
     mountpoint: Option<PathBuf>,
+    notifier: Notifier,
     state: String,
 }
 
@@ -49,6 +52,12 @@ impl Mounted {
     #[must_use]
     pub fn state(&self) -> &str {
         &self.state
+    }
+
+    /// Tells the kernel of this mount what it should forget.
+    #[must_use]
+    pub fn notifier(&self) -> &Notifier {
+        &self.notifier
     }
 
     /// Whether it is still being served.
@@ -87,7 +96,8 @@ pub fn serve(volume: Arc<Volume>, fd: OwnedFd, resumed: bool, options: &MountOpt
         None => volume,
     };
     let state = format!("{:016x}", volume.session().id());
-    let door = door::Door::new(volume, options.clone(), resumed);
+    let notifier = Notifier::new(Arc::new(fd.try_clone()?));
+    let door = door::Door::new(volume, options.clone(), notifier.clone(), resumed);
     let mut config = fuser::Config::default();
     config.n_threads = Some(options.threads());
     // A cloned descriptor would fail its requests when the process dies; the launcher's one keeps them.
@@ -98,7 +108,7 @@ pub fn serve(volume: Arc<Volume>, fd: OwnedFd, resumed: bool, options: &MountOpt
         fuser::Session::from_fd(door, fd, fuser::SessionACL::All, config)?
     };
     let thread = std::thread::Builder::new().name("fuse".to_owned()).spawn(move || session.run())?;
-    Ok(Mounted { thread, mountpoint: None, state })
+    Ok(Mounted { thread, mountpoint: None, notifier, state })
 }
 
 /// The volume within the session that the dead process had.

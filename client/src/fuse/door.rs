@@ -12,6 +12,7 @@ use tokio::runtime::Handle;
 
 use super::handles::Handles;
 use super::inside;
+use super::kernel::notify::Notifier;
 use super::mount::MountOptions;
 use super::record::{Op, Record};
 use super::reply::{Fail, is_trouble, to_errno};
@@ -44,6 +45,9 @@ pub(super) struct Shared {
     pub(super) options: MountOptions,
     pub(super) handles: Handles,
     pub(super) record: Record,
+    /// Tells the kernel unasked.
+    #[allow(dead_code, reason = "for leases, whose recalls end here")]
+    pub(super) notifier: Notifier,
     pub(super) resumed: bool,
     /// One handle at a time is re-opened, so that none is counted twice.
     recovering: tokio::sync::Mutex<()>,
@@ -51,7 +55,7 @@ pub(super) struct Shared {
 }
 
 impl Door {
-    pub(super) fn new(volume: Arc<Volume>, options: MountOptions, resumed: bool) -> Self {
+    pub(super) fn new(volume: Arc<Volume>, options: MountOptions, notifier: Notifier, resumed: bool) -> Self {
         let now = volume.client().config().clock.unix();
         let shared = Shared {
             runtime: volume.runtime().clone(),
@@ -59,6 +63,7 @@ impl Door {
             options,
             handles: Handles::new(now),
             record: Record::new(),
+            notifier,
             resumed,
             recovering: tokio::sync::Mutex::new(()),
         };
