@@ -19,6 +19,9 @@ pub struct OpenSession {
     /// Leases this client holds, told to a leader that does not know them.
     #[prost(message, repeated, tag = "4")]
     pub leases: Vec<HeldLease>,
+    /// The `session_epoch` last answered to this client, 0 for none. `leases` count only when it is still that one.
+    #[prost(uint64, tag = "5")]
+    pub session_epoch: u64,
 }
 
 /// An open file.
