@@ -117,7 +117,7 @@ fn mrc_namespace(c: &mut Criterion) {
         let mut n = 0;
         b.iter(|| {
             n = (n + 7919) % FILES;
-            read::lookup(&*table, &EntryRequest { head: head(), parent: ROOT, name: name(n), ..RemoveEntry::default() })
+            read::lookup(&*table, &EntryRequest { head: head(), parent: ROOT, name: name(n) })
                 .expect("it is there")
         });
     });

@@ -305,7 +305,13 @@ impl Session {
     pub async fn reopen(&self) -> Result<()> {
         let _gate = self.gate.write().await;
         let open_files = self.open_files();
-        let request = OpenSession { session: self.id, client: self.name.clone(), open_files, leases: Vec::new(), session_epoch: 0 };
+        let request = OpenSession {
+            session: self.id,
+            client: self.name.clone(),
+            open_files,
+            leases: Vec::new(),
+            session_epoch: 0,
+        };
         let reply = self.group.call::<SessionOpen>(&request).await?;
         let before = self.incarnation.swap(reply.incarnation, Ordering::AcqRel);
         if before != 0 && before != reply.incarnation {

@@ -83,13 +83,19 @@ impl Volume {
     /// Removes a name of anything but a directory.
     pub async fn unlink(&self, creds: &Creds, parent: u64, name: &[u8]) -> Result<()> {
         let (head, name) = (self.head(creds), name.to_vec());
-        self.session().mutate::<Unlink>(|origin| RemoveEntry { head, origin, parent, name, ..RemoveEntry::default() }).await.map(|_| ())
+        self.session()
+            .mutate::<Unlink>(|origin| RemoveEntry { head, origin, parent, name, ..RemoveEntry::default() })
+            .await
+            .map(|_| ())
     }
 
     /// Removes an empty directory.
     pub async fn rmdir(&self, creds: &Creds, parent: u64, name: &[u8]) -> Result<()> {
         let (head, name) = (self.head(creds), name.to_vec());
-        self.session().mutate::<RmDir>(|origin| RemoveEntry { head, origin, parent, name, ..RemoveEntry::default() }).await.map(|_| ())
+        self.session()
+            .mutate::<RmDir>(|origin| RemoveEntry { head, origin, parent, name, ..RemoveEntry::default() })
+            .await
+            .map(|_| ())
     }
 
     /// Moves a name, atomically.

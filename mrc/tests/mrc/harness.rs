@@ -141,7 +141,13 @@ impl Replica {
     }
 
     fn entry(&self, parent: u64, name: &str) -> RemoveEntry {
-        RemoveEntry { head: self.head.clone(), origin: Origin::default(), parent, name: name.into(), ..RemoveEntry::default() }
+        RemoveEntry {
+            head: self.head.clone(),
+            origin: Origin::default(),
+            parent,
+            name: name.into(),
+            ..RemoveEntry::default()
+        }
     }
 
     /// `closed`: the leader vouches that nobody has the file open.

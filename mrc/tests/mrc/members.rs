@@ -113,7 +113,13 @@ async fn a_change_of_leader_loses_neither_answers_nor_open_files() {
     let init =
         InitVolume { volume: VOLUME, name: "v".into(), striping, mode: 0o777, ..InitVolume::default() };
     cluster.ask::<VolumeInit>(&init).await.unwrap();
-    let session = |open_files| OpenSession { session: SESSION, client: "test".into(), open_files, leases: Vec::new(), session_epoch: 0 };
+    let session = |open_files| OpenSession {
+        session: SESSION,
+        client: "test".into(),
+        open_files,
+        leases: Vec::new(),
+        session_epoch: 0,
+    };
     let first = cluster.ask::<SessionOpen>(&session(Vec::new())).await.unwrap();
     let made = cluster.ask::<Create>(&create("f", 1)).await.unwrap();
     let ino = made.attr.ino;
@@ -132,7 +138,13 @@ async fn a_change_of_leader_loses_neither_answers_nor_open_files() {
 
     let origin = Origin { session: SESSION, sequence: 2, acked_below: 1 };
     cluster
-        .ask::<Unlink>(&RemoveEntry { head: head(), origin, parent: 1, name: b"f".to_vec(), ..RemoveEntry::default() })
+        .ask::<Unlink>(&RemoveEntry {
+            head: head(),
+            origin,
+            parent: 1,
+            name: b"f".to_vec(),
+            ..RemoveEntry::default()
+        })
         .await
         .unwrap();
     let attr = cluster.ask::<GetAttr>(&InoRequest { head: head(), ino }).await.unwrap().attr;

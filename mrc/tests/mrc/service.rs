@@ -205,7 +205,8 @@ impl World {
     }
 
     async fn open_session(&self, session: u64, open_files: Vec<OpenFile>) -> u64 {
-        let open = OpenSession { session, client: "test".into(), open_files, leases: Vec::new(), session_epoch: 0 };
+        let open =
+            OpenSession { session, client: "test".into(), open_files, leases: Vec::new(), session_epoch: 0 };
         self.ask::<SessionOpen>(&open).await.unwrap().incarnation
     }
 
@@ -226,8 +227,13 @@ impl World {
     }
 
     async fn unlink(&self, name: &str) -> Result<Empty, WireError> {
-        let request =
-            RemoveEntry { head: head(SESSION), origin: self.origin(), parent: 1, name: name.into(), ..RemoveEntry::default() };
+        let request = RemoveEntry {
+            head: head(SESSION),
+            origin: self.origin(),
+            parent: 1,
+            name: name.into(),
+            ..RemoveEntry::default()
+        };
         self.ask::<Unlink>(&request).await
     }
 
