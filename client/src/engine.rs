@@ -4,7 +4,6 @@
 
 pub mod backoff;
 pub mod kernel;
-pub mod leases;
 pub mod readahead;
 pub mod sequence;
 pub mod size;

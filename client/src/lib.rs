@@ -24,7 +24,6 @@ pub mod remote;
 
 pub mod client;
 pub mod file;
-pub mod lease;
 pub mod volume;
 
 pub mod fuse;

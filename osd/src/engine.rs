@@ -6,4 +6,3 @@ pub mod allocator;
 pub mod entry;
 pub mod plan;
 pub mod record;
-pub mod replication;

@@ -14,7 +14,6 @@ mod maintain;
 mod model_test;
 mod read;
 mod recover;
-mod replica;
 mod scrub;
 mod shard;
 mod sync;
@@ -39,7 +38,6 @@ use env::{Budget, Env, Health};
 pub use error::{Result, StoreError};
 pub(crate) use maintain::{data_file_parts, open_data_files};
 pub use read::ReadOutcome;
-pub use replica::{Copied, Kept};
 pub(crate) use scrub::{Cursor, ScrubRead};
 use shard::Shard;
 pub use shard::{Committed, Stamp};
@@ -50,7 +48,6 @@ use crate::engine::record::ObjectRecord;
 const FORMAT: u32 = 1;
 const DESCRIPTION: &str = "store.json";
 const MACHINE: &str = "machine";
-const LOSSES: &str = "losses";
 
 /// What a store is made of.
 pub(crate) struct Parts<'a> {
@@ -86,8 +83,6 @@ pub struct Store {
     checkpointing: tokio::sync::Mutex<()>,
     /// order: before `checkpointing`.
     folding: tokio::sync::Mutex<()>,
-    /// Starts after an unclean end of the machine.
-    losses: u64,
     /// Damaged blocks found. order: innermost.
     damage: parking_lot::Mutex<std::collections::BTreeSet<(ObjectKey, u32)>>,
 }
@@ -144,7 +139,6 @@ impl Store {
             shards,
             checkpointing: tokio::sync::Mutex::new(()),
             folding: tokio::sync::Mutex::new(()),
-            losses: replica::count_losses(&*parts.disk, machine.is_some() && !trust_cache)?,
             damage: parking_lot::Mutex::default(),
         };
         // What replay freed may only be reused when the table knows; from here on both agree.
@@ -204,11 +198,6 @@ impl Store {
         self.shard(key).edit(key, stamp, &Edit::Punch { offset, len }).await
     }
 
-    /// Keeps `keep` bytes of one object.
-    pub async fn cut(&self, key: ObjectKey, keep: u32, stamp: Stamp) -> Result<Option<Committed>> {
-        self.shard(key).edit(key, stamp, &Edit::Cut { keep }).await
-    }
-
     /// Keeps `keep` bytes of an object and removes all higher objects of its file.
     pub async fn truncate(&self, key: ObjectKey, keep: u32, stamp: Stamp) -> Result<Option<Committed>> {
         let mut committed = None;
@@ -251,7 +240,7 @@ impl Store {
         let mut found = Vec::new();
         for shard in &self.shards {
             let mut from = Some(ObjectKey { volume, ino, object: first });
-            let to = ObjectKey { volume, ino, object: ObjectNo(replica::RECORDS - 1) };
+            let to = ObjectKey { volume, ino, object: ObjectNo(u64::MAX) };
             let mut here = Vec::new();
             while let (Some(key), true) = (from, here.len() <= limit) {
                 let (objects, next) = shard.lock().list(&self.env, key, to, limit + 1)?;
@@ -305,9 +294,6 @@ impl Store {
     /// Puts everything into the table and ends the sync threads. The store takes nothing more.
     pub async fn close(&self) -> Result<()> {
         let done = self.checkpoint().await;
-        if done.is_ok() {
-            replica::ended_cleanly(&*self.env.disk, self.losses)?;
-        }
         self.env.health.fail("writing", &"the OSD was shut down");
         self.env.relieved.notify_waiters();
         for shard in &self.shards {

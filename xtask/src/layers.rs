@@ -19,7 +19,6 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("vo", &["proto", "rt", "client"]),
     ("xtfs", EVERYTHING),
     ("chaos", EVERYTHING),
-    ("checker", &[]),
     ("benches", EVERYTHING),
     ("xtask", &[]),
 ];

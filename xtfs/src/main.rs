@@ -15,7 +15,6 @@ mod instance;
 mod launcher;
 mod mounts;
 mod output;
-mod place;
 mod roles;
 mod volumes;
 

@@ -27,8 +27,6 @@ struct Waiting {
     offset: u64,
     data: BytesMut,
     clear_setid: bool,
-    /// Of the leases under which it was gathered.
-    generation: u64,
 }
 
 impl Inode {
@@ -47,13 +45,10 @@ impl Inode {
             waiting.offset + waiting.data.len() as u64 == offset
                 && !full
                 && waiting.clear_setid == clear_setid
-                && waiting.generation == self.volume().leasing().generation()
         });
         if !joins {
             self.write_out(&mut slot).await;
-            let generation = self.volume().leasing().generation();
-            *slot =
-                Some(Waiting { offset, data: BytesMut::with_capacity(data.len()), clear_setid, generation });
+            *slot = Some(Waiting { offset, data: BytesMut::with_capacity(data.len()), clear_setid });
         }
         let waiting = slot.as_mut().expect("made above");
         waiting.data.extend_from_slice(data);
@@ -83,11 +78,7 @@ impl Inode {
     async fn write_out(self: &Arc<Self>, slot: &mut Option<Waiting>) {
         if let Some(waiting) = slot.take() {
             let data = waiting.data.freeze();
-            let written = async {
-                self.must_be_of(waiting.generation)?;
-                self.write_pieces(waiting.offset, data, false, waiting.clear_setid).await
-            };
-            if let Err(error) = written.await {
+            if let Err(error) = self.write_pieces(waiting.offset, data, false, waiting.clear_setid).await {
                 tracing::error!(ino = self.ino(), %error, "gathered writes were lost");
                 self.errors.add(error);
             }

@@ -57,12 +57,6 @@ operations!(
     fallocate,
     lseek,
     copy_file_range,
-    tmpfile,
-    statx,
-    syncfs,
-    poll,
-    bmap,
-    unknown,
 );
 
 impl Op {

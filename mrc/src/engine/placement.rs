@@ -92,7 +92,9 @@ mod tests {
             addr: format!("local://osd-{osd}"),
             state: OsdState::Up as i32,
             domain: (*domain).to_owned(),
-            ..OsdEntry::default()
+            total_bytes: 0,
+            free_bytes: 0,
+            http: String::new(),
         });
         OsdMap { epoch: 1, osds: osds.collect() }
     }

@@ -5,7 +5,6 @@ use proto::mrc::{MkNod, kind};
 use rt::rpc::{Request, Response, parse};
 
 use crate::command::{Body, Make};
-use crate::leasing::claims;
 use crate::service::Mrc;
 
 pub(crate) async fn serve(mrc: &Mrc, request: Request) -> Result<Response, WireError> {
@@ -24,7 +23,5 @@ pub(crate) async fn serve(mrc: &Mrc, request: Request) -> Result<Response, WireE
             ));
         }
     };
-    let (head, origin) = ((ask.head.session, ask.head.volume), ask.origin);
-    let claims = claims::one(ask.head.volume, ask.parent, claims::DIRECTORY);
-    mrc.change_leased(head, origin, claims, Body::Make(Make { request: ask, layout }), request.deadline).await
+    mrc.change(ask.origin, Body::Make(Make { request: ask, layout }), request.deadline).await
 }

@@ -1,5 +1,0 @@
-//! Rules that need no search.
-
-pub mod listing;
-pub mod log;
-pub mod times;
