@@ -61,13 +61,14 @@ fn create(n: u64) -> Body {
     };
     let layout =
         Layout { stripe_bytes: 1 << 20, columns: vec![Column { osds: vec![1] }], replication: 0, view: 1 };
-    Body::Create(Create { request: CreateRequest { make, exclusive: true, write: true }, layout })
+    let request = CreateRequest { make, exclusive: true, write: true, append: false };
+    Body::Create(Create { request, layout, must_exist: false })
 }
 
 fn unlink(n: u64) -> Body {
     let origin = Origin { session: 7, sequence: n, acked_below: n };
     let request = RemoveEntry { head: head(), origin, parent: ROOT, name: name(n), ..RemoveEntry::default() };
-    Body::Unlink(mrc::command::Remove { request, closed: 0 })
+    Body::Unlink(mrc::command::Remove { request, closed: 0, expected: None })
 }
 
 fn replica(table: Arc<RocksTable>) -> Replica {

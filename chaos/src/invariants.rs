@@ -2,9 +2,13 @@
 
 pub mod election_safety;
 pub mod exactly_once;
+pub mod fresh_reads;
 pub mod leader_completeness;
 pub mod linearizable;
 pub mod log_matching;
+pub mod nothing_lost;
+pub mod replicas_converge;
+pub mod same_bytes;
 pub mod state_machine_safety;
 
 /// What an invariant saw that must not be.

@@ -8,10 +8,14 @@
 //! - [`net`]: delays, losses, duplicates, partitions, one-way cuts;
 //! - [`machine`]: a computer with a disk and a table that can lose its process or its power;
 //! - [`raft`]: the scenario of a Raft group; further services add theirs beside it;
+//! - [`leases`]: the scenario of client leases;
+//! - [`replicas`]: the scenario of replicated columns at OSDs;
 //! - [`invariants`]: what must never be seen, one file each.
 
 pub mod invariants;
+pub mod leases;
 pub mod machine;
 pub mod net;
 pub mod raft;
+pub mod replicas;
 pub mod world;

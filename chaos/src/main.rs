@@ -3,11 +3,15 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use chaos::leases;
 use chaos::raft::{self, Outcome, Plan};
-use clap::{Parser, Subcommand};
+use chaos::replicas;
+use clap::{Parser, Subcommand, ValueEnum};
 
 /// Events in the phase with faults.
 const STEPS: u64 = 6000;
+/// Events of the world of leases for each of those.
+const LEASE_STEPS: u64 = 4;
 
 #[derive(Parser)]
 #[command(about = "Deterministic simulation of xtfs: the same seed gives the same run")]
@@ -20,6 +24,9 @@ struct Args {
 enum Command {
     /// Runs one seed
     Run {
+        /// What is simulated
+        #[arg(long, value_enum, default_value = "raft")]
+        scenario: Scenario,
         /// The seed
         #[arg(long)]
         seed: u64,
@@ -35,6 +42,9 @@ enum Command {
     },
     /// Runs many seeds and stops at the first that fails
     Soak {
+        /// What is simulated [default: everything, one after the other]
+        #[arg(long, value_enum)]
+        scenario: Option<Scenario>,
         /// First..last seed, the last one not included
         #[arg(long, value_parser = parse_range)]
         seeds: std::ops::Range<u64>,
@@ -50,6 +60,9 @@ enum Command {
     },
     /// Runs one seed twice and compares the logs byte for byte
     Meta {
+        /// What is simulated [default: everything, one after the other]
+        #[arg(long, value_enum)]
+        scenario: Option<Scenario>,
         /// The seed
         #[arg(long)]
         seed: u64,
@@ -59,6 +72,37 @@ enum Command {
     },
 }
 
+/// What is simulated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Scenario {
+    /// A Raft group
+    Raft,
+    /// Leases of clients
+    Leases,
+    /// Replicated columns at OSDs
+    Replicas,
+}
+
+impl Scenario {
+    const ALL: [Self; 3] = [Self::Raft, Self::Leases, Self::Replicas];
+
+    fn run(self, plan: Plan) -> Outcome {
+        match self {
+            Self::Raft => raft::run(plan),
+            Self::Leases => leases_of(plan),
+            Self::Replicas => replicas::run(plan),
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Raft => "raft",
+            Self::Leases => "leases",
+            Self::Replicas => "replicas",
+        }
+    }
+}
+
 fn parse_range(text: &str) -> Result<std::ops::Range<u64>, String> {
     let (from, to) = text.split_once("..").ok_or("expected FROM..TO, for example 0..1000")?;
     let number = |part: &str| part.parse::<u64>().map_err(|error| format!("{part:?}: {error}"));
@@ -66,19 +110,34 @@ fn parse_range(text: &str) -> Result<std::ops::Range<u64>, String> {
 }
 
 fn main() -> ExitCode {
+    let each = |chosen: Option<Scenario>| chosen.map_or_else(|| Scenario::ALL.to_vec(), |one| vec![one]);
     let ok = match Args::parse().command {
-        Command::Run { seed, steps, log, blackout } => {
-            run(Plan { seed, steps, keep_log: log.is_some(), blackout }, log)
+        Command::Run { scenario, seed, steps, log, blackout } => {
+            run(scenario, Plan { seed, steps, keep_log: log.is_some(), blackout }, log)
         }
-        Command::Soak { seeds, steps, all, blackout } => soak(seeds, steps, all, blackout),
-        Command::Meta { seed, steps } => meta(seed, steps),
+        Command::Soak { scenario, seeds, steps, all, blackout } => {
+            each(scenario).into_iter().all(|scenario| soak(scenario, seeds.clone(), steps, all, blackout))
+        }
+        Command::Meta { scenario, seed, steps } => {
+            each(scenario).into_iter().all(|scenario| meta(scenario, seed, steps))
+        }
     };
     if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+/// The world of leases.
+fn leases_of(plan: Plan) -> Outcome {
+    let leases::Outcome { violation, log, events, operations, faults, .. } = leases::run(lease_plan(plan));
+    Outcome { violation, log, events, operations, faults }
+}
+
+fn lease_plan(Plan { seed, steps, keep_log, .. }: Plan) -> leases::Plan {
+    leases::Plan { seed, steps: steps * LEASE_STEPS, keep_log, broken: None }
+}
+
 /// Runs a plan; a panic in the code under test is a failure like any other.
-fn attempt(plan: Plan) -> Result<Outcome, String> {
-    match std::panic::catch_unwind(|| raft::run(plan)) {
+fn attempt(scenario: Scenario, plan: Plan) -> Result<Outcome, String> {
+    match std::panic::catch_unwind(|| scenario.run(plan)) {
         Ok(Outcome { violation: Some(violation), .. }) => Err(violation.to_string()),
         Ok(outcome) => Ok(outcome),
         Err(panic) => {
@@ -88,8 +147,8 @@ fn attempt(plan: Plan) -> Result<Outcome, String> {
     }
 }
 
-fn run(plan: Plan, log: Option<PathBuf>) -> bool {
-    let outcome = raft::run(plan);
+fn run(scenario: Scenario, plan: Plan, log: Option<PathBuf>) -> bool {
+    let outcome = scenario.run(plan);
     let seed = plan.seed;
     if let Some(path) = log
         && let Err(error) = std::fs::write(&path, &outcome.log)
@@ -103,28 +162,29 @@ fn run(plan: Plan, log: Option<PathBuf>) -> bool {
             true
         }
         Some(violation) => {
-            report(plan, &violation.to_string());
+            report(scenario, plan, &violation.to_string());
             false
         }
     }
 }
 
-fn report(plan: Plan, what: &str) {
+fn report(scenario: Scenario, plan: Plan, what: &str) {
     let Plan { seed, steps, .. } = plan;
     let blackout = if plan.blackout { " --blackout" } else { "" };
     println!("seed {seed} FAILED: {what}");
     println!(
-        "repeat it with: cargo run --release -p xtfs-chaos -- run --seed {seed} --steps {steps}{blackout} --log /tmp/chaos.log"
+        "repeat it with: cargo run --release -p xtfs-chaos -- run --scenario {} --seed {seed} --steps {steps}{blackout} --log /tmp/chaos.log",
+        scenario.name()
     );
 }
 
-fn soak(seeds: std::ops::Range<u64>, steps: u64, all: bool, blackout: bool) -> bool {
+fn soak(scenario: Scenario, seeds: std::ops::Range<u64>, steps: u64, all: bool, blackout: bool) -> bool {
     let (mut runs, mut failed, mut events, mut operations) = (0u64, 0u64, 0, 0);
     let mut faults = std::collections::BTreeMap::<&str, u64>::new();
     for seed in seeds {
         runs += 1;
         let plan = Plan { seed, steps, keep_log: false, blackout };
-        match attempt(plan) {
+        match attempt(scenario, plan) {
             Ok(outcome) => {
                 events += outcome.events;
                 operations += outcome.operations;
@@ -134,19 +194,22 @@ fn soak(seeds: std::ops::Range<u64>, steps: u64, all: bool, blackout: bool) -> b
             }
             Err(what) => {
                 failed += 1;
-                report(plan, &what);
+                report(scenario, plan, &what);
                 if !all {
                     return false;
                 }
             }
         }
     }
-    println!("{runs} seeds, {failed} failed, {events} events, {operations} operations, faults {faults:?}");
+    let name = scenario.name();
+    println!(
+        "{name}: {runs} seeds, {failed} failed, {events} events, {operations} operations, faults {faults:?}"
+    );
     failed == 0
 }
 
-fn meta(seed: u64, steps: u64) -> bool {
-    let once = || raft::run(Plan { seed, steps, keep_log: true, blackout: false }).log;
+fn meta(scenario: Scenario, seed: u64, steps: u64) -> bool {
+    let once = || scenario.run(Plan { seed, steps, keep_log: true, blackout: false }).log;
     let (first, second) = (once(), once());
     if first == second {
         println!("seed {seed}: two runs, {} bytes of log each, equal", first.len());

@@ -10,6 +10,7 @@ use proto::error::{Code, WireError};
 
 use crate::config::ClientConfig;
 use crate::error::Result;
+use crate::lease::Leasing;
 use crate::remote::{Group, Osds, Session};
 use crate::volume::Volume;
 
@@ -91,6 +92,7 @@ impl Client {
         let mut sessions = self.sessions.lock();
         let kept = sessions.entry(entry.mrc.group).or_insert_with(|| {
             session.keep_alive();
+            Leasing::start(&session);
             session
         });
         Ok(kept.clone())
@@ -111,6 +113,7 @@ impl Client {
             );
         }
         session.keep_alive();
+        Leasing::start(&session);
         let fresh = self.sessions.lock().insert(volume.entry().mrc.group, session.clone());
         if let Some(fresh) = fresh {
             let _ = fresh.end().await;

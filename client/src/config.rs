@@ -63,13 +63,15 @@ pub struct Creds {
     pub groups: Vec<u32>,
     /// Permissions have been checked already (by the kernel); the MRC then checks only what a kernel cannot.
     pub checked: bool,
+    /// Taken out of the mode of what is made, unless the directory has a default access control list.
+    pub umask: u32,
 }
 
 impl Creds {
     /// A user without supplementary groups; the MRC checks permissions.
     #[must_use]
     pub fn new(uid: u32, gid: u32) -> Self {
-        Self { uid, gid, groups: Vec::new(), checked: false }
+        Self { uid, gid, groups: Vec::new(), checked: false, umask: 0 }
     }
 
     /// The superuser.
@@ -82,6 +84,11 @@ impl Creds {
     #[must_use]
     pub fn checked(uid: u32, gid: u32) -> Self {
         Self { checked: true, ..Self::new(uid, gid) }
+    }
+
+    /// Whether what is kept under leases may be shown without asking the MRC for permission.
+    pub(crate) fn may_use_kept(&self) -> bool {
+        self.checked || self.uid == 0
     }
 
     pub(crate) fn head(&self, volume: u64, session: u64) -> Head {

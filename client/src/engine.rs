@@ -4,6 +4,7 @@
 
 pub mod backoff;
 pub mod kernel;
+pub mod leases;
 pub mod readahead;
 pub mod sequence;
 pub mod size;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
-use proto::mrc::{Attr, CloseRequest};
+use proto::mrc::{Attr, CloseRequest, LEASE_WRITE};
 
 use crate::config::Creds;
 use crate::engine::readahead::ReadAhead;
@@ -94,12 +94,26 @@ impl File {
         self.told.check(&self.inode.errors)
     }
 
-    /// Everything written, by whom ever, survives the machines: data on the OSDs' media, metadata on a majority's.
+    /// Everything written, by whom ever, survives the machines: data on the OSDs' media, metadata on a majority's. The
+    /// time of the last write is reported, and is on the media with the next change that is forced.
     pub async fn fsync(&self) -> Result<()> {
+        self.sync(false).await
+    }
+
+    /// Like [`File::fsync`] for data and what it takes to read it back: rights and times do not count.
+    pub async fn fdatasync(&self) -> Result<()> {
+        self.sync(true).await
+    }
+
+    async fn sync(&self, data_only: bool) -> Result<()> {
         self.inode.flush_buffer().await;
         let metadata = async {
-            self.inode.report().await?;
-            self.volume().sync_metadata(&self.creds).await
+            // While others cannot see the file without our reporting first, only a new size has to be told now.
+            let ours = self.volume().leasing().bits(self.inode.key()) & LEASE_WRITE != 0;
+            if !ours || self.inode.grows() {
+                self.inode.report().await?;
+            }
+            self.inode.force_metadata(&self.creds, data_only).await
         };
         futures::future::try_join(self.inode.sync_osds(), metadata).await?;
         self.told.check(&self.inode.errors)

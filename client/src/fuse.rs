@@ -4,24 +4,22 @@
 //! it move to the runtime. With all services in one process a hot metadata call never leaves its thread.
 //!
 //! A mount survives its process: the launcher keeps the `/dev/fuse` descriptor that [`mount::attach`] gave, hands a
-//! copy to each mount process, and [`serve`] with `resumed` takes up where a killed one stopped ([`takeover`]).
+//! copy to each mount process, and [`serve`] with `resumed` takes up where a killed one stopped: with what that one
+//! agreed on with the kernel, and with the requests that it left unanswered, which the kernel sends again.
 
+mod caches;
 mod convert;
 mod data;
 mod dirs;
+mod dispatch;
 mod door;
-mod filesystem;
 mod flags;
 mod handles;
 mod inside;
 mod kernel;
 mod locks;
 pub mod mount;
-mod raw;
 mod record;
-mod reply;
-mod signals;
-pub mod takeover;
 mod xattrs;
 
 use std::io;
@@ -30,9 +28,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use crate::lease::{KernelCaches, NoKernel};
 use crate::volume::Volume;
+use kernel::init::{Agreed, Wishes};
 pub use kernel::notify::Notifier;
-pub use mount::MountOptions;
+use kernel::ring;
+use kernel::session::Session;
+pub use mount::{MountOptions, Uring};
+
+/// Background requests (read-ahead, asynchronous direct I/O) under way.
+const BACKGROUND: u16 = 64;
 
 /// A mount that is being served.
 pub struct Mounted {
@@ -77,6 +82,8 @@ impl Mounted {
 
 /// Mounts a volume and serves it. Call it within a tokio runtime.
 pub fn mount(volume: Arc<Volume>, mountpoint: PathBuf, options: &MountOptions) -> io::Result<Mounted> {
+    // The kernel offers its ring, if at all, while it mounts.
+    wants_ring(options)?;
     let fd = mount::attach(&mountpoint, options)?;
     match serve(volume, fd, false, options) {
         Ok(mounted) => Ok(Mounted { mountpoint: Some(mountpoint), ..mounted }),
@@ -91,31 +98,75 @@ pub fn mount(volume: Arc<Volume>, mountpoint: PathBuf, options: &MountOptions) -
 /// Serves an attached descriptor. `resumed`: another process served it before and is dead. Call it within a tokio
 /// runtime, on a thread that may block (the handshake waits for the kernel).
 pub fn serve(volume: Arc<Volume>, fd: OwnedFd, resumed: bool, options: &MountOptions) -> io::Result<Mounted> {
-    let volume = match options.predecessor.as_deref().filter(|_| resumed) {
-        Some(state) => take_up(&volume, state)?,
-        None => volume,
-    };
-    let state = format!("{:016x}", volume.session().id());
-    let notifier = Notifier::new(Arc::new(fd.try_clone()?));
-    let door = door::Door::new(volume, options.clone(), notifier.clone(), resumed);
-    let mut config = fuser::Config::default();
-    config.n_threads = Some(options.threads());
-    // A cloned descriptor would fail its requests when the process dies; the launcher's one keeps them.
-    config.clone_fd = !options.survivable;
-    let session = if resumed {
-        takeover::resume(door, fd, config)?
+    let (volume, mut session) = if resumed {
+        let (session, agreed) = options.predecessor.as_deref().and_then(parse_state).ok_or_else(|| {
+            let why = format!("{:?} is not the state of a mount", options.predecessor);
+            io::Error::new(io::ErrorKind::InvalidInput, why)
+        })?;
+        // Before requests come again: they are answered within the session that they were first made in.
+        (take_up(&volume, session)?, Session::take_up(fd, agreed)?)
     } else {
-        fuser::Session::from_fd(door, fd, fuser::SessionACL::All, config)?
+        (volume, Session::open(fd, &wishes(options)?)?)
     };
-    let thread = std::thread::Builder::new().name("fuse".to_owned()).spawn(move || session.run())?;
+    if options.uring == Uring::On && !session.uses_ring() {
+        return Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "io_uring=on: the kernel does not offer it for this mount (Linux 6.14 and its switch at mount time)",
+        ));
+    }
+    session.threads = options.threads();
+    session.survivable = options.survivable;
+    let state = format!("{:016x} {}", volume.session().id(), session.agreed().show());
+    let notifier = session.notifier().clone();
+    let connection = door::Connection { notifier: notifier.clone(), ring: session.uses_ring(), resumed };
+    let caches = Arc::new(caches::MountCaches(notifier.clone()));
+    if resumed {
+        // What the dead process knew was changed since, nobody here knows. Attributes last no longer than its leases.
+        caches.forget_names();
+    }
+    volume.set_kernel(caches);
+    let door = Arc::new(door::Door::new(volume.clone(), options.clone(), connection));
+    let serve = move || {
+        let ended = session.serve(door);
+        volume.set_kernel(Arc::new(NoKernel));
+        ended
+    };
+    let thread = std::thread::Builder::new().name("fuse".to_owned()).spawn(serve)?;
     Ok(Mounted { thread, mountpoint: None, notifier, state })
 }
 
+fn wishes(options: &MountOptions) -> io::Result<Wishes> {
+    Ok(Wishes {
+        request_bytes: mount::REQUEST_BYTES,
+        readahead_bytes: mount::READAHEAD_KIB << 10,
+        background: BACKGROUND,
+        idmap: options.idmap,
+        acl: options.default_permissions,
+        uring: wants_ring(options)?,
+    })
+}
+
+fn wants_ring(options: &MountOptions) -> io::Result<bool> {
+    let refuse = |why| Err(io::Error::new(io::ErrorKind::Unsupported, format!("io_uring=on: {why}")));
+    match options.uring {
+        Uring::Off => Ok(false),
+        Uring::Auto => Ok(!options.survivable && ring::is_allowed(false)),
+        Uring::On if options.survivable => refuse("a mount that survives its process cannot use it"),
+        Uring::On if !ring::is_allowed(true) => refuse(
+            "needs Linux 6.14, root or /sys/module/fuse/parameters/enable_uring set to Y, and io_uring",
+        ),
+        Uring::On => Ok(true),
+    }
+}
+
+/// The session with the MRC and what was agreed on with the kernel.
+fn parse_state(state: &str) -> Option<(u64, Agreed)> {
+    let (session, agreed) = state.split_once(' ')?;
+    Some((u64::from_str_radix(session, 16).ok()?, Agreed::parse(agreed)?))
+}
+
 /// The volume within the session that the dead process had.
-fn take_up(volume: &Arc<Volume>, state: &str) -> io::Result<Arc<Volume>> {
-    let session = u64::from_str_radix(state, 16).map_err(|_| {
-        io::Error::new(io::ErrorKind::InvalidInput, format!("{state:?} is not the state of a mount"))
-    })?;
+fn take_up(volume: &Arc<Volume>, session: u64) -> io::Result<Arc<Volume>> {
     let taken = volume.runtime().block_on(volume.client().take_up(volume, session));
     taken.map_err(|error| io::Error::other(error.to_string()))
 }

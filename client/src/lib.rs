@@ -24,6 +24,7 @@ pub mod remote;
 
 pub mod client;
 pub mod file;
+pub mod lease;
 pub mod volume;
 
 pub mod fuse;

@@ -1,6 +1,7 @@
 //! A volume: names and attributes, by inode. Data is in [`crate::file`]; paths are in [`paths`].
 
 pub mod attrs;
+pub mod changes;
 pub mod inode;
 pub mod names;
 pub mod open;
@@ -10,15 +11,19 @@ use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use futures::StreamExt;
-use parking_lot::Mutex;
+use futures::{StreamExt, TryStreamExt};
+use parking_lot::{Mutex, RwLock};
 use proto::dir::VolumeEntry;
 use proto::mrc::{Head, Time};
 
 use crate::client::Client;
 use crate::config::{Creds, Patience};
+use crate::engine::leases::Key;
+use crate::error::Result;
+use crate::lease::{KernelCaches, Leasing, NoKernel};
 use crate::remote::{Osds, Session};
 use inode::Inode;
+use open::Rights;
 
 /// How often what was written is reported to the MRC while a file stays open.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
@@ -36,6 +41,10 @@ pub struct Volume {
     inodes: Mutex<HashMap<u64, Weak<Inode>>>,
     /// Files with something unreported. order: a leaf.
     dirty: Mutex<Vec<Arc<Inode>>>,
+    /// Rights to files, for opening them under a lease. order: a leaf.
+    rights: Mutex<HashMap<u64, Rights>>,
+    /// Who keeps what we answer. order: a leaf.
+    kernel: RwLock<Arc<dyn KernelCaches>>,
     runtime: tokio::runtime::Handle,
 }
 
@@ -49,8 +58,11 @@ impl Volume {
             this: this.clone(),
             inodes: Mutex::new(HashMap::new()),
             dirty: Mutex::new(Vec::new()),
+            rights: Mutex::new(HashMap::new()),
+            kernel: RwLock::new(Arc::new(NoKernel)),
             runtime,
         });
+        volume.session.leasing().attach(&volume);
         volume.report_in_background();
         volume
     }
@@ -77,6 +89,23 @@ impl Volume {
     #[must_use]
     pub fn session(&self) -> &Arc<Session> {
         &self.session
+    }
+
+    pub(crate) fn leasing(&self) -> &Arc<Leasing> {
+        self.session.leasing()
+    }
+
+    pub(crate) fn key(&self, ino: u64) -> Key {
+        (self.entry.volume, ino)
+    }
+
+    /// From now on this kernel is told what to forget.
+    pub(crate) fn set_kernel(&self, kernel: Arc<dyn KernelCaches>) {
+        *self.kernel.write() = kernel;
+    }
+
+    pub(crate) fn kernel(&self) -> Arc<dyn KernelCaches> {
+        self.kernel.read().clone()
     }
 
     pub(crate) fn runtime(&self) -> &tokio::runtime::Handle {
@@ -126,12 +155,25 @@ impl Volume {
     pub async fn report_all(&self) {
         let dirty = std::mem::take(&mut *self.dirty.lock());
         let reports = futures::stream::iter(dirty).for_each_concurrent(REPORTS_AT_ONCE, |inode| async move {
-            if let Err(error) = inode.report().await {
+            if let Err(error) = inode.report_meanwhile().await {
                 tracing::warn!(ino = inode.ino(), %error, "the size of a file could not be reported; trying again");
                 self.mark_dirty(inode);
             }
         });
         reports.await;
+    }
+
+    /// Everything that files in use on this client hold survives the machines (syncfs(2)). Files that were written and
+    /// closed before are on OSDs, like everything that was acknowledged, and are not forced to their media.
+    pub async fn sync_all(&self, creds: &Creds) -> Result<()> {
+        let inodes: Vec<Arc<Inode>> = self.inodes.lock().values().filter_map(Weak::upgrade).collect();
+        futures::stream::iter(inodes.into_iter().filter(|inode| inode.may_write()).map(Ok))
+            .try_for_each_concurrent(REPORTS_AT_ONCE, |inode| async move {
+                inode.report().await?;
+                inode.sync_osds().await
+            })
+            .await?;
+        self.sync_metadata(creds).await
     }
 
     fn report_in_background(self: &Arc<Self>) {

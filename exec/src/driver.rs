@@ -1,5 +1,6 @@
 //! The only loop: takes what happened, asks the engine, has the effects carried out, feeds results back.
 
+mod follow_news;
 mod launch;
 mod perform;
 mod upkeep;
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use rt::clock::Clock;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::engine::{Engine, Event};
@@ -260,6 +261,10 @@ struct Driver {
     /// Users whose `status` file says this.
     told_users: BTreeMap<String, String>,
     users: Vec<String>,
+    /// The change stream works: looks are for what it cannot tell, and for safety.
+    watching: bool,
+    /// Something happened in `new/` during a look.
+    look_again: bool,
 }
 
 /// When the periodic things are due, monotonic.
@@ -308,6 +313,8 @@ impl Driver {
             fenced: false,
             told_users: BTreeMap::new(),
             users: Vec::new(),
+            watching: false,
+            look_again: false,
         }
     }
 
@@ -316,16 +323,21 @@ impl Driver {
             tracing::warn!(%error, "taking over live jobs; trying again");
             return TermEnd::Fenced;
         }
+        let (tell, mut news) = mpsc::channel(follow_news::QUEUE);
+        let mut follower = JoinSet::new();
+        follower.spawn(follow_news::run(self.hands.clone(), tell));
         let mut ticker = tokio::time::interval(TICK);
         ticker.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         while !self.fenced {
             tokio::select! {
                 Some(done) = self.tasks.join_next(), if !self.tasks.is_empty() => self.take(done),
                 Some(done) = self.follows.join_next(), if !self.follows.is_empty() => self.take(done),
+                Some(news) = news.recv() => self.on_news(news),
                 _ = ticker.tick() => self.on_tick(),
                 _ = stop.changed() => break,
             }
         }
+        drop(follower);
         self.follows.abort_all();
         if self.fenced {
             self.tasks.abort_all();

@@ -4,6 +4,7 @@ pub(crate) mod claim;
 pub(crate) mod control;
 pub(crate) mod layout;
 pub(crate) mod lease;
+pub(crate) mod news;
 pub(crate) mod order;
 pub(crate) mod publish;
 pub(crate) mod recover;

@@ -6,6 +6,7 @@
 //! are never followed: users own the directories that a privileged manager works in.
 
 mod local;
+mod news;
 mod volume;
 
 use futures::future::BoxFuture;
@@ -137,10 +138,25 @@ pub enum RenameMode {
     NoReplaceIfNoWriter,
 }
 
+/// Directories in which something changed, as paths; `None`: look everywhere.
+pub type News = Vec<Option<String>>;
+
+/// Tells what changes below a directory, so that nobody has to look all the time.
+pub trait SpoolWatch: Send {
+    /// What changed since the last answer; waits for it, some seconds at most. Changes by this manager itself are left out.
+    fn next(&mut self) -> BoxFuture<'_, Result<News, StoreError>>;
+}
+
 /// The file system under the spool.
 pub trait SpoolStore: Send + Sync + 'static {
     /// Number of the volume, part of job ids.
     fn volume(&self) -> u64;
+
+    /// Begins to watch what is below a directory; `None` where the file system cannot tell. What changes after this
+    /// answered is told.
+    fn watch<'a>(&'a self, _dir: &'a str) -> Op<'a, Option<Box<dyn SpoolWatch>>> {
+        Box::pin(async { Ok(None) })
+    }
 
     /// Names in a directory without `.` and `..`, in any order, `most` of them at most.
     fn list<'a>(&'a self, dir: &'a str, most: usize) -> Op<'a, Vec<Entry>>;

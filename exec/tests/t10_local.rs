@@ -224,6 +224,10 @@ async fn a_killed_supervisor_takes_the_job_along_and_is_reported() {
     let manifest: serde_json::Value =
         serde_json::from_str(&w.job_file(&id, "units/0/manifest.json")).unwrap();
     let pid = i32::try_from(manifest["pid"].as_i64().unwrap()).unwrap();
+    // The program has begun: else there is nothing that could go on running.
+    while !pid_file.exists() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGKILL).unwrap();
     let (_, _, result) = w.result("a.sh").await;
     assert_eq!(result["state"], "NODE_FAIL", "{result}");

@@ -17,6 +17,9 @@ use proto::stripe::Layout;
 pub const FORMAT: u8 = 1;
 const DONE: u8 = 0;
 const REFUSED: u8 = 1;
+const MOVED: u8 = 2;
+/// Hint of the error for a command whose expectation did not hold: the leader decides anew.
+pub const MOVED_HINT: &str = "moved";
 
 /// A new inode; `layout` for regular files.
 #[derive(Clone, PartialEq, Message)]
@@ -38,6 +41,9 @@ pub struct Create {
     /// The leader's placement.
     #[prost(message, required, tag = "2")]
     pub layout: Layout,
+    /// The leader saw the name and recalled no leases on the directory: nothing may be made.
+    #[prost(bool, tag = "3")]
+    pub must_exist: bool,
 }
 
 /// Answer to [`Create`]; the leader adds the capability.
@@ -63,6 +69,9 @@ pub struct Remove {
     /// The inode that nobody has open, as the leader vouches (0: none).
     #[prost(uint64, tag = "2")]
     pub closed: u64,
+    /// The inode on which the leader recalled leases (0: the name was not there); another one must not be removed.
+    #[prost(uint64, optional, tag = "3")]
+    pub expected: Option<u64>,
 }
 
 /// A name to be moved.
@@ -74,6 +83,12 @@ pub struct Move {
     /// See [`Remove::closed`].
     #[prost(uint64, tag = "2")]
     pub closed: u64,
+    /// See [`Remove::expected`]: what moves.
+    #[prost(uint64, optional, tag = "3")]
+    pub expected_moved: Option<u64>,
+    /// Likewise, what is replaced.
+    #[prost(uint64, optional, tag = "4")]
+    pub expected_replaced: Option<u64>,
 }
 
 /// An inode.
@@ -136,6 +151,58 @@ pub struct SessionEnd {
     pub session: u64,
 }
 
+/// A session asks for leases: a new leader has to wait for it.
+#[derive(Clone, Copy, PartialEq, Message)]
+pub struct SessionLeases {
+    /// The session.
+    #[prost(fixed64, tag = "1")]
+    pub session: u64,
+}
+
+/// A session is expelled: its epoch grows.
+#[derive(Clone, Copy, PartialEq, Message)]
+pub struct SessionRaise {
+    /// The session.
+    #[prost(fixed64, tag = "1")]
+    pub session: u64,
+    /// OSDs have to refuse its older capabilities.
+    #[prost(bool, tag = "2")]
+    pub fence: bool,
+}
+
+/// Answer to [`SessionRaise`].
+#[derive(Clone, Copy, PartialEq, Message)]
+pub struct SessionRaised {
+    /// The epoch now.
+    #[prost(uint64, tag = "1")]
+    pub epoch: u64,
+}
+
+/// A bounded step of cutting a volume's change log.
+#[derive(Clone, Copy, PartialEq, Message)]
+pub struct TrimChanges {
+    /// Volume.
+    #[prost(uint64, tag = "1")]
+    pub volume: u64,
+    /// Rows up to and with this cursor go.
+    #[prost(uint64, tag = "2")]
+    pub upto: u64,
+    /// Most rows.
+    #[prost(uint32, tag = "3")]
+    pub limit: u32,
+}
+
+/// A bounded step of carrying usage up the tree.
+#[derive(Clone, Copy, PartialEq, Message)]
+pub struct FoldUsage {
+    /// Volume.
+    #[prost(uint64, tag = "1")]
+    pub volume: u64,
+    /// Most directories.
+    #[prost(uint32, tag = "2")]
+    pub limit: u32,
+}
+
 /// The commands. Tags are never reused.
 #[derive(Clone, PartialEq, prost::Oneof)]
 #[allow(missing_docs, reason = "each variant is the message it holds")]
@@ -153,7 +220,7 @@ pub enum Body {
     #[prost(message, tag = "6")]
     Unlink(Remove),
     #[prost(message, tag = "7")]
-    RmDir(RemoveEntry),
+    RmDir(Remove),
     #[prost(message, tag = "8")]
     Link(LinkRequest),
     #[prost(message, tag = "9")]
@@ -174,13 +241,26 @@ pub enum Body {
     SessionBegin(SessionBegin),
     #[prost(message, tag = "17")]
     SessionEnd(SessionEnd),
+    #[prost(message, tag = "18")]
+    SessionLeases(SessionLeases),
+    #[prost(message, tag = "19")]
+    SessionRaise(SessionRaise),
+    #[prost(message, tag = "32")]
+    TrimChanges(TrimChanges),
+    #[prost(message, tag = "33")]
+    FoldUsage(FoldUsage),
+    #[prost(message, tag = "30")]
+    TmpFile(Create),
 }
 
 /// See the module.
 #[derive(Clone, PartialEq, Message)]
 pub struct Command {
     /// Which one.
-    #[prost(oneof = "Body", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17")]
+    #[prost(
+        oneof = "Body",
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 30, 32, 33"
+    )]
     pub body: Option<Body>,
 }
 
@@ -225,6 +305,18 @@ pub fn answer(result: Result<Vec<u8>, WireError>) -> Bytes {
     out.freeze()
 }
 
+/// The answer to a command whose expectation did not hold. It is not recorded.
+#[must_use]
+pub fn moved() -> Bytes {
+    Bytes::from_static(&[MOVED])
+}
+
+/// Whether an answer is recorded for repeats.
+#[must_use]
+pub fn is_recorded(answer: &[u8]) -> bool {
+    answer.first() != Some(&MOVED)
+}
+
 /// Takes an answer apart: the reply message's bytes, or the refusal.
 pub fn parse_answer(mut bytes: Bytes) -> Result<Bytes, WireError> {
     let unreadable = || WireError::new(Code::Internal, "the metadata group gave an unreadable answer");
@@ -234,6 +326,8 @@ pub fn parse_answer(mut bytes: Bytes) -> Result<Bytes, WireError> {
     match bytes.split_to(1)[0] {
         DONE => Ok(bytes),
         REFUSED => Err(ErrorMessage::decode(bytes).map_err(|_| unreadable())?.into()),
+        MOVED => Err(WireError::new(Code::Busy, "names are changing under this request; try again")
+            .with_hint(MOVED_HINT)),
         _ => Err(unreadable()),
     }
 }

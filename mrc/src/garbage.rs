@@ -54,7 +54,7 @@ async fn round(mrc: &Mrc, after: &mut (u64, u64)) -> Result<bool, WireError> {
     if files.is_empty() {
         return Ok(false);
     }
-    let (signer, map) = (mrc.signer()?, mrc.cluster().map()?);
+    let (signer, map) = (mrc.signer(0)?, mrc.cluster().map()?);
     let mut removals = Vec::with_capacity(files.len());
     for file in &files {
         removals.push(remove(mrc, &signer, &map, file));
@@ -77,7 +77,7 @@ async fn round(mrc: &Mrc, after: &mut (u64, u64)) -> Result<bool, WireError> {
 
 /// Removes a file's objects at every OSD of its layout that still exists.
 async fn remove(mrc: &Mrc, signer: &Signer, map: &OsdMap, file: &Garbage) -> Result<(), WireError> {
-    let capability = signer.with_rights((file.volume, file.ino), 0, REMOVE, file.layout.view);
+    let capability = signer.with_rights((file.volume, file.ino), 0, REMOVE, &file.layout);
     for osd in file.layout.all_osds() {
         // An OSD that is out of the cluster for good has taken its objects with it.
         let Some(entry) = map.osds.iter().find(|entry| entry.osd == osd.0) else { continue };

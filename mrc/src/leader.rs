@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
@@ -13,8 +13,10 @@ use proto::rpc::Origin;
 use rt::clock::Clock;
 use tokio::sync::Notify;
 
+use crate::engine::leases::Counts;
 use crate::engine::sessions::{FileId, Sessions};
 use crate::engine::waiting::{Refused, Waiting};
+use crate::leasing::{Leasing, unknown_session};
 use crate::machine::Leading;
 use crate::namespace::entry::Entry;
 use crate::namespace::locks::Owner;
@@ -22,7 +24,7 @@ use crate::namespace::locks::Owner;
 /// See the module.
 pub struct Leader {
     clock: Arc<dyn Clock>,
-    /// order: never held while another lock is taken.
+    /// order: before the locks of `leasing`, which are never held while another lock is taken.
     sessions: Mutex<Sessions>,
     /// order: never held while another lock is taken.
     waiting: Mutex<Waiting<Arc<Notify>>>,
@@ -31,20 +33,45 @@ pub struct Leader {
     /// Seed of the next placement.
     placements: AtomicU64,
     keeper: Notify,
+    leasing: Arc<Leasing>,
+    /// The newest index that the table shows.
+    applied: AtomicU64,
+    /// Rung after each batch.
+    bell: Notify,
+    /// Requests that wait for the bell.
+    watchers: AtomicUsize,
 }
+
+/// Most requests that wait for changes.
+const WATCHERS_MAX: usize = 1024;
 
 impl Leader {
     /// Nobody leads yet. `seed` differs between members, so that they do not place alike.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>, seed: u64) -> Arc<Self> {
         Arc::new(Self {
+            leasing: Leasing::new(clock.clone()),
             clock,
             sessions: Mutex::new(Sessions::new(Duration::from_millis(SESSION_TTL_MS))),
             waiting: Mutex::default(),
             unread_term: AtomicU64::new(0),
             placements: AtomicU64::new(seed),
             keeper: Notify::new(),
+            applied: AtomicU64::new(0),
+            bell: Notify::new(),
+            watchers: AtomicUsize::new(0),
         })
+    }
+
+    /// Leases.
+    pub(crate) fn leasing(&self) -> &Arc<Leasing> {
+        &self.leasing
+    }
+
+    /// Sums over the leases, for metrics.
+    #[must_use]
+    pub fn lease_counts(&self) -> Counts {
+        self.leasing.counts()
     }
 
     /// Sessions and open files.
@@ -58,14 +85,17 @@ impl Leader {
     }
 
     /// The table's sessions as of `term`: from here on this member leads.
-    pub(crate) fn lead(&self, term: u64, member: u64, known: impl IntoIterator<Item = u64>) {
+    /// `true` marks the sessions that may hold leases.
+    pub(crate) fn lead(&self, term: u64, member: u64, known: &[(u64, bool)]) {
         let mut sessions = self.sessions.lock();
         if self.unread_term.compare_exchange(term, 0, Ordering::AcqRel, Ordering::Acquire).is_err() {
             return;
         }
         let started = u64::try_from(self.clock.unix().as_nanos()).unwrap_or(u64::MAX);
         let incarnation = (started ^ term.rotate_left(48) ^ member.rotate_left(56)).max(1);
-        sessions.lead(self.clock.monotonic(), incarnation, known);
+        let leased = known.iter().filter(|(_, leases)| *leases).map(|(id, _)| *id);
+        self.leasing.with(|engine, now| engine.lead(now, started, leased));
+        sessions.lead(self.clock.monotonic(), incarnation, known.iter().map(|(id, _)| *id));
         drop(sessions);
         self.keeper.notify_one();
     }
@@ -78,8 +108,14 @@ impl Leader {
 
     /// Refuses sessions that this leader does not know. Session 0 holds nothing and needs nothing.
     pub(crate) fn require_session(&self, id: u64) -> Result<(), WireError> {
-        if id == 0 || self.sessions.lock().knows(id) {
+        if id == 0 {
             return Ok(());
+        }
+        if self.sessions.lock().knows(id) {
+            return match self.leasing.with(|engine, _| engine.is_expelled(id)) {
+                true => Err(unknown_session(id)),
+                false => Ok(()),
+            };
         }
         Err(WireError::new(
             Code::SessionUnknown,
@@ -107,6 +143,13 @@ impl Leader {
         let now = self.clock.monotonic();
         let begun = self.sessions.lock().begin_free(now, file);
         begun.then(|| Freeing { leader: self.clone(), file })
+    }
+
+    /// A file without a name is about to be made in `volume`, with number `floor` or a higher one: a guard that keeps it
+    /// from being collected until its handle is counted.
+    pub(crate) fn begin_nameless(self: &Arc<Self>, volume: u64, floor: u64) -> Nameless {
+        self.sessions.lock().begin_nameless((volume, floor));
+        Nameless { leader: self.clone(), floor: (volume, floor) }
     }
 
     /// The next placement's seed.
@@ -146,6 +189,34 @@ impl Leader {
         }
     }
 
+    /// The newest index that was applied since this member started; 0: none yet.
+    pub(crate) fn applied_index(&self) -> u64 {
+        self.applied.load(Ordering::Acquire)
+    }
+
+    /// A place among those who wait for changes; freed when dropped.
+    pub(crate) fn begin_watch(self: &Arc<Self>) -> Result<Watcher, WireError> {
+        if self.watchers.fetch_add(1, Ordering::AcqRel) >= WATCHERS_MAX {
+            self.watchers.fetch_sub(1, Ordering::AcqRel);
+            let text = format!("{WATCHERS_MAX} readers wait for changes, the limit; try again later");
+            return Err(WireError::new(Code::Busy, text));
+        }
+        Ok(Watcher { leader: self.clone() })
+    }
+
+    /// Until something after `index` is applied or leadership changes, at most this long.
+    pub(crate) async fn applied_beyond(&self, index: u64, at_most: Duration) {
+        let rung = self.bell.notified();
+        tokio::pin!(rung);
+        // Entered before looking: a batch in between is not missed.
+        rung.as_mut().enable();
+        if self.applied_index() > index {
+            return;
+        }
+        // Out of patience is no error here: the caller looks at its clock.
+        let _ = tokio::time::timeout(at_most, rung).await;
+    }
+
     /// There may be orphans, dead sessions or dropped volumes.
     pub(crate) fn wake_keeper(&self) {
         self.keeper.notify_one();
@@ -162,10 +233,28 @@ impl Leading for Leader {
         {
             let mut sessions = self.sessions.lock();
             sessions.follow();
+            self.leasing.follow();
             self.unread_term.store(if leading { term.max(1) } else { 0 }, Ordering::Release);
         }
         self.wake_all_waiters();
         self.keeper.notify_one();
+        self.bell.notify_waiters();
+    }
+
+    fn applied(&self, index: u64) {
+        self.applied.store(index, Ordering::Release);
+        self.bell.notify_waiters();
+    }
+}
+
+/// See [`Leader::begin_watch`].
+pub(crate) struct Watcher {
+    leader: Arc<Leader>,
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        self.leader.watchers.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -184,6 +273,20 @@ impl Freeing {
 impl Drop for Freeing {
     fn drop(&mut self) {
         self.leader.sessions.lock().freed(self.file);
+    }
+}
+
+/// See [`Leader::begin_nameless`].
+pub(crate) struct Nameless {
+    leader: Arc<Leader>,
+    floor: FileId,
+}
+
+impl Drop for Nameless {
+    fn drop(&mut self) {
+        self.leader.sessions.lock().end_nameless(self.floor);
+        // It may have held the reaper off from others.
+        self.leader.wake_keeper();
     }
 }
 

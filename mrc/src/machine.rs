@@ -5,21 +5,26 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use prost::Message;
+use proto::changes::event;
 use proto::mrc::AttrReply;
 use proto::rpc::Empty;
 use quorum::{Applied, StateMachine};
 use rt::table::Txn;
 
-use crate::command::{self, Body, Command, CreateDone, DropDone};
+use crate::changes::{Log, trim};
+use crate::command::{self, Body, Command, CreateDone, DropDone, SessionRaised};
 use crate::namespace::{
     Broken, Fail, Outcome, collect, inode::Inode, link, locks, make, rename, session, setattr, time_of,
     volume, xattr,
 };
+use crate::usage;
 
 /// Told when this member starts or stops leading.
 pub trait Leading: Send + Sync + 'static {
     /// See [`StateMachine::leadership`].
     fn leadership(&self, leading: bool, term: u64);
+    /// See [`StateMachine::applied`].
+    fn applied(&self, index: u64);
 }
 
 /// See the module.
@@ -46,7 +51,11 @@ impl StateMachine for Machine {
     fn apply(&self, txn: &mut Txn<'_>, at: Applied, command: &[u8]) -> rt::table::Result<Bytes> {
         txn.savepoint();
         let result = match Command::parse(command) {
-            Ok(body) => run(txn, at, &body),
+            Ok(body) => match expectation_holds(txn, &body) {
+                Ok(true) => run(txn, at, &body),
+                Ok(false) => return Ok(command::moved()),
+                Err(fail) => Err(fail),
+            },
             // Skipping what the others apply would make this replica differ from them: it stops instead.
             Err(error) => Err(Fail::Broken(Broken { table: "metadata log".into(), cause: error.text })),
         };
@@ -60,6 +69,16 @@ impl StateMachine for Machine {
         }
     }
 
+    fn is_recorded(&self, answer: &[u8]) -> bool {
+        command::is_recorded(answer)
+    }
+
+    fn applied(&self, index: u64) {
+        if let Some(told) = &self.leading {
+            told.applied(index);
+        }
+    }
+
     fn leadership(&self, leading: bool, term: u64) {
         if let Some(told) = &self.leading {
             told.leadership(leading, term);
@@ -67,42 +86,116 @@ impl StateMachine for Machine {
     }
 }
 
+/// Whether the names still lead where they led when the leader recalled leases.
+fn expectation_holds(txn: &Txn<'_>, body: &Body) -> Outcome<bool> {
+    let leads_to = |volume, parent, name: &[u8], expected: Option<u64>| -> Outcome<bool> {
+        let Some(expected) = expected else { return Ok(true) };
+        // A name that is not allowed is refused by the operation itself.
+        let Ok(found) = link::victim(txn, volume, parent, name) else { return Ok(true) };
+        Ok(found.map_or(0, |entry| entry.ino) == expected)
+    };
+    match body {
+        Body::Unlink(remove) | Body::RmDir(remove) => {
+            let request = &remove.request;
+            leads_to(request.head.volume, request.parent, &request.name, remove.expected)
+        }
+        Body::Rename(rename) => {
+            let (request, volume) = (&rename.request, rename.request.head.volume);
+            Ok(leads_to(volume, request.parent, &request.name, rename.expected_moved)?
+                && leads_to(volume, request.new_parent, &request.new_name, rename.expected_replaced)?)
+        }
+        Body::Create(create) if create.must_exist => {
+            let make = &create.request.make;
+            Ok(!leads_to(make.head.volume, make.parent, &make.name, Some(0))?)
+        }
+        _ => Ok(true),
+    }
+}
+
 /// Runs one command and gives its reply message's bytes.
 fn run(txn: &mut Txn<'_>, at: Applied, body: &Body) -> Outcome<Vec<u8>> {
     let now = time_of(at);
     let empty = |(): ()| Empty {}.encode_to_vec();
-    let attr = |attr| AttrReply { attr, leases: Vec::new() }.encode_to_vec();
-    let made = |inode: Inode| attr(inode.attr);
+    let made = |inode: Inode| AttrReply { attr: inode.attr, leases: Vec::new() }.encode_to_vec();
     match body {
         Body::InitVolume(request) => volume::init(txn, now, request).map(empty),
         Body::DropVolume(request) => volume::start_drop(txn, request.volume).map(empty),
         Body::DropStep(step) => volume::drop_step(txn, step.volume, step.limit)
             .map(|finished| DropDone { finished }.encode_to_vec()),
-        Body::Make(make) => make::make(txn, now, &make.request, make.layout.as_ref()).map(made),
+        Body::Make(make) => {
+            let inode = make::make(txn, now, &make.request, make.layout.as_ref())?;
+            let request = &make.request;
+            Log::new(at, &request.head).named(txn, &inode, request.parent, &request.name, false);
+            Ok(made(inode))
+        }
         Body::Create(create) => {
             let request = &create.request;
-            let done =
-                make::create(txn, now, &request.make, &create.layout, request.exclusive, request.write)?;
+            let done = make::create(txn, now, request, &create.layout)?;
+            if done.created {
+                let make = &request.make;
+                Log::new(at, &make.head).named(txn, &done.inode, make.parent, &make.name, false);
+            }
             let layout = if done.created { create.layout.clone() } else { done.inode.layout()? };
             Ok(CreateDone { attr: done.inode.attr, layout, created: done.created }.encode_to_vec())
         }
-        Body::Unlink(remove) => link::unlink(txn, now, &remove.request, remove.closed).map(empty),
-        Body::RmDir(request) => link::rmdir(txn, now, request).map(empty),
-        Body::Link(request) => link::link(txn, now, request).map(made),
-        Body::Rename(rename) => rename::rename(txn, now, &rename.request, rename.closed).map(empty),
-        Body::SetAttr(request) => setattr::setattr(txn, now, request).map(attr),
-        Body::WriteDone(request) => setattr::report_write(txn, now, request).map(attr),
-        Body::SetXattr(request) => xattr::set(txn, now, request).map(empty),
+        Body::TmpFile(create) => {
+            let inode = make::tmpfile(txn, now, &create.request, &create.layout)?;
+            let (attr, layout) = (inode.attr, create.layout.clone());
+            Ok(CreateDone { attr, layout, created: true }.encode_to_vec())
+        }
+        Body::Unlink(remove) => {
+            let request = &remove.request;
+            let entry = link::unlink(txn, now, request, remove.closed)?;
+            Log::new(at, &request.head).removed(txn, entry, request.parent, &request.name);
+            Ok(empty(()))
+        }
+        Body::RmDir(remove) => {
+            let request = &remove.request;
+            let entry = link::rmdir(txn, now, request)?;
+            Log::new(at, &request.head).removed(txn, entry, request.parent, &request.name);
+            Ok(empty(()))
+        }
+        Body::Link(request) => {
+            let inode = link::link(txn, now, request)?;
+            Log::new(at, &request.head).named(txn, &inode, request.parent, &request.name, true);
+            Ok(made(inode))
+        }
+        Body::Rename(rename) => {
+            if let Some(done) = rename::rename(txn, now, &rename.request, rename.closed)? {
+                Log::new(at, &rename.request.head).renamed(txn, &rename.request, done);
+            }
+            Ok(empty(()))
+        }
+        Body::SetAttr(request) => {
+            let inode = setattr::setattr(txn, now, request)?;
+            let kind = if request.size.is_some() { event::WRITTEN } else { event::ATTRIBUTES };
+            Log::new(at, &request.head).changed(txn, kind, &inode)?;
+            Ok(made(inode))
+        }
+        Body::WriteDone(request) => {
+            let (inode, changed) = setattr::report_write(txn, now, request)?;
+            if changed {
+                Log::new(at, &request.head).changed(txn, event::WRITTEN, &inode)?;
+            }
+            Ok(made(inode))
+        }
+        Body::SetXattr(request) => {
+            let inode = xattr::set(txn, now, request)?;
+            Log::new(at, &request.head).changed(txn, event::XATTR, &inode)?;
+            Ok(empty(()))
+        }
         Body::Lock(request) => locks::change(txn, request).map(|reply| reply.encode_to_vec()),
         Body::Reap(which) => collect::reap(txn, which.volume, which.ino).map(empty),
         Body::Removed(removed) => {
             collect::forget_garbage(txn, removed.volume, &removed.inos);
             Ok(empty(()))
         }
-        Body::SessionBegin(begin) => {
-            session::open(txn, now, begin.session, &begin.client);
-            Ok(empty(()))
-        }
-        Body::SessionEnd(end) => session::end(txn, end.session).map(empty),
+        Body::TrimChanges(cut) => trim::trim(txn, cut.volume, cut.upto, cut.limit).map(empty),
+        Body::FoldUsage(step) => usage::fold(txn, step.volume, step.limit).map(empty),
+        Body::SessionBegin(begin) => session::open(txn, now, begin.session, &begin.client).map(empty),
+        Body::SessionEnd(end) => session::end(txn, now, end.session).map(empty),
+        Body::SessionLeases(leases) => session::enable_leases(txn, leases.session).map(empty),
+        Body::SessionRaise(raise) => session::raise(txn, now, raise.session, raise.fence)
+            .map(|epoch| SessionRaised { epoch }.encode_to_vec()),
     }
 }

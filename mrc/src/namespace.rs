@@ -8,8 +8,10 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod access;
+pub mod acl;
 pub mod collect;
 pub mod entry;
+pub mod home;
 pub mod inode;
 pub mod keys;
 pub mod link;

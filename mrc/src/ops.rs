@@ -1,8 +1,15 @@
 //! One operation per file: parse the request, answer from the table or propose a command.
 
+/// How often an operation decides anew when names change between its decision and its command.
+const DECISIONS: usize = 16;
+
 pub(crate) mod access;
+pub(crate) mod acquire_lease;
+pub(crate) mod await_recalls;
+pub(crate) mod changes;
 pub(crate) mod close;
 pub(crate) mod create;
+pub(crate) mod find;
 pub(crate) mod getattr;
 pub(crate) mod getxattr;
 pub(crate) mod layout;
@@ -16,6 +23,7 @@ pub(crate) mod open;
 pub(crate) mod readdir;
 pub(crate) mod readlink;
 pub(crate) mod rename;
+pub(crate) mod return_leases;
 pub(crate) mod rmdir;
 pub(crate) mod session_close;
 pub(crate) mod session_open;
@@ -25,7 +33,9 @@ pub(crate) mod setxattr;
 pub(crate) mod statfs;
 pub(crate) mod symlink;
 pub(crate) mod sync;
+pub(crate) mod tmpfile;
 pub(crate) mod unlink;
+pub(crate) mod usage;
 pub(crate) mod volume_drop;
 pub(crate) mod volume_init;
 pub(crate) mod walk;

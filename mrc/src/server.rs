@@ -1,14 +1,18 @@
 //! From method numbers to operations.
 
+use proto::changes::Changes;
 use proto::dir::Group as GroupStatusCall;
 use proto::error::WireError;
+use proto::find::Find;
 use proto::mrc::{
-    Access, Close, Create, GetAttr, GetLayout, GetXattr, Link, ListXattr, Lock, Lookup, MetadataSync, MkDir,
-    MkNod, Open, ReadDir, ReadLink, Rename, RmDir, SessionClose, SessionOpen, SessionRenew, SetAttr,
-    SetXattr, StatFs, Symlink, Unlink, VolumeDrop, VolumeInit, Walk, WriteDone,
+    Access, AcquireLease, AwaitRecalls, Close, Create, GetAttr, GetLayout, GetXattr, Link, ListXattr, Lock,
+    Lookup, MetadataSync, MkDir, MkNod, Open, ReadDir, ReadLink, Rename, ReturnLeases, RmDir, SessionClose,
+    SessionOpen, SessionRenew, SetAttr, SetXattr, StatFs, Symlink, TmpFile, Unlink, VolumeDrop, VolumeInit,
+    Walk, WriteDone,
 };
 use proto::raft::{Deliver, Peer};
 use proto::rpc::Method;
+use proto::usage::Usage;
 use rt::rpc::{Request, Response, unknown_method};
 
 use crate::ops;
@@ -30,6 +34,7 @@ pub(crate) async fn dispatch(mrc: &Mrc, request: Request) -> Result<Response, Wi
         MkNod::NUMBER => ops::mknod::serve(mrc, request).await,
         Symlink::NUMBER => ops::symlink::serve(mrc, request).await,
         Create::NUMBER => ops::create::serve(mrc, request).await,
+        TmpFile::NUMBER => ops::tmpfile::serve(mrc, request).await,
         Open::NUMBER => ops::open::serve(mrc, request).await,
         Close::NUMBER => ops::close::serve(mrc, request).await,
         Unlink::NUMBER => ops::unlink::serve(mrc, request).await,
@@ -44,8 +49,14 @@ pub(crate) async fn dispatch(mrc: &Mrc, request: Request) -> Result<Response, Wi
         SessionOpen::NUMBER => ops::session_open::serve(mrc, request).await,
         SessionRenew::NUMBER => ops::session_renew::serve(mrc, request).await,
         SessionClose::NUMBER => ops::session_close::serve(mrc, request).await,
+        AcquireLease::NUMBER => ops::acquire_lease::serve(mrc, request).await,
+        AwaitRecalls::NUMBER => ops::await_recalls::serve(mrc, request).await,
+        ReturnLeases::NUMBER => ops::return_leases::serve(mrc, request).await,
         VolumeInit::NUMBER => ops::volume_init::serve(mrc, request).await,
         VolumeDrop::NUMBER => ops::volume_drop::serve(mrc, request).await,
+        Find::NUMBER => ops::find::serve(mrc, request).await,
+        Usage::NUMBER => ops::usage::serve(mrc, request).await,
+        Changes::NUMBER => ops::changes::serve(mrc, request).await,
         Deliver::NUMBER | Peer::NUMBER => mrc.group().serve(request).await,
         GroupStatusCall::NUMBER => Ok(Response::of(&mrc.group().status())),
         other => Err(unknown_method("the MRC", other)),

@@ -1,7 +1,7 @@
 //! The service: one member of a metadata group.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,6 +14,7 @@ use proto::rpc::Origin;
 use proto::stripe::Layout;
 use quorum::{Group, GroupConfig, QuorumError};
 use rt::clock::Clock;
+use rt::metrics::Metrics;
 use rt::rpc::{BoxFuture, Connector, Peer, Request, Response, Service};
 use rt::table::Table;
 use tokio::task::JoinHandle;
@@ -23,9 +24,10 @@ use crate::command::{self, Body, Command, SessionEnd};
 use crate::engine::placement;
 use crate::engine::sessions::FileId;
 use crate::leader::Leader;
+use crate::leasing::metrics::LeaseMetrics;
 use crate::machine::Machine;
 use crate::namespace::{session, volume};
-use crate::{agent, garbage, keeper, server};
+use crate::{agent, garbage, keeper, leasing, server};
 
 /// What a member needs to start.
 pub struct MrcConfig {
@@ -46,6 +48,7 @@ pub struct Mrc {
     connector: Arc<Connector>,
     leader: Arc<Leader>,
     cluster: Arc<Cluster>,
+    metrics: OnceLock<LeaseMetrics>,
     stopping: AtomicBool,
     /// order: never held while another lock is taken.
     tasks: Mutex<Vec<JoinHandle<()>>>,
@@ -69,11 +72,13 @@ impl Mrc {
             connector: connector.clone(),
             leader,
             cluster: Arc::new(Cluster::default()),
+            metrics: OnceLock::new(),
             stopping: AtomicBool::new(false),
             tasks: Mutex::default(),
         });
         let mut tasks = agent::start(&dir, entry, connector, mrc.cluster.clone());
         tasks.push(tokio::spawn(keeper::run(Arc::downgrade(&mrc), mrc.leader.clone())));
+        tasks.push(tokio::spawn(leasing::run(Arc::downgrade(&mrc), mrc.leader.leasing().clone())));
         tasks.push(tokio::spawn(garbage::run(Arc::downgrade(&mrc))));
         *mrc.tasks.lock() = tasks;
         Ok(mrc)
@@ -113,12 +118,44 @@ impl Mrc {
         &*self.table
     }
 
+    /// Shows this member's counts at `/metrics` from now on.
+    pub fn publish(&self, metrics: &Metrics) {
+        // A second registry would get nothing: there is one per process.
+        let _ = self.metrics.set(LeaseMetrics::new(metrics));
+        self.publish_counts();
+    }
+
+    pub(crate) fn publish_counts(&self) {
+        if let Some(metrics) = self.metrics.get() {
+            metrics.set(self.leader.lease_counts());
+        }
+    }
+
     pub(crate) fn connector(&self) -> &Connector {
         &self.connector
     }
 
     pub(crate) fn now(&self) -> Duration {
         self.clock.monotonic()
+    }
+
+    /// Unix milliseconds.
+    pub(crate) fn unix_ms(&self) -> u64 {
+        u64::try_from(self.clock.unix().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Wall time, seconds since 1970.
+    pub(crate) fn unix_s(&self) -> i64 {
+        i64::try_from(self.clock.unix().as_secs()).unwrap_or(i64::MAX)
+    }
+
+    /// The newest log index that the table shows. Ask after [`Mrc::read`].
+    pub(crate) fn applied(&self) -> u64 {
+        match self.leader.applied_index() {
+            // Nothing since the start: the group knows what the table came with.
+            0 => self.group.status().applied,
+            index => index,
+        }
     }
 
     pub(crate) fn stopping(&self) -> bool {
@@ -135,7 +172,9 @@ impl Mrc {
         self.group.read(deadline).await?;
         if let Some(term) = self.leader.unread_term() {
             let known = session::list(self.table())?;
-            self.leader.lead(term, self.member, known.into_iter().map(|(id, _)| id));
+            let known: Vec<(u64, bool)> = known.into_iter().map(|(id, row)| (id, row.leases)).collect();
+            self.leader.lead(term, self.member, &known);
+            self.remember_fences()?;
         }
         if self.leader.sessions().leads() && self.group.is_leader() {
             return Ok(());
@@ -178,10 +217,16 @@ impl Mrc {
         placement::place(&*self.cluster.map()?, striping, self.leader.next_placement())
     }
 
-    /// Makes capabilities that are valid from now on.
-    pub(crate) fn signer(&self) -> Result<Signer, WireError> {
-        let now_ms = u64::try_from(self.clock.unix().as_millis()).unwrap_or(u64::MAX);
-        Ok(Signer { key: self.cluster.key()?, expires_ms: now_ms.saturating_add(CAPABILITY_TTL_MS) })
+    /// Makes capabilities for a session that are valid from now on, of the epoch that it has now. An expelled session
+    /// gets none until it is opened anew.
+    pub(crate) fn signer(&self, session: u64) -> Result<Signer, WireError> {
+        let (expelled, session_epoch) =
+            self.leader.leasing().with(|engine, _| (engine.is_expelled(session), engine.epoch(session)));
+        if expelled {
+            return Err(leasing::unknown_session(session));
+        }
+        let expires_ms = self.unix_ms().saturating_add(CAPABILITY_TTL_MS);
+        Ok(Signer { key: self.cluster.key()?, session_epoch, expires_ms })
     }
 
     /// Ends a session everywhere.
@@ -189,6 +234,7 @@ impl Mrc {
         if session::exists(self.table(), id)? {
             self.propose(Origin::default(), Body::SessionEnd(SessionEnd { session: id }), deadline).await?;
         }
+        self.leader.leasing().close_session(id);
         self.leader.sessions().close_session(id);
         self.leader.wake_all_waiters();
         self.leader.wake_keeper();
@@ -199,27 +245,29 @@ impl Mrc {
 /// Signs capabilities.
 pub(crate) struct Signer {
     key: CapabilityKey,
+    session_epoch: u64,
     expires_ms: u64,
 }
 
 impl Signer {
     /// The right to a file's data. A writer may read too: which of both a process may do is its mount's business.
-    pub(crate) fn capability(&self, file: FileId, session: u64, write: bool, view: u64) -> Capability {
-        self.with_rights(file, session, if write { READ | WRITE } else { READ }, view)
+    pub(crate) fn capability(&self, file: FileId, session: u64, write: bool, layout: &Layout) -> Capability {
+        self.with_rights(file, session, if write { READ | WRITE } else { READ }, layout)
     }
 
     /// Any rights.
-    pub(crate) fn with_rights(&self, file: FileId, session: u64, rights: u32, view: u64) -> Capability {
+    pub(crate) fn with_rights(&self, file: FileId, session: u64, rights: u32, layout: &Layout) -> Capability {
         let (volume, ino) = file;
         Capability {
             volume,
             ino,
             rights,
             session,
-            session_epoch: 0,
+            session_epoch: self.session_epoch,
             expires_ms: self.expires_ms,
-            view,
+            view: layout.view,
             key: 0,
+            layout: layout.digest(),
             signature: Vec::new(),
         }
         .sign(&self.key)

@@ -6,3 +6,4 @@ pub mod allocator;
 pub mod entry;
 pub mod plan;
 pub mod record;
+pub mod replication;

@@ -23,6 +23,7 @@ use rt::table::rocks::{RocksTable, Sizes};
 
 use crate::background::{Background, Rhythm};
 use crate::engine::admission::Admission;
+use crate::replication::Replicas;
 use crate::store::{Committed, Parts, ReadOutcome, Result, Stamp, Store, StoreError, Tuning};
 
 const FENCES: &str = "fences";
@@ -78,6 +79,8 @@ pub struct Osd {
     in_flight: AtomicUsize,
     gate: gate::Gate,
     verified: verified::Verified,
+    /// Columns with more than one copy.
+    replicas: Arc<Replicas>,
     background: Mutex<Option<Box<dyn Background>>>,
 }
 
@@ -130,7 +133,9 @@ impl Osd {
                 .map_err(|why| StoreError::Corrupt(format!("{}/{FENCES}: {why}", config.path.display())))?;
         }
         let background = background.then(|| crate::background::start(&store, &config.path, rhythm));
+        let replicas = Replicas::new(store.clone(), config.clock.clone(), crate::replication::new_life());
         Ok(Arc::new(Self {
+            replicas,
             store,
             disk,
             path: config.path,
@@ -154,6 +159,7 @@ impl Osd {
 
     /// The keys that capabilities may be signed with.
     pub fn set_keys(&self, keys: Vec<CapabilityKey>) {
+        self.replicas.set_key(keys.iter().max_by_key(|key| key.number).cloned());
         let mut admission = self.admission.write();
         if admission.keys != keys {
             admission.keys = keys;
@@ -191,6 +197,12 @@ impl Osd {
     /// Reads without a capability.
     pub async fn read_object(&self, key: ObjectKey, offset: u32, len: u32) -> Result<ReadOutcome> {
         self.store.read(key, offset, len).await
+    }
+
+    /// Columns with more than one copy.
+    #[must_use]
+    pub fn replicas(&self) -> &Arc<Replicas> {
+        &self.replicas
     }
 
     /// The store itself.
@@ -243,6 +255,11 @@ impl Osd {
             self.verified.insert(capability);
         }
         admission.check(capability, need, self.now_ms())
+    }
+
+    /// Time since some fixed point.
+    pub(crate) fn now(&self) -> std::time::Duration {
+        self.clock.monotonic()
     }
 
     fn now_ms(&self) -> u64 {

@@ -14,6 +14,7 @@ mod maintain;
 mod model_test;
 mod read;
 mod recover;
+mod replica;
 mod scrub;
 mod shard;
 mod sync;
@@ -38,6 +39,7 @@ use env::{Budget, Env, Health};
 pub use error::{Result, StoreError};
 pub(crate) use maintain::{data_file_parts, open_data_files};
 pub use read::ReadOutcome;
+pub use replica::{Copied, Kept};
 pub(crate) use scrub::{Cursor, ScrubRead};
 use shard::Shard;
 pub use shard::{Committed, Stamp};
@@ -48,6 +50,7 @@ use crate::engine::record::ObjectRecord;
 const FORMAT: u32 = 1;
 const DESCRIPTION: &str = "store.json";
 const MACHINE: &str = "machine";
+const LOSSES: &str = "losses";
 
 /// What a store is made of.
 pub(crate) struct Parts<'a> {
@@ -83,6 +86,8 @@ pub struct Store {
     checkpointing: tokio::sync::Mutex<()>,
     /// order: before `checkpointing`.
     folding: tokio::sync::Mutex<()>,
+    /// Starts after an unclean end of the machine.
+    losses: u64,
     /// Damaged blocks found. order: innermost.
     damage: parking_lot::Mutex<std::collections::BTreeSet<(ObjectKey, u32)>>,
 }
@@ -139,6 +144,7 @@ impl Store {
             shards,
             checkpointing: tokio::sync::Mutex::new(()),
             folding: tokio::sync::Mutex::new(()),
+            losses: replica::count_losses(&*parts.disk, machine.is_some() && !trust_cache)?,
             damage: parking_lot::Mutex::default(),
         };
         // What replay freed may only be reused when the table knows; from here on both agree.
@@ -198,6 +204,11 @@ impl Store {
         self.shard(key).edit(key, stamp, &Edit::Punch { offset, len }).await
     }
 
+    /// Keeps `keep` bytes of one object.
+    pub async fn cut(&self, key: ObjectKey, keep: u32, stamp: Stamp) -> Result<Option<Committed>> {
+        self.shard(key).edit(key, stamp, &Edit::Cut { keep }).await
+    }
+
     /// Keeps `keep` bytes of an object and removes all higher objects of its file.
     pub async fn truncate(&self, key: ObjectKey, keep: u32, stamp: Stamp) -> Result<Option<Committed>> {
         let mut committed = None;
@@ -240,7 +251,7 @@ impl Store {
         let mut found = Vec::new();
         for shard in &self.shards {
             let mut from = Some(ObjectKey { volume, ino, object: first });
-            let to = ObjectKey { volume, ino, object: ObjectNo(u64::MAX) };
+            let to = ObjectKey { volume, ino, object: ObjectNo(replica::RECORDS - 1) };
             let mut here = Vec::new();
             while let (Some(key), true) = (from, here.len() <= limit) {
                 let (objects, next) = shard.lock().list(&self.env, key, to, limit + 1)?;
@@ -294,6 +305,9 @@ impl Store {
     /// Puts everything into the table and ends the sync threads. The store takes nothing more.
     pub async fn close(&self) -> Result<()> {
         let done = self.checkpoint().await;
+        if done.is_ok() {
+            replica::ended_cleanly(&*self.env.disk, self.losses)?;
+        }
         self.env.health.fail("writing", &"the OSD was shut down");
         self.env.relieved.notify_waiters();
         for shard in &self.shards {

@@ -37,7 +37,7 @@ fn capability(rights: u32, ino: u64) -> Capability {
 }
 
 fn head(rights: u32, ino: u64, object: u64) -> ObjectHead {
-    ObjectHead { capability: capability(rights, ino), object, map_epoch: 1 }
+    ObjectHead { capability: capability(rights, ino), object, map_epoch: 1, replicas: None }
 }
 
 fn open(path: &std::path::Path, capacity_bytes: u64) -> Arc<Osd> {
@@ -100,9 +100,12 @@ async fn objects_through_the_door() {
     let odd = pattern(300_001, 3);
     write(channel, 2, 3, 77, odd.clone(), false).await.unwrap();
     assert_eq!(read(channel, 2, 3, 77, 300_001).await, odd);
-    call::<Sync>(channel, &SyncRequest { capability: capability(0, 2) }).await.unwrap();
+    call::<Sync>(channel, &SyncRequest { capability: capability(0, 2), ..SyncRequest::default() })
+        .await
+        .unwrap();
 
-    let stat = StatObjectsRequest { capability: capability(READ, 2), from_object: 0, limit: 1 };
+    let stat =
+        StatObjectsRequest { capability: capability(READ, 2), limit: 1, ..StatObjectsRequest::default() };
     let reply = call::<StatObjects>(channel, &stat).await.unwrap();
     assert!(reply.more);
     assert_eq!(

@@ -15,6 +15,8 @@ pub const READ: u32 = 1;
 pub const WRITE: u32 = 2;
 /// May remove objects (garbage collection, replica moves).
 pub const REMOVE: u32 = 4;
+/// Is an OSD that keeps replicas: only holders of a cluster key can make it, clients never get it.
+pub const REPLICATE: u32 = 8;
 
 /// The signed right.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
@@ -43,6 +45,9 @@ pub struct Capability {
     /// Which key signed it.
     #[prost(uint32, tag = "8")]
     pub key: u32,
+    /// [`crate::stripe::Layout::digest`] of a replicated file's layout; 0 for a file with one copy.
+    #[prost(fixed64, tag = "9")]
+    pub layout: u64,
     /// HMAC-SHA256 of all of the above.
     #[prost(bytes = "vec", tag = "15")]
     pub signature: Vec<u8>,

@@ -45,6 +45,12 @@ pub struct OsdEntry {
     /// HTTP status address `host:port`, or empty.
     #[prost(string, tag = "8")]
     pub http: String,
+    /// Drawn at each start of the process: tells one life of it from the next. Not 0.
+    #[prost(fixed64, tag = "9")]
+    pub life: u64,
+    /// Map epoch since which state, address, domain and life are what they are; set by the DIR.
+    #[prost(uint64, tag = "10")]
+    pub since_epoch: u64,
 }
 
 /// The OSD map.

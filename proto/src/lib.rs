@@ -21,7 +21,11 @@ pub mod capability;
 pub mod checksum;
 pub mod stripe;
 
+pub mod changes;
 pub mod dir;
+pub mod find;
 pub mod mrc;
 pub mod osd;
+pub mod query;
 pub mod raft;
+pub mod usage;

@@ -28,6 +28,8 @@ pub const XATTR_NAME_BYTES_MAX: usize = 255;
 pub const XATTR_VALUE_BYTES_MAX: usize = 65536;
 /// All names of a file's extended attributes together, bytes (`XATTR_LIST_MAX`).
 pub const XATTR_LIST_BYTES_MAX: usize = 65536;
+/// Most entries of an access control list.
+pub const ACL_ENTRIES_MAX: usize = 1024;
 /// Most hard links of an inode.
 pub const LINKS_MAX: u32 = 1_000_000;
 /// Largest file size, bytes (2^63 - 1).
@@ -78,6 +80,7 @@ pub const DEADLINE_DEFAULT_MS: u64 = 30_000;
 const _: () = assert!((STRIPE_BYTES_MIN as usize).is_multiple_of(BLOCK_BYTES));
 const _: () = assert!(STRIPE_BYTES_MAX as usize <= PAYLOAD_BYTES_MAX);
 const _: () = assert!(XATTR_VALUE_BYTES_MAX + 4096 < MESSAGE_BYTES_MAX);
+const _: () = assert!(ACL_ENTRIES_MAX * 8 + 4 <= XATTR_VALUE_BYTES_MAX);
 const _: () = assert!(SESSION_RENEW_MS * 3 < SESSION_TTL_MS);
 const _: () = assert!(LEASE_RENEW_MS * 2 < LEASE_TTL_MS);
 const _: () = assert!(LEASE_TTL_MS + LEASE_MARGIN_MS < SESSION_TTL_MS);

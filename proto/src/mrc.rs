@@ -121,7 +121,15 @@ pub struct Attr {
     /// Grows with each change of data or attributes (NFS change attribute).
     #[prost(uint64, tag = "15")]
     pub change: u64,
+    /// Which access control lists it has: [`ACL_ACCESS`], [`ACL_DEFAULT`]. Without one their attributes need not be asked for.
+    #[prost(uint32, tag = "16")]
+    pub acl: u32,
 }
+
+/// The inode has a `system.posix_acl_access` that says more than its mode.
+pub const ACL_ACCESS: u32 = 1;
+/// The directory has a `system.posix_acl_default`.
+pub const ACL_DEFAULT: u32 = 2;
 
 /// What a client needs to use a file's data.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -195,6 +203,9 @@ crate::methods! {
     Lock = 0x022d reads (LockRequest) -> LockReply,
     /// Forces metadata to disk.
     MetadataSync = 0x022e mutates (SyncMetadata) -> Empty,
+    /// Makes and opens a file without a name in the directory `make.parent` (`O_TMPFILE`). It lives until its last close,
+    /// or until `Link` gives it a name, which `exclusive` forbids.
+    TmpFile = 0x022f mutates (CreateRequest) -> OpenReply,
     /// Asks for a lease.
     AcquireLease = 0x0230 reads (AcquireLeaseRequest) -> AttrReply,
     /// Waits for recalls.

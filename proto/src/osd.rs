@@ -2,6 +2,18 @@
 
 use crate::capability::Capability;
 use crate::rpc::Empty;
+use crate::stripe::Layout;
+
+/// Which column of a replicated file is meant. Absent for files with one copy.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ColumnOf {
+    /// The file's layout; the capability holds its digest.
+    #[prost(message, required, tag = "1")]
+    pub layout: Layout,
+    /// Index of the column in it.
+    #[prost(uint32, tag = "2")]
+    pub column: u32,
+}
 
 /// Head of every request on one object.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -15,6 +27,9 @@ pub struct ObjectHead {
     /// The OSD map epoch that the sender knows; a receiver with a newer map answers `OldEpoch`.
     #[prost(uint64, tag = "3")]
     pub map_epoch: u64,
+    /// The column, when it is replicated.
+    #[prost(message, optional, tag = "4")]
+    pub replicas: Option<ColumnOf>,
 }
 
 /// Writes the payload. Acknowledged when it survives the death of the process; on disk after `Sync`.
@@ -110,6 +125,12 @@ pub struct SyncRequest {
     /// The right (any).
     #[prost(message, required, tag = "1")]
     pub capability: Capability,
+    /// The column, when it is replicated: then a majority has it on disk.
+    #[prost(message, optional, tag = "2")]
+    pub replicas: Option<ColumnOf>,
+    /// With `replicas`: the OSD map epoch that the sender knows.
+    #[prost(uint64, tag = "3")]
+    pub map_epoch: u64,
 }
 
 /// Removes all objects of a file (idempotent).
@@ -132,6 +153,12 @@ pub struct StatObjectsRequest {
     /// Most objects to tell of.
     #[prost(uint32, tag = "3")]
     pub limit: u32,
+    /// The column, when it is replicated: only its objects are told of.
+    #[prost(message, optional, tag = "4")]
+    pub replicas: Option<ColumnOf>,
+    /// With `replicas`: the OSD map epoch that the sender knows.
+    #[prost(uint64, tag = "5")]
+    pub map_epoch: u64,
 }
 
 /// One object on an OSD.
@@ -211,6 +238,190 @@ pub struct FenceRequest {
     pub epoch: u64,
 }
 
+/// Head of every message between the replicas of a column; see `docs/protocols/replication.md`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ReplicaHead {
+    /// Needs `REPLICATE`.
+    #[prost(message, required, tag = "1")]
+    pub capability: Capability,
+    /// Volume.
+    #[prost(uint64, tag = "2")]
+    pub volume: u64,
+    /// File.
+    #[prost(uint64, tag = "3")]
+    pub ino: u64,
+    /// The column.
+    #[prost(message, required, tag = "4")]
+    pub of: ColumnOf,
+    /// The column's epoch at the sender.
+    #[prost(uint64, tag = "5")]
+    pub epoch: u64,
+    /// The map epoch since which the receiver is what the sender believes: another life of it refuses.
+    #[prost(uint64, tag = "6")]
+    pub to_since: u64,
+}
+
+/// Asks a replica to promise the epoch and to tell its state.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ReplicaAsk {
+    /// The column.
+    #[prost(message, required, tag = "1")]
+    pub head: ReplicaHead,
+}
+
+/// State of a replica.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ReplicaState {
+    /// The epoch that it adopted last.
+    #[prost(uint64, tag = "1")]
+    pub adopted: u64,
+    /// It may have forgotten what it acknowledged.
+    #[prost(bool, tag = "2")]
+    pub doubtful: bool,
+    /// (object, epoch, number) of each object, flattened, ascending.
+    #[prost(uint64, repeated, tag = "3")]
+    pub objects: Vec<u64>,
+}
+
+/// What a change does to an object.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, prost::Enumeration)]
+#[repr(i32)]
+pub enum ChangeKind {
+    /// The payload goes to `offset`.
+    Write = 0,
+    /// A hole of `len` bytes at `offset`.
+    Punch = 1,
+    /// The length becomes `len` if it is more.
+    Cut = 2,
+}
+
+/// A numbered change.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ReplicaApply {
+    /// The column.
+    #[prost(message, required, tag = "1")]
+    pub head: ReplicaHead,
+    /// Object number within the file.
+    #[prost(uint64, tag = "2")]
+    pub object: u64,
+    /// Version before it: epoch.
+    #[prost(uint64, tag = "3")]
+    pub base_epoch: u64,
+    /// Version before it: number.
+    #[prost(uint64, tag = "4")]
+    pub base_number: u64,
+    /// Its number in the column's epoch.
+    #[prost(uint64, tag = "5")]
+    pub number: u64,
+    /// What it does.
+    #[prost(enumeration = "ChangeKind", tag = "6")]
+    pub kind: i32,
+    /// First byte.
+    #[prost(uint32, tag = "7")]
+    pub offset: u32,
+    /// Bytes (punch), or the length that stays (cut).
+    #[prost(uint32, tag = "8")]
+    pub len: u32,
+    /// As in [`WriteRequest`].
+    #[prost(fixed32, repeated, tag = "9")]
+    pub checksums: Vec<u32>,
+    /// As in [`WriteRequest`].
+    #[prost(fixed32, tag = "10")]
+    pub crc: u32,
+    /// On disk before the answer.
+    #[prost(bool, tag = "11")]
+    pub sync: bool,
+}
+
+/// Answer to a change.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct ReplicaApplied {
+    /// The base is not there: the object must be pushed.
+    #[prost(bool, tag = "1")]
+    pub needs_object: bool,
+}
+
+/// An object as it is at a replica; its blocks with data are the payload, whole.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ObjectCopy {
+    /// Object number within the file.
+    #[prost(uint64, tag = "1")]
+    pub object: u64,
+    /// Version: epoch; 0 when there is no such object.
+    #[prost(uint64, tag = "2")]
+    pub epoch: u64,
+    /// Version: number.
+    #[prost(uint64, tag = "3")]
+    pub number: u64,
+    /// Length, bytes.
+    #[prost(uint32, tag = "4")]
+    pub bytes: u32,
+    /// (first block, blocks) of each run of data, flattened, ascending; what is in none is a hole.
+    #[prost(uint32, repeated, tag = "5")]
+    pub runs: Vec<u32>,
+    /// `block_checksum` of each block of the payload.
+    #[prost(fixed32, repeated, tag = "6")]
+    pub checksums: Vec<u32>,
+}
+
+/// Replaces an object at a replica.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ReplicaInstall {
+    /// The column.
+    #[prost(message, required, tag = "1")]
+    pub head: ReplicaHead,
+    /// What it becomes.
+    #[prost(message, required, tag = "2")]
+    pub copy: ObjectCopy,
+}
+
+/// The version that an object has after it.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct ReplicaInstalled {
+    /// Epoch.
+    #[prost(uint64, tag = "1")]
+    pub epoch: u64,
+    /// Number.
+    #[prost(uint64, tag = "2")]
+    pub number: u64,
+}
+
+/// Gets an object from a replica; the answer is an [`ObjectCopy`].
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ReplicaFetch {
+    /// The column.
+    #[prost(message, required, tag = "1")]
+    pub head: ReplicaHead,
+    /// Object number within the file.
+    #[prost(uint64, tag = "2")]
+    pub object: u64,
+}
+
+/// What [`ReplicaOrder`] asks for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, prost::Enumeration)]
+#[repr(i32)]
+pub enum OrderKind {
+    /// Write down that the epoch is adopted.
+    Adopt = 0,
+    /// Everything of the column on disk.
+    Sync = 1,
+    /// Say that nothing above the epoch was promised.
+    Confirm = 2,
+    /// Open the column, whose primary the receiver is: replicas of it lag.
+    Open = 3,
+}
+
+/// An order that names no object.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ReplicaOrder {
+    /// The column.
+    #[prost(message, required, tag = "1")]
+    pub head: ReplicaHead,
+    /// Which.
+    #[prost(enumeration = "OrderKind", tag = "2")]
+    pub kind: i32,
+}
+
 crate::methods! {
     /// See [`WriteRequest`].
     Write = 0x0301 mutates (WriteRequest) -> WriteReply,
@@ -230,4 +441,14 @@ crate::methods! {
     Status = 0x0308 reads (Empty) -> OsdStatus,
     /// See [`FenceRequest`].
     Fence = 0x0309 mutates (FenceRequest) -> Empty,
+    /// See [`ReplicaAsk`].
+    AskReplica = 0x0310 mutates (ReplicaAsk) -> ReplicaState,
+    /// See [`ReplicaApply`].
+    ApplyReplica = 0x0311 mutates (ReplicaApply) -> ReplicaApplied,
+    /// See [`ReplicaInstall`].
+    InstallReplica = 0x0312 mutates (ReplicaInstall) -> ReplicaInstalled,
+    /// See [`ReplicaFetch`].
+    FetchReplica = 0x0313 reads (ReplicaFetch) -> ObjectCopy,
+    /// See [`ReplicaOrder`].
+    OrderReplica = 0x0314 mutates (ReplicaOrder) -> Empty,
 }

@@ -1,5 +1,8 @@
 //! Layout of a file and the arithmetic from file ranges to object ranges (RAID-0 over columns).
 
+use prost::Message as _;
+use sha2::{Digest as _, Sha256};
+
 use crate::id::{ObjectNo, OsdId};
 use crate::limits::{REPLICAS_MAX, STRIPE_BYTES_MAX, STRIPE_BYTES_MIN, STRIPE_WIDTH_MAX};
 
@@ -75,9 +78,20 @@ impl Striping {
         if self.replicas == 0 || self.replicas > REPLICAS_MAX {
             return Err(format!("{} replicas: from 1 to {REPLICAS_MAX} are possible", self.replicas));
         }
-        Ok(self)
+        let none = self.replication == Replication::None as i32;
+        match self.replicas {
+            1 => Ok(Self { replication: Replication::None as i32, ..self }),
+            // One of two that dies must not stop everything: that is what `all` with views is for.
+            2 if none => Err(ALL_MISSING.to_owned()),
+            _ if self.replication == Replication::All as i32 => Err(ALL_MISSING.to_owned()),
+            _ => Ok(Self { replication: Replication::Quorum as i32, ..self }),
+        }
     }
 }
+
+/// Why two replicas, or the policy `all`, are refused.
+const ALL_MISSING: &str = "policy all (the default for 2 replicas) needs the MRC to take dead OSDs out of a file's list, which \
+    this version cannot do yet; use 3 replicas with policy quorum (or --replication quorum with 2: then both must be up)";
 
 /// The part of a file range that lies in one object.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -120,6 +134,23 @@ pub fn pieces(stripe_bytes: u32, offset: u64, len: u64) -> impl Iterator<Item = 
 }
 
 impl Layout {
+    /// Whether any column has more than one copy.
+    #[must_use]
+    pub fn is_replicated(&self) -> bool {
+        self.columns.iter().any(|column| column.osds.len() > 1)
+    }
+
+    /// What a capability says of the layout: the first 8 bytes of its SHA-256, not 0; 0 when nothing is replicated.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        if !self.is_replicated() {
+            return 0;
+        }
+        let hash = Sha256::digest(self.encode_to_vec());
+        let head = hash.first_chunk::<8>().expect("a SHA-256 has 32 bytes");
+        u64::from_le_bytes(*head).max(1)
+    }
+
     /// The OSDs that hold an object, preferred first. Empty when the layout has no columns (nothing placed yet).
     #[must_use]
     pub fn osds_of(&self, object: ObjectNo) -> Vec<OsdId> {

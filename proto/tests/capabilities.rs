@@ -21,8 +21,7 @@ fn unsigned() -> Capability {
         session_epoch: 5,
         expires_ms: NOW + 1000,
         view: 1,
-        key: 0,
-        signature: Vec::new(),
+        ..Capability::default()
     }
 }
 
@@ -76,6 +75,7 @@ fn every_field_is_under_the_signature() {
         Capability { expires_ms: NOW + 2000, ..signed.clone() },
         Capability { view: 2, ..signed.clone() },
         Capability { key: 4, ..signed.clone() },
+        Capability { layout: 1, ..signed.clone() },
         Capability { signature: Vec::new(), ..signed.clone() },
         Capability { signature: signed.signature[..31].to_vec(), ..signed.clone() },
     ] {

@@ -7,13 +7,13 @@
 
 use bytes::{Bytes, BytesMut};
 use prost::Message;
-use proto::capability::{Capability, CapabilityKey, READ, WRITE};
+use proto::capability::{Capability, CapabilityKey, READ, REPLICATE, WRITE};
 use proto::error::{Code, ErrorMessage, WireError};
 use proto::frame::{self, Frame, Header, Kind};
 use proto::id::{Ino, ObjectKey, ObjectNo, VolumeId};
 use proto::rpc::{Method, Origin};
 use proto::stripe::{Column, Layout, Replication};
-use proto::{checksum, dir, mrc, osd, raft};
+use proto::{changes, checksum, dir, find, mrc, osd, raft, usage};
 
 /// The frame of `message` as this binary sends it, compared with the file, then read back from the file.
 fn check<M: Message + Default + PartialEq + std::fmt::Debug>(
@@ -73,8 +73,7 @@ fn capability() -> Capability {
         session_epoch: 5,
         expires_ms: 1_790_000_000_000,
         view: 1,
-        key: 0,
-        signature: Vec::new(),
+        ..Capability::default()
     }
     .sign(&key())
 }
@@ -112,6 +111,7 @@ fn attr() -> mrc::Attr {
         flags: 0x10,
         truncate_epoch: 2,
         change: 9,
+        acl: 3,
     }
 }
 
@@ -138,6 +138,7 @@ fn dir_heartbeat_of_an_osd() {
             total_bytes: 1 << 40,
             free_bytes: 1 << 39,
             http: "10.0.0.7:30640".to_owned(),
+            ..dir::OsdEntry::default()
         },
         known_epoch: 12,
     };
@@ -165,8 +166,9 @@ fn mrc_create() {
         mode: 0o640,
         rdev: 0,
         target: Vec::new(),
+        umask: 0o27,
     };
-    let message = mrc::CreateRequest { make, exclusive: true, write: true };
+    let message = mrc::CreateRequest { make, exclusive: true, write: true, append: false };
     check("mrc-create", Kind::Request, mrc::Create::NUMBER, &message, b"");
 }
 
@@ -184,17 +186,77 @@ fn mrc_open_reply() {
 }
 
 #[test]
+fn mrc_changes_reply() {
+    let change = changes::Change {
+        cursor: 0x12345,
+        kind: changes::event::RENAMED,
+        ino: 77,
+        file_kind: mrc::kind::FILE,
+        parent: 1,
+        name: b"a".to_vec(),
+        new_parent: 9,
+        new_name: b"b\xff".to_vec(),
+        time: mrc::Time { seconds: 1_790_000_000, nanos: 5 },
+        uid: 1000,
+        session: 0xfeed_face_cafe_beef,
+        inside: changes::INSIDE_FROM | changes::INSIDE_TO,
+        directory: Some(Vec::new()),
+        new_directory: Some(b"d/e".to_vec()),
+    };
+    let message = changes::ChangesReply { changes: vec![change], next: 0x1234f };
+    check("mrc-changes-reply", Kind::Reply, changes::Changes::NUMBER, &message, b"");
+}
+
+#[test]
+fn mrc_usage_and_find_replies() {
+    let message = usage::UsageReply { blocks: 8, bytes: 1 << 40, files: 3, directories: 1 };
+    check("mrc-usage-reply", Kind::Reply, usage::Usage::NUMBER, &message, b"");
+    let found = find::Found { path: b"d/e".to_vec(), attr: attr() };
+    let message = find::FindReply { found: vec![found], after: 77, end: true };
+    check("mrc-find-reply", Kind::Reply, find::Find::NUMBER, &message, b"");
+}
+
+#[test]
 fn osd_write_with_payload() {
     let key = ObjectKey { volume: VolumeId(2), ino: Ino(77), object: ObjectNo(3) };
     let payload: Vec<u8> = (0..4500u32).map(|n| (n * 7 % 251) as u8).collect();
     let message = osd::WriteRequest {
-        head: osd::ObjectHead { capability: capability(), object: 3, map_epoch: 13 },
+        head: osd::ObjectHead { capability: capability(), object: 3, map_epoch: 13, replicas: None },
         offset: 8192,
         checksums: checksum::block_checksums(key, 2, &payload),
         crc: 0,
         sync: true,
     };
     check("osd-write", Kind::Request, osd::Write::NUMBER, &message, &payload);
+}
+
+#[test]
+fn osd_change_for_a_replica() {
+    let columns = vec![Column { osds: vec![3, 1, 2] }, Column { osds: vec![1, 2, 4] }];
+    let layout = Layout { stripe_bytes: 1 << 20, columns, replication: Replication::Quorum as i32, view: 1 };
+    let head = osd::ReplicaHead {
+        capability: Capability { rights: REPLICATE, layout: layout.digest(), ..Capability::default() }
+            .sign(&key()),
+        volume: 2,
+        ino: 77,
+        of: osd::ColumnOf { layout, column: 1 },
+        epoch: 13,
+        to_since: 9,
+    };
+    let message = osd::ReplicaApply {
+        head,
+        object: 3,
+        base_epoch: 12,
+        base_number: 400,
+        number: 401,
+        kind: osd::ChangeKind::Write as i32,
+        offset: 4096,
+        len: 0,
+        checksums: vec![0xdead_beef],
+        crc: 0,
+        sync: true,
+    };
+    check("osd-apply-replica", Kind::Request, osd::ApplyReplica::NUMBER, &message, &[7; 4096]);
 }
 
 #[test]
@@ -212,6 +274,9 @@ fn method_numbers_are_unique_and_lie_in_their_service() {
         ("dir", 0x00, dir::METHODS),
         ("raft", 0x01, raft::METHODS),
         ("mrc", 0x02, mrc::METHODS),
+        ("mrc", 0x02, changes::METHODS),
+        ("mrc", 0x02, find::METHODS),
+        ("mrc", 0x02, usage::METHODS),
         ("osd", 0x03, osd::METHODS),
     ] {
         for (number, name) in methods {

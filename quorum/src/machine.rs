@@ -25,6 +25,12 @@ pub trait StateMachine: Send + Sync + 'static {
     /// An `Err` is a broken table: the replica stops.
     fn apply(&self, txn: &mut Txn<'_>, at: Applied, command: &[u8]) -> Result<Bytes>;
 
+    /// Whether the answer of a command is recorded for repeats. `false`: it changed nothing, and the same command sent
+    /// again is decided anew. A function of the answer alone, so that all replicas agree.
+    fn is_recorded(&self, _answer: &[u8]) -> bool {
+        true
+    }
+
     /// After a batch of commands has become visible in the table, on every replica: for caches and wake-ups
     /// outside the replicated state. Called with the last index of the batch.
     fn applied(&self, _index: u64) {}

@@ -19,6 +19,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("vo", &["proto", "rt", "client"]),
     ("xtfs", EVERYTHING),
     ("chaos", EVERYTHING),
+    ("checker", &[]),
     ("benches", EVERYTHING),
     ("xtask", &[]),
 ];

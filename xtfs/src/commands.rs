@@ -5,7 +5,9 @@ pub(crate) mod config;
 pub(crate) mod daemon;
 pub(crate) mod df;
 pub(crate) mod down;
+pub(crate) mod du;
 pub(crate) mod explain;
+pub(crate) mod find;
 pub(crate) mod info;
 pub(crate) mod job;
 pub(crate) mod links;
@@ -23,6 +25,7 @@ pub(crate) mod status;
 pub(crate) mod stop;
 pub(crate) mod umount;
 pub(crate) mod up;
+pub(crate) mod watch;
 pub(crate) mod whoami;
 
 use std::future::Future;
@@ -46,7 +49,7 @@ fn run_async(work: impl Future<Output = Outcome>) -> Outcome {
 }
 
 /// The cluster that a command talks to: the URL's hosts, else `--dir`/`XTFS_DIR`, else the instance here.
-fn cluster(global: &Global, dirs: &[String]) -> Result<Cluster, Failure> {
+pub(crate) fn cluster(global: &Global, dirs: &[String]) -> Result<Cluster, Failure> {
     let dirs = if !dirs.is_empty() {
         dirs.to_vec()
     } else if let Some(text) = &global.dir {

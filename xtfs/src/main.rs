@@ -15,6 +15,7 @@ mod instance;
 mod launcher;
 mod mounts;
 mod output;
+mod place;
 mod roles;
 mod volumes;
 

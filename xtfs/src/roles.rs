@@ -83,7 +83,7 @@ pub(crate) fn durability(text: &str) -> Result<quorum::Durability, Failure> {
 
 /// Makes the volume of an instance and waits until its OSDs serve.
 pub(crate) async fn volume(cluster: &Cluster, instance: &Instance) -> Result<VolumeEntry, Failure> {
-    let replication = if instance.replicas > 1 { Replication::Quorum } else { Replication::None };
+    let replication = if instance.replicas > 2 { Replication::Quorum } else { Replication::None };
     let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
     let wanted = VolumeEntry {
         volume: 0,

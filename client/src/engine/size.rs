@@ -8,7 +8,10 @@
 //! ```
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+use proto::limits::BLOCK_BYTES;
 use proto::mrc::{Attr, Time};
+
+const BLOCK: u64 = BLOCK_BYTES as u64;
 
 /// What writing did and the MRC does not know yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +47,35 @@ pub struct Size {
     reporting: Option<Unreported>,
     /// End and time of what was acknowledged and is not yet at the OSDs (write-back).
     gathered: Option<(u64, Time)>,
+    /// Allocated 512-byte units as the MRC says.
+    blocks: u64,
+    /// Writing left or filled holes: what is allocated only the OSDs know.
+    holes_changed: bool,
+    unforced: Unforced,
+}
+
+/// Allocated 512-byte units of a file without holes.
+fn dense(size: u64) -> u64 {
+    size.div_ceil(BLOCK) * (BLOCK / 512)
+}
+
+/// Changes of an inode that may not be on the logs' media yet: each count grows with a change and is remembered when
+/// the log was forced after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Unforced {
+    /// What the data cannot be read back without: that the file exists, its size.
+    size: u64,
+    size_forced: u64,
+    /// Everything else but the time of the last write, which is promised to nobody.
+    other: u64,
+    other_forced: u64,
+}
+
+/// What a forced sync covers, taken before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Covered {
+    size: u64,
+    other: u64,
 }
 
 impl Size {
@@ -57,23 +89,64 @@ impl Size {
             dirty: None,
             reporting: None,
             gathered: None,
+            blocks: attr.blocks,
+            holes_changed: false,
+            // Nobody here knows what came before: the first sync forces.
+            unforced: Unforced { size: 1, size_forced: 0, other: 1, other_forced: 0 },
         }
+    }
+
+    /// What a sync has to force now: `None` when the logs' media have all that `fsync` (`fdatasync` with `data_only`)
+    /// promises. Report first.
+    #[must_use]
+    pub fn must_force(&self, data_only: bool) -> Option<Covered> {
+        let counts = &self.unforced;
+        let must = counts.size != counts.size_forced || !data_only && counts.other != counts.other_forced;
+        must.then_some(Covered { size: counts.size, other: counts.other })
+    }
+
+    /// The logs were forced since [`Size::must_force`] gave this.
+    pub fn forced(&mut self, covered: Covered) {
+        let counts = &mut self.unforced;
+        counts.size_forced = counts.size_forced.max(covered.size);
+        counts.other_forced = counts.other_forced.max(covered.other);
+    }
+
+    /// Whether what was written and not reported makes the file longer; if not, a sync needs no report.
+    #[must_use]
+    pub fn grows(&self) -> bool {
+        self.unreported().is_some_and(|unreported| unreported.end > self.size)
     }
 
     /// Takes what the MRC says now; an answer that was overtaken by a newer one is ignored.
     pub fn learn(&mut self, attr: &Attr) {
         if attr.change >= self.change {
-            self.change = attr.change;
-            self.size = attr.size;
-            self.truncate_epoch = self.truncate_epoch.max(attr.truncate_epoch);
+            if attr.change > self.change {
+                self.unforced.other += 1;
+            }
+            self.learn_newer(attr);
         }
+    }
+
+    fn learn_newer(&mut self, attr: &Attr) {
+        if attr.size != self.size || attr.truncate_epoch > self.truncate_epoch {
+            self.unforced.size += 1;
+        }
+        self.change = attr.change;
+        self.size = attr.size;
+        self.blocks = attr.blocks;
+        self.truncate_epoch = self.truncate_epoch.max(attr.truncate_epoch);
     }
 
     /// A truncation by this client was done: what was written before it no longer counts.
     pub fn truncated(&mut self, attr: &Attr) {
+        self.unforced.size += 1;
+        self.unforced.other += 1;
         self.dirty = None;
         self.reporting = None;
         self.size = attr.size;
+        self.blocks = attr.blocks;
+        self.holes_changed = false;
         self.truncate_epoch = attr.truncate_epoch;
         self.change = self.change.max(attr.change);
     }
@@ -84,6 +157,43 @@ impl Size {
         let was_clean = self.dirty.is_none();
         self.dirty = Some(self.dirty.map_or(write, |dirty| dirty.join(write)));
         was_clean
+    }
+
+    /// A write begins at `offset`: whether it left a hole before it, or perhaps fills one. To be told before
+    /// [`Size::wrote`].
+    pub fn begins_at(&mut self, offset: u64) {
+        let known_end = self.size().next_multiple_of(BLOCK);
+        if offset > known_end || (self.has_holes() && offset < known_end) {
+            self.holes_changed = true;
+        }
+    }
+
+    /// A hole was made.
+    pub fn punched(&mut self) {
+        self.holes_changed = true;
+    }
+
+    /// Whether the file has or may have holes.
+    #[must_use]
+    pub fn has_holes(&self) -> bool {
+        self.holes_changed || self.blocks < dense(self.size)
+    }
+
+    /// Whether the OSDs have to be asked what is allocated. What is written afterwards counts anew.
+    pub fn take_holes_changed(&mut self) -> bool {
+        std::mem::take(&mut self.holes_changed)
+    }
+
+    /// Whether [`Size::take_holes_changed`] would say yes.
+    #[must_use]
+    pub fn holes_changed(&self) -> bool {
+        self.holes_changed
+    }
+
+    /// The truncate epoch that this client knows.
+    #[must_use]
+    pub fn truncate_epoch(&self) -> u64 {
+        self.truncate_epoch
     }
 
     /// Bytes up to `end` wait in the buffer since `now`; they count here and are told to nobody. True when nothing
@@ -108,8 +218,12 @@ impl Size {
 
     /// The MRC has it.
     pub fn reported(&mut self, attr: &Attr) {
+        // The report itself changed nothing but the size and the time of the last write (and setuid, which it cleared).
+        self.unforced.other += u64::from(self.reporting.is_some_and(|told| told.clear_setid));
         self.reporting = None;
-        self.learn(attr);
+        if attr.change >= self.change {
+            self.learn_newer(attr);
+        }
     }
 
     /// The MRC could not be told: dirty again.
@@ -153,6 +267,12 @@ impl Size {
 
     /// Shows what was written and not yet reported in attributes from the MRC.
     pub fn show(&self, attr: &mut Attr) {
+        let before = dense(attr.size);
+        self.show_size_and_times(attr);
+        attr.blocks += dense(attr.size) - before;
+    }
+
+    fn show_size_and_times(&self, attr: &mut Attr) {
         if let Some((end, time)) = self.gathered {
             attr.size = attr.size.max(end);
             attr.mtime = attr.mtime.max(time);
@@ -198,6 +318,37 @@ mod tests {
     }
 
     #[test]
+    fn a_sync_forces_the_log_only_for_what_it_promises() {
+        let mut size = Size::new(&attr(10, 0, 1));
+        let first = size.must_force(true).expect("nobody knows what came before");
+        size.forced(first);
+        assert_eq!((size.must_force(true), size.must_force(false)), (None, None));
+        // An overwrite changes the time only.
+        size.wrote(10, at(5), false);
+        assert!(!size.grows());
+        size.report().unwrap();
+        size.reported(&attr(10, 0, 2));
+        assert_eq!((size.must_force(true), size.must_force(false)), (None, None));
+        // Growth counts, and what comes while the log is being forced counts for the next time.
+        size.wrote(20, at(6), false);
+        assert!(size.grows());
+        size.report().unwrap();
+        size.reported(&attr(20, 0, 3));
+        let growth = size.must_force(true).unwrap();
+        size.wrote(30, at(7), false);
+        size.report().unwrap();
+        size.reported(&attr(30, 0, 4));
+        size.forced(growth);
+        let later = size.must_force(true).expect("the second growth came after");
+        size.forced(later);
+        // Rights, owner, times: fsync, not fdatasync.
+        size.learn(&attr(30, 0, 5));
+        assert!(size.must_force(true).is_none() && size.must_force(false).is_some());
+        size.truncated(&attr(0, 1, 6));
+        assert!(size.must_force(true).is_some());
+    }
+
+    #[test]
     fn a_refused_report_is_repeated_with_what_came_after() {
         let mut size = Size::new(&attr(0, 0, 1));
         size.wrote(5, at(1), true);
@@ -217,6 +368,28 @@ mod tests {
         assert!(!size.is_dirty());
         size.learn(&attr(100, 3, 8));
         assert_eq!(size.size(), 10);
+    }
+
+    #[test]
+    fn only_writes_that_meet_holes_ask_the_osds() {
+        let with_blocks = |size: u64, blocks: u64| Attr { blocks, ..attr(size, 0, 1) };
+        let asks = |size: &mut Size, offset: u64, end: u64| {
+            size.begins_at(offset);
+            size.wrote(end, at(1), false);
+            size.take_holes_changed()
+        };
+        let mut whole = Size::new(&with_blocks(100, 8));
+        assert!(!asks(&mut whole, 0, 50) && !asks(&mut whole, 100, 5000) && !asks(&mut whole, 5000, 9000));
+        assert!(!asks(&mut whole, 12_288, 12_300), "the rest of the last block is no hole");
+        assert!(asks(&mut whole, 1 << 20, 1 << 21));
+        whole.punched();
+        assert!(whole.holes_changed() && whole.take_holes_changed() && !whole.holes_changed());
+        let mut sparse = Size::new(&with_blocks(1 << 20, 8));
+        assert!(sparse.has_holes() && asks(&mut sparse, 4096, 8192));
+        assert!(!asks(&mut sparse, 1 << 20, 2 << 20), "appending fills no hole");
+        let mut shown = with_blocks(1 << 20, 8);
+        sparse.show(&mut shown);
+        assert_eq!((shown.size, shown.blocks), (2 << 20, 8 + 2048));
     }
 
     #[test]

@@ -27,6 +27,8 @@ struct Waiting {
     offset: u64,
     data: BytesMut,
     clear_setid: bool,
+    /// Of the leases under which it was gathered.
+    generation: u64,
 }
 
 impl Inode {
@@ -45,10 +47,13 @@ impl Inode {
             waiting.offset + waiting.data.len() as u64 == offset
                 && !full
                 && waiting.clear_setid == clear_setid
+                && waiting.generation == self.volume().leasing().generation()
         });
         if !joins {
             self.write_out(&mut slot).await;
-            *slot = Some(Waiting { offset, data: BytesMut::with_capacity(data.len()), clear_setid });
+            let generation = self.volume().leasing().generation();
+            *slot =
+                Some(Waiting { offset, data: BytesMut::with_capacity(data.len()), clear_setid, generation });
         }
         let waiting = slot.as_mut().expect("made above");
         waiting.data.extend_from_slice(data);
@@ -78,7 +83,11 @@ impl Inode {
     async fn write_out(self: &Arc<Self>, slot: &mut Option<Waiting>) {
         if let Some(waiting) = slot.take() {
             let data = waiting.data.freeze();
-            if let Err(error) = self.write_pieces(waiting.offset, data, false, waiting.clear_setid).await {
+            let written = async {
+                self.must_be_of(waiting.generation)?;
+                self.write_pieces(waiting.offset, data, false, waiting.clear_setid).await
+            };
+            if let Err(error) = written.await {
                 tracing::error!(ino = self.ino(), %error, "gathered writes were lost");
                 self.errors.add(error);
             }

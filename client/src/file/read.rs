@@ -6,19 +6,19 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
-use proto::capability::Capability;
 use proto::checksum::block_checksum;
 use proto::error::{Code, WireError};
 use proto::id::{Ino, ObjectKey, VolumeId};
 use proto::limits::BLOCK_BYTES;
-use proto::osd::{ObjectHead, Read, ReadReply, ReadRequest};
+use proto::osd::{Read, ReadReply, ReadRequest};
 use proto::stripe::{Piece, pieces};
 use tokio::task::JoinHandle;
 
 use super::File;
+use crate::engine::leases::Use;
 use crate::engine::readahead::ReadAhead;
 use crate::error::Result;
-use crate::volume::inode::Inode;
+use crate::volume::inode::{Inode, Ticket};
 
 /// Pieces of one read or write under way at the same time.
 pub(super) const PIECES_AT_ONCE: usize = 64;
@@ -58,17 +58,30 @@ impl Drop for Ahead {
 impl File {
     /// Reads at most `len` bytes at `offset`; fewer only at the end of the file.
     pub async fn read_at(&self, offset: u64, len: usize) -> Result<Bytes> {
+        let using = self.inode().take_lease(Use::Read, offset, len as u64).await?;
         self.inode().flush_buffer().await;
         let end = offset.saturating_add(len as u64);
-        if end > self.inode().size() {
+        if !using.is_held() && end > self.inode().size() {
             // Somebody else may have made it longer.
             self.attr().await?;
         }
         self.read_known(offset, len).await
     }
 
-    /// Like [`File::read_at`] for callers that have just asked for the size (a kernel does, before each read).
-    pub async fn read_known(&self, offset: u64, len: usize) -> Result<Bytes> {
+    /// A kernel's read; it keeps the pages. `sized`: it has just asked for the size.
+    pub(crate) async fn read_for_kernel(&self, offset: u64, len: usize, sized: bool) -> Result<Bytes> {
+        // Pages of a file that is open for writing may be mapped and stored to without our hearing of it.
+        let what = if self.inode().may_write() { Use::Write } else { Use::Read };
+        let using = self.inode().take_lease(what, offset, len as u64).await?;
+        self.inode().flush_buffer().await;
+        if !using.is_held() && !sized && offset.saturating_add(len as u64) > self.inode().size() {
+            self.attr().await?;
+        }
+        self.read_known(offset, len).await
+    }
+
+    /// Like [`File::read_at`] for callers that hold a lease or have just asked for the size.
+    pub(crate) async fn read_known(&self, offset: u64, len: usize) -> Result<Bytes> {
         let size = self.inode().size();
         let len = (len as u64).min(size.saturating_sub(offset));
         if len == 0 {
@@ -192,8 +205,8 @@ impl Inode {
         let key = self.object_key(piece);
         let mut again = true;
         loop {
-            let make = |capability: &Capability, map_epoch| ReadRequest {
-                head: ObjectHead { capability: capability.clone(), object: piece.object.0, map_epoch },
+            let make = |ticket: &Ticket<'_>| ReadRequest {
+                head: ticket.head(piece.object.0),
                 offset: piece.offset,
                 len: piece.len,
             };

@@ -5,17 +5,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
-use proto::capability::Capability;
 use proto::error::{Code, WireError};
 use proto::limits::FILE_BYTES_MAX;
-use proto::osd::{ObjectHead, Punch, PunchRequest, StatObjects, StatObjectsReply, StatObjectsRequest};
+use proto::osd::{Punch, PunchRequest, StatObjects, StatObjectsReply, StatObjectsRequest};
 use proto::stripe::pieces;
 
 use super::File;
 use super::read::PIECES_AT_ONCE;
+use crate::engine::leases::Use;
 use crate::error::Result;
-use crate::volume::attrs::Changes;
-use crate::volume::inode::Inode;
+use crate::volume::inode::{Inode, Ticket};
 
 /// Objects asked for in one question.
 const OBJECTS_AT_ONCE: u32 = 256;
@@ -25,9 +24,10 @@ const COPY_STEP: u64 = 4 << 20;
 impl File {
     /// Makes a hole: the range reads as zeroes, the size stays.
     pub async fn punch(&self, offset: u64, len: u64) -> Result<()> {
-        self.inode().flush_buffer().await;
         self.forget_ahead();
-        let size = self.attr().await?.size;
+        let using = self.inode().take_lease(Use::Write, offset, len).await?;
+        self.inode().flush_buffer().await;
+        let size = if using.is_held() { self.inode().size() } else { self.attr().await?.size };
         let len = len.min(size.saturating_sub(offset));
         self.inode().punch_range(offset, len).await
     }
@@ -41,10 +41,7 @@ impl File {
             return Ok(());
         }
         self.flush().await?;
-        if end > self.attr().await?.size {
-            self.inode().resize(&self.creds, end, Changes::default()).await?;
-        }
-        Ok(())
+        self.inode().grow(&self.creds, end).await
     }
 
     /// The range reads as zeroes; without `keep_size` the file becomes at least that long.
@@ -86,7 +83,7 @@ impl File {
         while done < len {
             let step = COPY_STEP.min(len - done);
             let wanted = usize::try_from(step).expect("one step");
-            let data = source.read_known(from + done, wanted).await?;
+            let data = source.read_at(from + done, wanted).await?;
             if data.is_empty() {
                 break;
             }
@@ -107,8 +104,8 @@ impl Inode {
         let stripe = self.credentials().layout.stripe_bytes.max(1);
         futures::stream::iter(pieces(stripe, offset, len))
             .map(|piece| async move {
-                let make = |capability: &Capability, map_epoch| PunchRequest {
-                    head: ObjectHead { capability: capability.clone(), object: piece.object.0, map_epoch },
+                let make = |ticket: &Ticket<'_>| PunchRequest {
+                    head: ticket.head(piece.object.0),
                     offset: piece.offset,
                     len: piece.len,
                 };
@@ -117,8 +114,7 @@ impl Inode {
             .buffer_unordered(PIECES_AT_ONCE)
             .try_collect::<()>()
             .await?;
-        // The content changed: its time must too. The size does not grow by it.
-        self.wrote(0, false);
+        self.punched();
         Ok(())
     }
 
@@ -128,7 +124,7 @@ impl Inode {
         let stripe = u64::from(layout.stripe_bytes.max(1));
         let first = offset / stripe;
         let columns =
-            layout.columns.iter().map(|column| self.first_data_of(&column.osds, first, offset, stripe));
+            (0..layout.columns.len()).map(|column| self.first_data_of(column, first, offset, stripe));
         let found = futures::future::try_join_all(columns).await?;
         let nearest = found.into_iter().flatten().min_by_key(|range| range.start);
         Ok(nearest.filter(|range| range.start < size).map(|range| range.start..range.end.min(size)))
@@ -137,14 +133,14 @@ impl Inode {
     /// The first data of one column at or behind `offset`.
     async fn first_data_of(
         self: &Arc<Self>,
-        osds: &[u64],
+        column: usize,
         first: u64,
         offset: u64,
         stripe: u64,
     ) -> Result<Option<std::ops::Range<u64>>> {
         let mut from_object = first;
         loop {
-            let reply = self.stat_objects(osds, from_object).await?;
+            let reply = self.stat_objects(column, from_object).await?;
             for object in &reply.objects {
                 let base = object.object * stripe;
                 for range in object.data.chunks_exact(2) {
@@ -162,13 +158,33 @@ impl Inode {
         }
     }
 
-    async fn stat_objects(self: &Arc<Self>, osds: &[u64], from_object: u64) -> Result<StatObjectsReply> {
-        let make = |capability: &Capability, _| StatObjectsRequest {
-            capability: capability.clone(),
+    async fn stat_objects(self: &Arc<Self>, column: usize, from_object: u64) -> Result<StatObjectsReply> {
+        let make = |ticket: &Ticket<'_>| StatObjectsRequest {
+            capability: ticket.capability.clone(),
             from_object,
             limit: OBJECTS_AT_ONCE,
+            replicas: ticket.replicas(),
+            map_epoch: ticket.map_epoch,
         };
-        Ok(self.call_osds::<StatObjects>(osds, make, Bytes::new()).await?.0)
+        Ok(self.call_column::<StatObjects>(column, make, Bytes::new()).await?.0)
+    }
+
+    /// What the OSDs have allocated for this file, bytes.
+    pub(crate) async fn allocated_at_osds(self: &Arc<Self>) -> Result<u64> {
+        let layout = self.credentials().layout.clone();
+        let mut sum = 0;
+        for column in 0..layout.columns.len() {
+            let mut from_object = 0;
+            loop {
+                let reply = self.stat_objects(column, from_object).await?;
+                sum += reply.objects.iter().map(|object| u64::from(object.allocated)).sum::<u64>();
+                match reply.objects.last() {
+                    Some(last) if reply.more => from_object = last.object + 1,
+                    _ => break,
+                }
+            }
+        }
+        Ok(sum)
     }
 
     /// The end of the last byte that any OSD holds of this file.
@@ -176,10 +192,10 @@ impl Inode {
         let layout = self.credentials().layout.clone();
         let stripe = u64::from(layout.stripe_bytes.max(1));
         let mut ends: BTreeMap<usize, u64> = BTreeMap::new();
-        for (column, list) in layout.columns.iter().enumerate() {
+        for column in 0..layout.columns.len() {
             let mut from_object = 0;
             loop {
-                let reply = self.stat_objects(&list.osds, from_object).await?;
+                let reply = self.stat_objects(column, from_object).await?;
                 let Some(last) = reply.objects.last() else { break };
                 ends.insert(column, last.object * stripe + u64::from(last.bytes));
                 if !reply.more {

@@ -4,17 +4,17 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
-use proto::capability::Capability;
 use proto::checksum::{block_checksums, crc32c};
 use proto::error::{Code, WireError};
 use proto::limits::{BLOCK_BYTES, FILE_BYTES_MAX};
-use proto::osd::{ObjectHead, Write, WriteRequest};
+use proto::osd::{Write, WriteRequest};
 use proto::stripe::{Piece, pieces};
 
 use super::File;
 use super::read::PIECES_AT_ONCE;
+use crate::engine::leases::Use;
 use crate::error::Result;
-use crate::volume::inode::Inode;
+use crate::volume::inode::{Inode, Ticket};
 
 impl File {
     /// Writes all of `data` at `offset`. When it returns the data survives the death of any process.
@@ -37,8 +37,29 @@ impl File {
         clear_setid: bool,
     ) -> Result<()> {
         self.told.check(&self.inode().errors)?;
+        let _using = self.inode().take_lease(Use::Write, offset, data.len() as u64).await?;
         self.inode().flush_buffer().await;
         self.inode().write_range(offset, data, sync, clear_setid).await
+    }
+
+    /// The kernel writes out pages that were stored to through a mapping.
+    pub(crate) async fn write_back_for_kernel(&self, offset: u64, data: Bytes) -> Result<()> {
+        let _using = self.inode().take_lease(Use::WriteBack, offset, data.len() as u64).await?;
+        self.inode().flush_buffer().await;
+        self.inode().write_range(offset, data, false, false).await
+    }
+
+    /// Appends at the end, wherever that is when nobody else can write; gives the offset. `sync` as in
+    /// [`File::write_with`].
+    pub(crate) async fn append_with(&self, data: Bytes, sync: bool, clear_setid: bool) -> Result<u64> {
+        self.told.check(&self.inode().errors)?;
+        let _one = self.inode().appending.lock().await;
+        // The range is not known yet: no page is locked for an append that the kernel does not cache.
+        let using = self.inode().take_lease(Use::Write, 0, 0).await?;
+        self.inode().flush_buffer().await;
+        let end = if using.is_held() { self.inode().size() } else { self.attr().await?.size };
+        self.inode().write_range(end, data, sync, clear_setid).await?;
+        Ok(end)
     }
 
     /// Like [`File::write_at`], but small writes that follow one another are gathered first. An error of a later
@@ -46,14 +67,15 @@ impl File {
     pub async fn write_buffered(&self, offset: u64, data: &[u8]) -> Result<()> {
         self.told.check(&self.inode().errors)?;
         self.forget_ahead();
+        let _using = self.inode().take_lease(Use::Write, offset, data.len() as u64).await?;
         self.inode().write_gathered(offset, data, self.creds.uid != 0).await
     }
 
-    /// Appends `data` at the end as this client knows it and gives the offset where it begins.
+    /// Appends `data` at the end and gives the offset where it begins. Appends of several clients do not overwrite one
+    /// another.
     pub async fn append(&self, data: impl Into<Bytes>) -> Result<u64> {
-        let end = self.attr().await?.size;
-        self.write_at(end, data).await?;
-        Ok(end)
+        self.forget_ahead();
+        self.append_with(data.into(), false, self.creds.uid != 0).await
     }
 }
 
@@ -92,6 +114,7 @@ impl Inode {
         clear_setid: bool,
     ) -> Result<()> {
         let end = offset + data.len() as u64;
+        let generation = self.volume().leasing().generation();
         let stripe = self.credentials().layout.stripe_bytes.max(1);
         let mut cut = pieces(stripe, offset, data.len() as u64);
         let (first, second) = (cut.next().expect("the data is not empty"), cut.next());
@@ -103,12 +126,15 @@ impl Inode {
                 (piece, data.slice(at..at + piece.len as usize))
             });
             futures::stream::iter(cut)
-                .map(|(piece, part)| self.write_piece(piece, part, sync))
+                .map(|(piece, part)| async move {
+                    self.must_be_of(generation)?;
+                    self.write_piece(piece, part, sync).await
+                })
                 .buffer_unordered(PIECES_AT_ONCE)
                 .try_collect::<()>()
                 .await?;
         }
-        self.wrote(end, clear_setid);
+        self.wrote(offset, end, clear_setid);
         Ok(())
     }
 
@@ -121,8 +147,8 @@ impl Inode {
         } else {
             (Vec::new(), crc32c(&data))
         };
-        let make = |capability: &Capability, map_epoch| WriteRequest {
-            head: ObjectHead { capability: capability.clone(), object: piece.object.0, map_epoch },
+        let make = |ticket: &Ticket<'_>| WriteRequest {
+            head: ticket.head(piece.object.0),
             offset: piece.offset,
             checksums: checksums.clone(),
             crc,

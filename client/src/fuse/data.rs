@@ -3,22 +3,19 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use fuser::FopenFlags;
-use proto::mrc::Attr;
+use proto::mrc::{Attr, LEASE_READ, LEASE_WRITE};
 
 use super::door::Shared;
 use super::inside;
+use super::kernel::abi::fopen;
+use super::kernel::answer::Opened;
+use super::kernel::operation::Writing;
+use super::kernel::operation::{Create, Place};
 use crate::config::Creds;
 use crate::error::{Code, Error, Result};
 use crate::file::File;
 use crate::volume::attrs::Changes;
 use crate::volume::open::CreateOptions;
-
-/// A handle for the kernel.
-pub(super) struct Opened {
-    pub(super) handle: u64,
-    pub(super) flags: FopenFlags,
-}
 
 /// What to create.
 pub(super) struct NewFile {
@@ -29,47 +26,86 @@ pub(super) struct NewFile {
     pub(super) clear_setid: bool,
 }
 
+impl NewFile {
+    pub(super) fn of(parent: u64, what: &Create<'_>) -> Self {
+        Self {
+            parent,
+            name: what.name.to_vec(),
+            mode: what.mode,
+            flags: what.flags,
+            clear_setid: what.clear_setid,
+        }
+    }
+}
+
 /// `fallocate` modes that are understood.
 const KEEP_SIZE: i32 = libc::FALLOC_FL_KEEP_SIZE;
 const PUNCH_HOLE: i32 = libc::FALLOC_FL_PUNCH_HOLE;
 const ZERO_RANGE: i32 = libc::FALLOC_FL_ZERO_RANGE;
 
+/// Bytes that one copy_file_range(2) copies at most.
+const COPY_MAX: u64 = 64 << 20;
+
 fn wants_write(flags: i32) -> bool {
     flags & libc::O_ACCMODE != libc::O_RDONLY
+}
+
+/// Whether writes go to the end.
+fn appends(flags: i32) -> bool {
+    wants_write(flags) && flags & libc::O_APPEND != 0
 }
 
 impl Shared {
     pub(super) async fn open(&self, creds: Creds, ino: u64, flags: i32, clear_setid: bool) -> Result<Opened> {
         if inside::is_inside(ino) {
-            let flags = FopenFlags::FOPEN_DIRECT_IO;
-            return Ok(Opened { handle: 0, flags });
+            return Ok(Opened { handle: 0, flags: fopen::DIRECT_IO });
         }
-        let file = self.volume.open(&creds, ino, wants_write(flags)).await?;
+        let append = flags & libc::O_APPEND != 0;
+        let leased = self.has_data_lease(ino);
+        let file = self.volume.open_with(&creds, ino, wants_write(flags), append).await?;
         if flags & libc::O_TRUNC != 0 {
             let changes = Changes { clear_setid, ..Changes::default() };
             file.inode().resize(&creds, 0, changes).await?;
         }
-        Ok(self.opened(file))
+        Ok(self.opened(file, flags, leased))
+    }
+
+    /// Whether the kernel's pages of this inode are under a lease, with which they would have gone.
+    fn has_data_lease(&self, ino: u64) -> bool {
+        self.volume.leasing().bits((self.volume.id(), ino)) & (LEASE_READ | LEASE_WRITE) != 0
     }
 
     pub(super) async fn create(&self, creds: Creds, new: NewFile) -> Result<(Attr, Opened)> {
         let exclusive = new.flags & libc::O_EXCL != 0;
         // A new file is writable by its maker whatever its mode; a capability for it costs nothing.
         let options = CreateOptions { mode: new.mode, exclusive, write: wants_write(new.flags) };
-        let made = self.volume.create(&creds, new.parent, &new.name, options).await?;
+        let append = new.flags & libc::O_APPEND != 0;
+        let made = self.volume.create_with(&creds, new.parent, &new.name, options, append).await?;
         let attr = if !made.created && new.flags & libc::O_TRUNC != 0 {
             let changes = Changes { clear_setid: new.clear_setid, ..Changes::default() };
             made.file.inode().resize(&creds, 0, changes).await?
         } else {
             made.attr
         };
-        Ok((attr, self.opened(made.file)))
+        Ok((attr, self.opened(made.file, new.flags, false)))
     }
 
-    fn opened(&self, file: Arc<File>) -> Opened {
-        let keep = self.handles.is_unchanged(file.ino(), file.inode().change());
-        let flags = if keep { FopenFlags::FOPEN_KEEP_CACHE } else { FopenFlags::empty() };
-        Opened { handle: self.handles.insert(file), flags }
+    pub(super) async fn tmpfile(&self, creds: Creds, new: NewFile) -> Result<(Attr, Opened)> {
+        let exclusive = new.flags & libc::O_EXCL != 0;
+        let options = CreateOptions { mode: new.mode, exclusive, write: true };
+        let made = self.volume.tmpfile(&creds, new.parent, options).await?;
+        Ok((made.attr, self.opened(made.file, new.flags, false)))
+    }
+
+    /// `leased`: its pages were under a lease already.
+    fn opened(&self, file: Arc<File>, flags: i32, leased: bool) -> Opened {
+        let keep = leased || self.handles.is_unchanged(file.ino(), file.inode().change());
+        let mut told = if keep { fopen::KEEP_CACHE } else { 0 };
+        if appends(flags) && self.volume.leasing().is_on() {
+            // The end may be elsewhere than the kernel knows: its pages must not get what goes there.
+            told |= fopen::DIRECT_IO;
+        }
+        Opened { handle: self.handles.insert(file), flags: told }
     }
 
     pub(super) async fn read(
@@ -89,12 +125,8 @@ impl Shared {
         let file = self.file(&creds, ino, handle).await?;
         let len = len as usize;
         // The kernel has just asked for the size, except before direct reads.
-        let data = if flags & libc::O_DIRECT != 0 {
-            file.read_at(offset, len).await?
-        } else {
-            file.inode().flush_buffer().await;
-            file.read_known(offset, len).await?
-        };
+        let sized = flags & libc::O_DIRECT == 0 && !appends(flags);
+        let data = file.read_for_kernel(offset, len, sized).await?;
         self.record.bytes(data.len() as u64, 0);
         Ok(data)
     }
@@ -108,18 +140,40 @@ impl Shared {
         offset: u64,
         data: Bytes,
         flags: i32,
-        clear_setid: bool,
+        how: Writing,
     ) -> Result<u32> {
         let file = self.file(&creds, ino, handle).await?;
         let len = u32::try_from(data.len()).expect("bounded by max_write");
         let sync = flags & (libc::O_SYNC | libc::O_DSYNC) != 0;
-        if self.options.writeback && !sync && flags & libc::O_DIRECT == 0 && !clear_setid {
+        let clear_setid = how.clear_setid;
+        if how.from_cache {
+            file.write_back_for_kernel(offset, data).await?;
+        } else if how.resent && appends(flags) && self.was_appended(&file, offset, &data).await? {
+            tracing::debug!(ino, offset, "an append was done before the process died that it was sent to");
+        } else if appends(flags) && self.volume.leasing().is_on() {
+            let at = file.append_with(data, sync, clear_setid).await?;
+            if at != offset {
+                self.forget_misplaced(ino);
+            }
+        } else if self.options.writeback && !sync && flags & libc::O_DIRECT == 0 && !clear_setid {
             file.write_buffered(offset, &data).await?;
         } else {
             file.write_for_kernel(offset, data, sync, clear_setid).await?;
         }
         self.record.bytes(0, u64::from(len));
         Ok(len)
+    }
+
+    /// Whether what is to be appended stands where the kernel believed the end when it first asked.
+    async fn was_appended(&self, file: &File, offset: u64, data: &Bytes) -> Result<bool> {
+        Ok(file.read_for_kernel(offset, data.len(), false).await? == *data)
+    }
+
+    /// A handle that became one for appending after it was opened (`F_SETFL`): the kernel has put what was appended
+    /// into its pages where it believed the end.
+    fn forget_misplaced(&self, ino: u64) {
+        let kernel = self.volume.kernel();
+        self.volume.runtime().spawn_blocking(move || kernel.forget_pages(ino, 0, 0));
     }
 
     /// `close(2)` of one descriptor.
@@ -153,11 +207,12 @@ impl Shared {
         closed
     }
 
-    pub(super) async fn fsync(&self, creds: Creds, ino: u64, handle: u64) -> Result<()> {
+    pub(super) async fn fsync(&self, creds: Creds, ino: u64, handle: u64, data_only: bool) -> Result<()> {
         if inside::is_inside(ino) {
             return Ok(());
         }
-        self.file(&creds, ino, handle).await?.fsync().await
+        let file = self.file(&creds, ino, handle).await?;
+        if data_only { file.fdatasync().await } else { file.fsync().await }
     }
 
     pub(super) async fn fallocate(
@@ -190,7 +245,7 @@ impl Shared {
         handle: u64,
         offset: i64,
         whence: i32,
-    ) -> Result<Option<i64>> {
+    ) -> Result<Option<u64>> {
         let file = self.file(&creds, ino, handle).await?;
         let Ok(from) = u64::try_from(offset) else { return Ok(None) };
         let found = match whence {
@@ -198,21 +253,13 @@ impl Shared {
             libc::SEEK_HOLE => file.seek_hole(from).await?,
             other => return Err(Error::new(Code::InvalidArgument, format!("lseek whence {other}"))),
         };
-        Ok(found.and_then(|at| i64::try_from(at).ok()))
+        Ok(found.filter(|at| i64::try_from(*at).is_ok()))
     }
 
-    pub(super) async fn copy(
-        &self,
-        creds: Creds,
-        from: (u64, u64, u64),
-        to: (u64, u64, u64),
-        len: u64,
-    ) -> Result<u32> {
-        let source = self.file(&creds, from.0, from.1).await?;
-        let target = self.file(&creds, to.0, to.1).await?;
-        // One call is bounded; the caller asks again for the rest.
-        let len = len.min(64 << 20);
-        let copied = target.copy_from(&source, from.2, to.2, len).await?;
-        Ok(u32::try_from(copied).expect("bounded above"))
+    /// Copies at most what one call may; the caller asks again for the rest.
+    pub(super) async fn copy(&self, creds: Creds, from: Place, to: Place, len: u64) -> Result<u64> {
+        let source = self.file(&creds, from.ino, from.handle).await?;
+        let target = self.file(&creds, to.ino, to.handle).await?;
+        target.copy_from(&source, from.offset, to.offset, len.min(COPY_MAX)).await
     }
 }

@@ -1,19 +1,13 @@
 //! Directories: names, listings.
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
+use proto::mrc::{DirEntry, kind};
 
-use fuser::{FileAttr, FileType, Generation, INodeNo, ReplyDirectory, ReplyDirectoryPlus};
-use proto::mrc::DirEntry;
-
-use super::convert::{file_attr, file_type};
-use super::door::{NAME_TTL, Shared};
+use super::door::Shared;
 use super::inside;
+use super::kernel::answer::{Answer, Entry, Listing};
 use crate::config::Creds;
 use crate::error::Result;
 
-/// Inode numbers are never used again.
-pub(super) const GENERATION: Generation = Generation(0);
 /// Offsets of the entries that are not the MRC's; its cookies are larger.
 const AFTER_DOT: u64 = 1;
 const AFTER_DOT_DOT: u64 = 2;
@@ -25,17 +19,17 @@ const ENTRY_PLUS_BYTES: u32 = 160;
 pub(super) struct Listed {
     ino: u64,
     offset: u64,
-    kind: FileType,
+    kind: u32,
     name: Vec<u8>,
-    attr: Option<FileAttr>,
+    entry: Option<Entry>,
 }
 
 impl Shared {
     /// A name's attributes, with the size of a file that is being written here.
-    pub(super) async fn lookup(&self, creds: Creds, parent: u64, name: Vec<u8>) -> Result<FileAttr> {
-        match inside::lookup(parent, &name) {
-            Some(found) => found.map(|ino| inside::attr(self, ino)),
-            None => self.find(&creds, parent, &name).await.map(|attr| file_attr(&attr)),
+    pub(super) async fn lookup(&self, creds: Creds, parent: u64, name: &[u8]) -> Result<Entry> {
+        match inside::lookup(parent, name) {
+            Some(found) => found.map(|ino| inside::entry(self, ino)),
+            None => self.find(&creds, parent, name).await.map(|attr| self.entry(parent, &attr)),
         }
     }
 
@@ -52,9 +46,9 @@ impl Shared {
         let dot = |ino, offset, name: &[u8]| Listed {
             ino,
             offset,
-            kind: FileType::Directory,
+            kind: kind::DIR,
             name: name.to_vec(),
-            attr: None,
+            entry: None,
         };
         if offset < AFTER_DOT {
             listed.push(dot(ino, AFTER_DOT, b"."));
@@ -86,7 +80,7 @@ impl Shared {
                     continue; // removed in the meantime
                 }
             }
-            listed.push(from_entry(entry));
+            listed.push(self.listed(ino, entry));
         }
         Ok(listed)
     }
@@ -97,59 +91,29 @@ impl Shared {
             offset: AFTER_DOT_DOT + 1 + at as u64,
             kind,
             name: name.into(),
-            attr: with_attrs.then(|| inside::attr(self, ino)),
+            entry: with_attrs.then(|| inside::entry(self, ino)),
         })
     }
-}
 
-fn from_entry(entry: DirEntry) -> Listed {
-    Listed {
-        ino: entry.ino,
-        offset: entry.cookie,
-        kind: file_type(entry.kind),
-        attr: entry.attr.as_ref().map(file_attr),
-        name: entry.name,
+    fn listed(&self, directory: u64, entry: DirEntry) -> Listed {
+        Listed {
+            ino: entry.ino,
+            offset: entry.cookie,
+            kind: entry.kind,
+            entry: entry.attr.as_ref().map(|attr| self.entry(directory, attr)),
+            name: entry.name,
+        }
     }
 }
 
-pub(super) fn reply_plain(mut reply: ReplyDirectory, listed: Vec<Listed>) {
-    for entry in listed {
-        if reply.add(INodeNo(entry.ino), entry.offset, entry.kind, OsStr::from_bytes(&entry.name)) {
+/// As many entries as a kernel buffer of `bytes` holds.
+pub(super) fn answer(listed: &[Listed], bytes: u32, with_attrs: bool) -> Answer {
+    let mut listing = Listing::new(bytes, with_attrs);
+    for found in listed {
+        // `.` and `..` are told without attributes: the kernel has them.
+        if !listing.add(found.entry.as_ref(), found.ino, found.offset, found.kind, &found.name) {
             break;
         }
     }
-    reply.ok();
-}
-
-pub(super) fn reply_plus(mut reply: ReplyDirectoryPlus, listed: Vec<Listed>) {
-    for entry in listed {
-        // The kernel takes no attributes from `.` and `..`; their type is all that matters.
-        let attr = entry.attr.unwrap_or_else(|| only_type(entry.ino, entry.kind));
-        let name = OsStr::from_bytes(&entry.name);
-        if reply.add(INodeNo(entry.ino), entry.offset, name, &NAME_TTL, &attr, GENERATION) {
-            break;
-        }
-    }
-    reply.ok();
-}
-
-fn only_type(ino: u64, kind: FileType) -> FileAttr {
-    let epoch = std::time::UNIX_EPOCH;
-    FileAttr {
-        ino: INodeNo(ino),
-        size: 0,
-        blocks: 0,
-        atime: epoch,
-        mtime: epoch,
-        ctime: epoch,
-        crtime: epoch,
-        kind,
-        perm: 0o755,
-        nlink: 2,
-        uid: 0,
-        gid: 0,
-        rdev: 0,
-        blksize: 4096,
-        flags: 0,
-    }
+    listing.finish()
 }

@@ -1,37 +1,43 @@
 //! What all FUSE threads share, and how a request is run.
 
 use std::future::Future;
-use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use fuser::{FileAttr, FileType, Request};
 use proto::mrc::{Attr, kind};
 use tokio::runtime::Handle;
 
+use super::convert::attributes;
 use super::handles::Handles;
 use super::inside;
+use super::kernel::abi::UNKNOWN_ID;
+use super::kernel::answer::{Answer, Entry, Known};
+use super::kernel::interrupts::{Interrupts, Watch};
 use super::kernel::notify::Notifier;
+use super::kernel::operation::Header;
+use super::kernel::responder::Responder;
 use super::mount::MountOptions;
 use super::record::{Op, Record};
-use super::reply::{Fail, is_trouble, to_errno};
-use super::signals::{LOOK_EVERY, is_killed};
 use crate::config::Creds;
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, Result, errno};
 use crate::file::File;
 use crate::remote::session;
 use crate::volume::Volume;
 
-/// How long the kernel may believe a name without asking. Zero until the MRC grants leases.
-pub(super) const NAME_TTL: Duration = Duration::ZERO;
 /// The shortest time that the kernel knows: one or two ticks of its clock.
 const ONE_TICK: Duration = Duration::from_nanos(1);
 
-/// How long the kernel may believe attributes. Those of a directory for a tick: it has just looked its name up and
-/// asks again for the permission to go through it, for each directory of each path. Everything else not at all.
-pub(super) fn attr_ttl(attr: &FileAttr) -> Duration {
-    if attr.kind == FileType::Directory { ONE_TICK } else { Duration::ZERO }
+/// How often it is looked whether the caller of an interrupted request is being killed.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// After this an interrupt ends a request of a caller that we cannot look at (of another PID namespace).
+const PATIENCE_WITH_STRANGERS: Duration = Duration::from_secs(1);
+
+/// How long the kernel may believe attributes without a lease. Those of a directory for a tick: it has just looked its
+/// name up and asks again for the permission to go through it, for each directory of each path. Everything else not at
+/// all.
+fn attr_ttl(attr: &Attr) -> Duration {
+    if attr.mode >> 12 == kind::DIR { ONE_TICK } else { Duration::ZERO }
 }
 
 /// One mount.
@@ -45,17 +51,70 @@ pub(super) struct Shared {
     pub(super) options: MountOptions,
     pub(super) handles: Handles,
     pub(super) record: Record,
+    pub(super) interrupts: Arc<Interrupts>,
     /// Tells the kernel unasked.
-    #[allow(dead_code, reason = "for leases, whose recalls end here")]
     pub(super) notifier: Notifier,
+    /// Requests come over io_uring.
+    pub(super) ring: bool,
     pub(super) resumed: bool,
     /// One handle at a time is re-opened, so that none is counted twice.
     recovering: tokio::sync::Mutex<()>,
     runtime: Handle,
 }
 
+/// One request: whose it is, and the duty to answer it.
+pub(super) struct Call {
+    header: Header,
+    groups: Vec<u32>,
+    responder: Responder,
+}
+
+impl Call {
+    pub(super) fn new(header: Header, groups: Vec<u32>, responder: Responder) -> Self {
+        Self { header, groups, responder }
+    }
+
+    /// The inode that the request is about.
+    pub(super) fn ino(&self) -> u64 {
+        self.header.node
+    }
+
+    /// The request's number.
+    pub(super) fn unique(&self) -> u64 {
+        self.header.unique
+    }
+
+    /// Answers without doing anything.
+    pub(super) fn answer(self, answer: Answer) {
+        self.responder.answer(answer);
+    }
+
+    /// On whose behalf it is done.
+    fn creds(&self, shared: &Shared) -> Creds {
+        // The kernel names nobody on mounts that may be idmapped; it has checked the permissions then.
+        let known = |id| if id == UNKNOWN_ID { 0 } else { id };
+        Creds {
+            uid: known(self.header.uid),
+            gid: known(self.header.gid),
+            groups: self.groups.clone(),
+            checked: shared.options.default_permissions,
+            umask: 0,
+        }
+    }
+}
+
+/// How the kernel is reached.
+pub(super) struct Connection {
+    pub(super) notifier: Notifier,
+    /// Requests come over io_uring.
+    pub(super) ring: bool,
+    /// Another process served it before.
+    pub(super) resumed: bool,
+}
+
 impl Door {
-    pub(super) fn new(volume: Arc<Volume>, options: MountOptions, notifier: Notifier, resumed: bool) -> Self {
+    pub(super) fn new(volume: Arc<Volume>, options: MountOptions, connection: Connection) -> Self {
+        let Connection { notifier, ring, resumed } = connection;
         let now = volume.client().config().clock.unix();
         let shared = Shared {
             runtime: volume.runtime().clone(),
@@ -63,80 +122,161 @@ impl Door {
             options,
             handles: Handles::new(now),
             record: Record::new(),
+            interrupts: Arc::new(Interrupts::default()),
             notifier,
+            ring,
             resumed,
             recovering: tokio::sync::Mutex::new(()),
         };
         Self { shared: Arc::new(shared) }
     }
 
-    /// On whose behalf a request is done.
-    pub(super) fn creds(&self, request: &Request) -> Creds {
-        let checked = self.shared.options.default_permissions;
-        Creds { checked, ..Creds::new(request.uid(), request.gid()) }
+    /// Runs an operation on what requests share, for the caller, about the request's inode.
+    pub(super) fn with<W>(&self, op: Op, call: Call, make: impl FnOnce(Arc<Shared>, Creds, u64) -> W)
+    where
+        W: Future<Output = Result<Answer>> + Send + 'static,
+    {
+        let work = make(self.shared.clone(), call.creds(&self.shared), call.ino());
+        self.run(op, call, work);
     }
 
     /// Runs an operation: one poll on this thread, and only if it has to wait, on the runtime.
-    pub(super) fn run<T, R, W, F>(&self, op: Op, ino: u64, request: &Request, reply: R, work: W, finish: F)
+    fn run<W>(&self, op: Op, call: Call, work: W)
     where
-        T: Send,
-        R: Fail + Send + 'static,
-        W: Future<Output = Result<T>> + Send + 'static,
-        F: FnOnce(R, T) + Send + 'static,
+        W: Future<Output = Result<Answer>> + Send + 'static,
     {
-        let shared = self.shared.clone();
-        let uid = request.uid();
+        let shared = &self.shared;
         let started = shared.monotonic();
-        let (unique, thread) = (request.unique().0, request.pid());
-        let mut whole = Box::pin(async move {
-            // What a process leaves behind when it ends is not given up with it.
-            let work = killable(if matches!(op, Op::flush | Op::release) { 0 } else { thread }, ino, work);
-            let result =
-                if shared.options.survivable { session::for_kernel(unique, work).await } else { work.await };
-            let code = result.as_ref().err().map(|error| error.code);
-            match result {
-                Ok(value) => finish(reply, value),
-                Err(error) => {
-                    if is_trouble(error.code) {
-                        tracing::warn!(?op, ino, uid, %error, "an operation failed");
-                    }
-                    reply.fail(to_errno(&error));
-                }
-            }
-            let errno = code.map_or(0, crate::error::errno);
-            let at = shared.volume.client().config().clock.unix();
-            shared.record.done(op, ino, uid, errno, at, shared.monotonic().saturating_sub(started));
-        });
-        let _inside = self.shared.runtime.enter();
+        let unique = call.unique();
+        let survivable = shared.options.survivable;
+        let mut work =
+            Box::pin(
+                async move { if survivable { session::for_kernel(unique, work).await } else { work.await } },
+            );
+        let _inside = shared.runtime.enter();
         let mut context = Context::from_waker(Waker::noop());
-        if whole.as_mut().poll(&mut context).is_pending() {
+        match work.as_mut().poll(&mut context) {
+            Poll::Ready(result) => shared.finish(op, call, started, result),
             // It registers its waker anew when the runtime polls it.
-            self.shared.runtime.spawn(whole);
+            Poll::Pending => {
+                let shared = shared.clone();
+                // What a process leaves behind when it ends is not given up with it.
+                let watch = (!matches!(op, Op::flush | Op::release)).then(|| shared.interrupts.watch(unique));
+                self.shared.runtime.spawn(async move {
+                    let (ino, thread) = (call.header.node, call.header.pid);
+                    let result = match &watch {
+                        None => work.await,
+                        Some(watch) => tokio::select! {
+                            biased;
+                            result = work => result,
+                            () = killed(watch, thread) => Err(Error::new(
+                                Code::Cancelled,
+                                format!("the caller of an operation on ino-{ino} was killed"),
+                            )),
+                        },
+                    };
+                    shared.finish(op, call, started, result);
+                });
+            }
         }
     }
 }
 
-/// Gives an operation up when the thread that waits for it is killed (0: never). Nothing is paid in the first second.
-async fn killable<T>(thread: u32, ino: u64, work: impl Future<Output = Result<T>>) -> Result<T> {
-    let mut work = pin!(work);
-    if let Poll::Ready(result) = futures::poll!(&mut work) {
-        return result;
+/// Ends when the caller of a request is being killed. Other signals do not end what takes long, as on a disk: programs
+/// do not expect `EINTR` from mkdir(2). (Locks are another matter; they look at interrupts themselves.)
+async fn killed(watch: &Watch, thread: u32) {
+    watch.interrupted().await;
+    if thread == 0 {
+        return tokio::time::sleep(PATIENCE_WITH_STRANGERS).await;
     }
-    loop {
-        match tokio::time::timeout(LOOK_EVERY, &mut work).await {
-            Ok(result) => return result,
-            Err(_) if is_killed(thread) => {
-                let why = format!("the caller of an operation on ino-{ino} was killed");
-                return Err(Error::new(Code::Cancelled, why));
-            }
-            Err(_) => {}
-        }
+    // The kernel interrupts a request once: a deadly signal after a harmless one is not told.
+    while !is_killed(thread) {
+        tokio::time::sleep(LOOK_EVERY).await;
     }
+}
+
+/// Whether a thread is being killed: by SIGKILL, or by another signal that ends it, which the kernel turns into one.
+fn is_killed(thread: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{thread}/status")).is_ok_and(|status| has_kill(&status))
+}
+
+fn has_kill(status: &str) -> bool {
+    const KILL: u64 = 1 << (libc::SIGKILL - 1);
+    status.lines().filter_map(|line| line.split_once(':')).any(|(name, value)| {
+        matches!(name, "SigPnd" | "ShdPnd")
+            && u64::from_str_radix(value.trim(), 16).is_ok_and(|pending| pending & KILL != 0)
+    })
+}
+
+/// Whether a person should find this in the log; ENOENT and the like are everyday answers.
+fn is_trouble(code: Code) -> bool {
+    matches!(
+        code,
+        Code::Corrupt
+            | Code::Io
+            | Code::Internal
+            | Code::BadRequest
+            | Code::UnknownMethod
+            | Code::Unauthenticated
+            | Code::CapabilityInvalid
+            | Code::Unavailable
+            | Code::DeadlineExceeded
+    )
 }
 
 impl Shared {
     fn monotonic(&self) -> Duration {
         self.volume.client().config().clock.monotonic()
+    }
+
+    /// Attributes for the kernel, with the time that it may believe them. Only for answers that the kernel measures
+    /// against what it was told to forget meanwhile: lookups, listings, and questions for attributes.
+    pub(super) fn known(&self, attr: &Attr) -> Known {
+        let (leased, _) = self.volume.leasing().times_to_live(self.volume.id(), attr.ino);
+        Known { attr: attributes(attr), ttl: leased.max(attr_ttl(attr)) }
+    }
+
+    /// Attributes after a change: the kernel takes them as they are and asks again.
+    pub(super) fn changed(&self, attr: &Attr) -> Known {
+        Known { attr: attributes(attr), ttl: attr_ttl(attr) }
+    }
+
+    /// A name in a directory for the kernel, with the times that it may believe it and its attributes.
+    pub(super) fn entry(&self, parent: u64, attr: &Attr) -> Entry {
+        Entry { known: self.known(attr), ttl: self.name_ttl(parent) }
+    }
+
+    /// A name that was made.
+    pub(super) fn made(&self, parent: u64, attr: &Attr) -> Entry {
+        Entry { known: self.changed(attr), ttl: self.name_ttl(parent) }
+    }
+
+    /// How long the kernel may believe names of a directory: nothing when it cannot be told to forget them.
+    fn name_ttl(&self, parent: u64) -> Duration {
+        if !self.notifier.supports_inc_epoch() {
+            return Duration::ZERO;
+        }
+        self.volume.leasing().times_to_live(self.volume.id(), parent).1
+    }
+
+    /// How long the kernel may believe that a name is not there.
+    pub(super) fn absent_ttl(&self, parent: u64, name: &[u8]) -> Duration {
+        let kept = self.volume.leasing().is_absent((self.volume.id(), parent), name);
+        if kept { self.name_ttl(parent) } else { Duration::ZERO }
+    }
+
+    fn finish(&self, op: Op, call: Call, started: Duration, result: Result<Answer>) {
+        let (ino, uid) = (call.header.node, call.header.uid);
+        let answer = result.unwrap_or_else(|error| {
+            if is_trouble(error.code) {
+                tracing::warn!(?op, ino, uid, %error, "an operation failed");
+            }
+            Answer::error(errno(error.code))
+        });
+        let errno = answer.errno;
+        call.responder.answer(answer);
+        let at = self.volume.client().config().clock.unix();
+        self.record.done(op, ino, uid, errno, at, self.monotonic().saturating_sub(started));
     }
 
     /// The file behind a kernel handle; one made by a dead process is opened again.
@@ -200,4 +340,20 @@ pub(super) fn outside(ino: u64) -> Result<()> {
         ));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deadly_signal_is_seen_in_the_status_of_a_thread() {
+        let status = |thread: &str, process: &str| {
+            format!("Name:\tx\nSigPnd:\t{thread}\nShdPnd:\t{process}\nSigBlk:\tffffffffffffffff\n")
+        };
+        assert!(has_kill(&status("0000000000000100", "0000000000000002")));
+        assert!(has_kill(&status("0000000000000000", "0000000000000100")));
+        assert!(!has_kill(&status("0000000000000002", "0000000000004000")));
+        assert!(!is_killed(std::process::id()));
+    }
 }

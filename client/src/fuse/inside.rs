@@ -1,10 +1,13 @@
 //! `.xtfs`: the mount's own state as text files. Found by name at the root, not listed, so that `rm -r`, `tar` and
 //! `diff -r` do not meet it.
 
-use fuser::{FileAttr, FileType, INodeNo};
+use std::time::Duration;
 
-use super::convert::{BLOCK_SIZE, system_time};
+use proto::mrc::kind;
+
+use super::convert::{BLOCK_SIZE, instant};
 use super::door::Shared;
+use super::kernel::answer::{Attributes, Entry, Known};
 use crate::config::{Creds, Patience};
 use crate::error::{Code, Error, Result};
 
@@ -32,32 +35,32 @@ pub(super) fn lookup(parent: u64, name: &[u8]) -> Option<Result<u64>> {
     Some(at.map(|at| FIRST + 1 + at as u64).ok_or_else(missing))
 }
 
+/// What a name inside means. Never to be believed without asking: the texts are made when they are read.
+pub(super) fn entry(shared: &Shared, ino: u64) -> Entry {
+    Entry { known: attr(shared, ino), ttl: Duration::ZERO }
+}
+
 /// Attributes of something inside.
-pub(super) fn attr(shared: &Shared, ino: u64) -> FileAttr {
+pub(super) fn attr(shared: &Shared, ino: u64) -> Known {
     let is_directory = ino == FIRST;
-    let now = system_time(shared.volume.now());
-    FileAttr {
-        ino: INodeNo(ino),
-        size: 0,
-        blocks: 0,
+    let now = instant(shared.volume.now());
+    let attr = Attributes {
+        ino,
         atime: now,
         mtime: now,
         ctime: now,
-        crtime: now,
-        kind: if is_directory { FileType::Directory } else { FileType::RegularFile },
-        perm: if is_directory { 0o555 } else { 0o444 },
+        btime: now,
+        mode: if is_directory { libc::S_IFDIR | 0o555 } else { libc::S_IFREG | 0o444 },
         nlink: if is_directory { 2 } else { 1 },
-        uid: 0,
-        gid: 0,
-        rdev: 0,
-        blksize: BLOCK_SIZE,
-        flags: 0,
-    }
+        block_size: BLOCK_SIZE,
+        ..Attributes::default()
+    };
+    Known { attr, ttl: Duration::ZERO }
 }
 
 /// Entries of the directory: inode, type, name.
-pub(super) fn entries() -> impl Iterator<Item = (u64, FileType, &'static str)> {
-    FILES.iter().enumerate().map(|(at, name)| (FIRST + 1 + at as u64, FileType::RegularFile, *name))
+pub(super) fn entries() -> impl Iterator<Item = (u64, u32, &'static str)> {
+    FILES.iter().enumerate().map(|(at, name)| (FIRST + 1 + at as u64, kind::FILE, *name))
 }
 
 /// The text of a file, made when it is read.
@@ -81,7 +84,7 @@ fn config(shared: &Shared) -> String {
     format!(
         "volume {}\nvolume_id {}\nmrc {}\ndir {}\nstripe_bytes {}\nstripe_width {}\nreplicas {}\nsession {:016x}\n\
          client {}\npatience {patience}\nread_only {}\nwriteback {}\ndefault_permissions {}\nsurvivable {}\n\
-         resumed {}\nosd_map_epoch {}\nversion {}\n",
+         transport {}\nresumed {}\nosd_map_epoch {}\nversion {}\n",
         entry.name,
         entry.volume,
         volume.session().group().addrs().join(","),
@@ -95,6 +98,7 @@ fn config(shared: &Shared) -> String {
         options.writeback,
         options.default_permissions,
         options.survivable,
+        if shared.ring { "io_uring" } else { "read" },
         shared.resumed,
         volume.client().osds().map().epoch,
         env!("CARGO_PKG_VERSION"),

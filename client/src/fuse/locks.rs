@@ -3,43 +3,27 @@
 use proto::mrc::{LockReply, LockRequest};
 
 use super::door::Shared;
-use super::signals;
+use super::kernel::operation::Lock;
 use crate::config::Creds;
 use crate::error::{Code, Error, Result};
 
-/// One question to the MRC waits at most so long; in between the waiting thread's signals are looked after.
-const WAIT_MS: u64 = 500;
+/// One wait at the MRC; then it is asked again, so that a new leader hears of it.
+const WAIT_MS: u64 = 10_000;
 /// `F_UNLCK` on the wire.
 const UNLOCK: u32 = 2;
 /// The last byte of a whole-file lock (`OFFSET_MAX`).
 const LAST_BYTE: u64 = i64::MAX as u64;
 
-/// A lock as the kernel tells it.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Wanted {
-    pub(super) ino: u64,
-    pub(super) owner: u64,
-    pub(super) start: u64,
-    pub(super) end: u64,
-    pub(super) kind: i32,
-    pub(super) pid: u32,
-    pub(super) flock: bool,
-    /// The thread that asks.
-    pub(super) thread: u32,
-}
-
-impl Wanted {
-    fn request(self) -> LockRequest {
-        LockRequest {
-            ino: self.ino,
-            owner: self.owner,
-            start: self.start,
-            end: self.end,
-            kind: wire_kind(self.kind),
-            pid: self.pid,
-            flock: self.flock,
-            ..LockRequest::default()
-        }
+fn request(ino: u64, lock: &Lock) -> LockRequest {
+    LockRequest {
+        ino,
+        owner: lock.owner,
+        start: lock.start,
+        end: lock.end,
+        kind: wire_kind(lock.kind),
+        pid: lock.pid,
+        flock: lock.flock,
+        ..LockRequest::default()
     }
 }
 
@@ -61,23 +45,41 @@ pub(super) fn kernel_kind(kind: u32) -> i32 {
 }
 
 impl Shared {
-    pub(super) async fn test_lock(&self, creds: Creds, wanted: Wanted) -> Result<LockReply> {
-        self.volume.lock(&creds, LockRequest { test: true, ..wanted.request() }).await
+    pub(super) async fn test_lock(&self, creds: Creds, ino: u64, lock: Lock) -> Result<LockReply> {
+        self.volume.lock(&creds, LockRequest { test: true, ..request(ino, &lock) }).await
     }
 
-    pub(super) async fn set_lock(&self, creds: Creds, wanted: Wanted, sleep: bool) -> Result<()> {
-        let mut request = wanted.request();
+    /// Takes or frees a lock. With `wait` it waits until nothing is in the way, or a signal comes for the caller (of the
+    /// kernel's request `unique`). Waiting takes nothing, so giving it up leaves nothing behind.
+    pub(super) async fn set_lock(
+        &self,
+        creds: Creds,
+        ino: u64,
+        lock: Lock,
+        wait: bool,
+        unique: u64,
+    ) -> Result<()> {
+        let take = request(ino, &lock);
+        let mut watch = None;
         loop {
-            match self.volume.lock(&creds, request.clone()).await {
-                // The first question does not wait, so that a free lock is had at once.
-                Err(error) if error.code == Code::WouldBlock && sleep => {
-                    if signals::is_interrupted(wanted.thread) {
-                        let why = format!("a signal ended the wait for a lock on ino-{}", wanted.ino);
-                        return Err(Error::new(Code::Cancelled, why));
-                    }
-                    request.wait_ms = WAIT_MS;
-                }
+            match self.volume.lock(&creds, take.clone()).await {
+                Err(error) if error.code == Code::WouldBlock && wait => {}
                 other => return other.map(|_| ()),
+            }
+            let watch = watch.get_or_insert_with(|| self.interrupts.watch(unique));
+            let until_free = LockRequest { test: true, wait_ms: WAIT_MS, ..take.clone() };
+            tokio::select! {
+                biased;
+                () = watch.interrupted() => {
+                    return Err(Error::new(
+                        Code::Cancelled,
+                        format!("a signal ended the wait for a lock on ino-{ino}"),
+                    ));
+                }
+                waited = self.volume.lock(&creds, until_free) => match waited {
+                    Err(error) if error.code != Code::WouldBlock => return Err(error),
+                    _ => {}
+                }
             }
         }
     }

@@ -16,6 +16,18 @@ pub(super) const REQUEST_BYTES: u32 = 1 << 20;
 /// Kernel read-ahead, KiB: enough to keep four OSDs with stripes of 1 MiB busy.
 pub(super) const READAHEAD_KIB: u32 = 4096;
 
+/// Whether requests come over io_uring instead of read(2) and write(2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Uring {
+    /// When the kernel's administrator has switched it on (`/sys/module/fuse/parameters/enable_uring`).
+    #[default]
+    Auto,
+    /// Switch it on if need be (root only), and use it.
+    On,
+    /// Never.
+    Off,
+}
+
 /// How to mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MountOptions {
@@ -33,6 +45,11 @@ pub struct MountOptions {
     pub suid: bool,
     /// Small writes are gathered before they go to the OSDs.
     pub writeback: bool,
+    /// Transport of requests. A survivable mount does not use io_uring: requests that a killed process had in its ring
+    /// cannot be asked for again.
+    pub uring: Uring,
+    /// Idmapped mounts of it are allowed; requests then do not say whose they are, except when something is made.
+    pub idmap: bool,
     /// The launcher holds the descriptor too, so that a killed mount process can be replaced.
     pub survivable: bool,
     /// What [`super::Mounted::state`] said in the process that this one replaces.
@@ -49,6 +66,8 @@ impl Default for MountOptions {
             dev: true,
             suid: true,
             writeback: false,
+            uring: Uring::Auto,
+            idmap: false,
             survivable: false,
             predecessor: None,
         }
@@ -70,6 +89,10 @@ impl MountOptions {
                 "nosuid" => self.suid = false,
                 "writeback" => self.writeback = true,
                 "survivable" => self.survivable = true,
+                "idmap" => self.idmap = true,
+                "io_uring=auto" => self.uring = Uring::Auto,
+                "io_uring=on" => self.uring = Uring::On,
+                "io_uring=off" => self.uring = Uring::Off,
                 "defaults" | "auto" | "noauto" | "user" | "users" | "nouser" | "_netdev" | "exec"
                 | "nofail" | "async" | "relatime" | "noatime" => {}
                 other => match other.split_once('=') {
@@ -78,11 +101,15 @@ impl MountOptions {
                     _ => {
                         return Err(format!(
                             "unknown mount option {other:?}; known: ro rw allow_other default_permissions \
-                             [no]dev [no]suid writeback survivable fsname=NAME cache=strong|none"
+                             [no]dev [no]suid writeback survivable idmap io_uring=auto|on|off fsname=NAME \
+                             cache=strong|none"
                         ));
                     }
                 },
             }
+        }
+        if self.idmap && !self.default_permissions {
+            return Err("idmap needs default_permissions: nobody else knows whose a request is".to_owned());
         }
         Ok(self)
     }
@@ -246,6 +273,9 @@ mod tests {
         let options = MountOptions::default().parse("ro,nodev,fsname=x,writeback,_netdev").unwrap();
         assert!(options.read_only && !options.dev && options.writeback);
         assert_eq!(options.fsname, "x");
+        let options = MountOptions::default().parse("idmap,io_uring=off").unwrap();
+        assert!(options.idmap && options.uring == Uring::Off);
+        assert!(MountOptions::default().parse("io_uring=maybe").is_err());
         assert!(MountOptions::default().parse("ro,writebakc").unwrap_err().contains("\"writebakc\""));
     }
 }

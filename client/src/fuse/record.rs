@@ -57,6 +57,12 @@ operations!(
     fallocate,
     lseek,
     copy_file_range,
+    tmpfile,
+    statx,
+    syncfs,
+    poll,
+    bmap,
+    unknown,
 );
 
 impl Op {

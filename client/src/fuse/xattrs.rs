@@ -48,7 +48,7 @@ impl Shared {
         ino: u64,
         name: Vec<u8>,
         value: Option<Vec<u8>>,
-        flags: u32,
+        (flags, clear_setgid): (u32, bool),
     ) -> Result<()> {
         if name.starts_with(PREFIX) {
             let name = String::from_utf8_lossy(&name).into_owned();
@@ -57,7 +57,7 @@ impl Shared {
                 format!("{name} shows a property and is not set through attributes; see `xtfs layout`"),
             ));
         }
-        self.volume.setxattr(&creds, ino, &name, value.as_deref(), flags).await
+        self.volume.setxattr_with(&creds, ino, &name, value.as_deref(), flags, clear_setgid).await
     }
 
     async fn virtual_xattr(&self, creds: &Creds, ino: u64, what: &[u8], name: &[u8]) -> Result<Vec<u8>> {

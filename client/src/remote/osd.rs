@@ -144,6 +144,13 @@ impl Osds {
         call_with::<M>(&*channel, request, payload, &options).await
     }
 
+    /// Waits until the map names another primary than `osd` for a list of OSDs.
+    pub(crate) async fn deposed(&self, osds: &[u64], osd: u64) {
+        let mut map = self.map.subscribe();
+        // The sender lives as long as `self`.
+        let _ = map.wait_for(|map| map.primary(osds) != Some(osd)).await;
+    }
+
     /// An attempt at `osd` failed: reports evidence of its death and looks for a newer map.
     pub async fn suspect(&self, osd: u64, map: &MapView, error: &WireError) {
         let patience = Patience::For(Duration::from_millis(200));

@@ -12,10 +12,10 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use proto::error::Code;
-use proto::limits::SESSION_RENEW_MS;
+use proto::limits::LEASE_RENEW_MS;
 use proto::mrc::{
     Close, CloseRequest, Lock, LockReply, LockRequest, Open, OpenFile, OpenReply, OpenRequest, OpenSession,
-    RenewSession, SessionClose, SessionOpen, SessionRenew,
+    RenewSession, ReturnLeases, ReturnLeasesRequest, SessionClose, SessionOpen, SessionRenew, SessionReply,
 };
 use proto::rpc::{Method, Origin};
 use rt::clock::Clock;
@@ -26,16 +26,33 @@ use crate::config::Patience;
 use crate::engine::kernel::KernelNumbers;
 use crate::engine::sequence::Sequence;
 use crate::error::Result;
+use crate::lease::Leasing;
 
 /// Handles of one file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Handles {
     reading: u32,
     writing: u32,
+    /// Opened here under a lease; the leader has not heard of them.
+    untold_reading: u32,
+    untold_writing: u32,
+}
+
+impl Handles {
+    /// The leader hears of all: how many it did not know, reading and writing.
+    fn tell(&mut self) -> (u32, u32) {
+        let untold = (std::mem::take(&mut self.untold_reading), std::mem::take(&mut self.untold_writing));
+        self.reading += untold.0;
+        self.writing += untold.1;
+        untold
+    }
 }
 
 /// Whose locks: volume, inode, owner, and whether `flock`.
 type LockKey = (u64, u64, u64, bool);
+
+/// Before the first answer of a leader.
+const EPOCH_UNKNOWN: u64 = u64::MAX;
 
 /// `F_UNLCK` of [`LockRequest::kind`].
 const UNLOCK: u32 = 2;
@@ -47,7 +64,10 @@ pub struct Session {
     clock: Arc<dyn Clock>,
     patience: Patience,
     group: Arc<Group>,
+    leasing: Arc<Leasing>,
     incarnation: AtomicU64,
+    /// The fencing epoch that the leader said last.
+    epoch: AtomicU64,
     /// order: a leaf.
     sequence: Mutex<Sequence>,
     /// order: a leaf.
@@ -111,7 +131,9 @@ impl Session {
             name,
             patience,
             group,
+            leasing: Leasing::new(clock.clone()),
             incarnation: AtomicU64::new(0),
+            epoch: AtomicU64::new(EPOCH_UNKNOWN),
             sequence: Mutex::new(Sequence::new(own_numbers)),
             kernel: Mutex::new(KernelNumbers::new(id)),
             clock,
@@ -134,10 +156,30 @@ impl Session {
         &self.group
     }
 
+    /// What it may keep.
+    #[must_use]
+    pub fn leasing(&self) -> &Arc<Leasing> {
+        &self.leasing
+    }
+
+    /// The leader's incarnation as last heard of.
+    pub(crate) fn incarnation(&self) -> u64 {
+        self.incarnation.load(Ordering::Acquire)
+    }
+
     /// A call that changes nothing at the leader.
     pub async fn call<M: Method>(&self, request: &M::Request) -> Result<M::Reply> {
+        self.call_for::<M>(request, Duration::ZERO).await
+    }
+
+    /// Likewise; the leader may take `extra` to answer.
+    pub(crate) async fn call_for<M: Method>(
+        &self,
+        request: &M::Request,
+        extra: Duration,
+    ) -> Result<M::Reply> {
         loop {
-            match self.group.call::<M>(request).await {
+            match self.group.call_for::<M>(request, self.patience, extra).await.0 {
                 Err(error) if error.code == Code::SessionUnknown => self.reopen().await?,
                 other => return other,
             }
@@ -219,6 +261,49 @@ impl Session {
         }
     }
 
+    /// Opens a file here, under a lease, without a call.
+    pub(crate) fn open_untold(&self, volume: u64, ino: u64, writing: bool) {
+        let mut open = self.open.lock();
+        let handles = open.entry((volume, ino)).or_default();
+        if writing { handles.untold_writing += 1 } else { handles.untold_reading += 1 }
+    }
+
+    /// The leader is about to hear of all handles of a file: how many it did not know, reading and writing.
+    pub(crate) fn tell(&self, volume: u64, ino: u64) -> (u32, u32) {
+        self.open.lock().get_mut(&(volume, ino)).map_or((0, 0), Handles::tell)
+    }
+
+    /// Closes a handle that the leader has not heard of. False when it has.
+    fn close_untold(&self, request: &CloseRequest) -> bool {
+        self.forget_untold((request.head.volume, request.ino), request.write)
+    }
+
+    /// Takes a handle back that the leader has not heard of. False when it has heard of all.
+    pub(crate) fn forget_untold(&self, key: (u64, u64), writing: bool) -> bool {
+        let mut open = self.open.lock();
+        let Some(handles) = open.get_mut(&key) else { return false };
+        let count = if writing { &mut handles.untold_writing } else { &mut handles.untold_reading };
+        if *count == 0 {
+            return false;
+        }
+        *count -= 1;
+        if *handles == Handles::default() {
+            open.remove(&key);
+        }
+        true
+    }
+
+    /// Gives leases back; with `told` the call also tells of handles.
+    pub(crate) async fn return_leases(&self, request: &ReturnLeasesRequest, told: bool) -> Result<()> {
+        let patience = Patience::For(Duration::from_millis(LEASE_RENEW_MS));
+        let (result, attempts) = self.group.call_for::<ReturnLeases>(request, patience, Duration::ZERO).await;
+        if result.is_ok() && told && attempts.uncertain {
+            // The leader may have counted the handles twice.
+            self.reopen().await?;
+        }
+        result.map(|_| ())
+    }
+
     /// A handle that an earlier process of this mount opened is in use here: the leader knows it already.
     pub(crate) fn found_open(&self, volume: u64, ino: u64, writing: bool) {
         let mut open = self.open.lock();
@@ -231,6 +316,7 @@ impl Session {
         match self.group.call::<SessionRenew>(&RenewSession { session: self.id }).await {
             Ok(reply) => {
                 self.incarnation.store(reply.incarnation, Ordering::Release);
+                self.epoch.store(reply.session_epoch, Ordering::Release);
                 Ok(true)
             }
             Err(error) if error.code == Code::SessionUnknown => self.reopen().await.map(|()| false),
@@ -240,6 +326,9 @@ impl Session {
 
     /// Closes one handle.
     pub async fn close(&self, request: &CloseRequest) -> Result<()> {
+        if self.close_untold(request) {
+            return Ok(());
+        }
         let gate = self.gate.read().await;
         self.forget(request);
         let (result, attempts) = self.group.call_for::<Close>(request, self.patience, Duration::ZERO).await;
@@ -305,23 +394,42 @@ impl Session {
     pub async fn reopen(&self) -> Result<()> {
         let _gate = self.gate.write().await;
         let open_files = self.open_files();
-        let request = OpenSession {
-            session: self.id,
-            client: self.name.clone(),
-            open_files,
-            leases: Vec::new(),
-            session_epoch: 0,
+        let start = self.clock.monotonic();
+        let leases = self.leasing.to_tell();
+        let known = self.epoch.load(Ordering::Acquire);
+        let session_epoch = if known == EPOCH_UNKNOWN { 0 } else { known };
+        let client = self.name.clone();
+        let request = OpenSession { session: self.id, client, open_files, leases, session_epoch };
+        let reply = match self.group.call::<SessionOpen>(&request).await {
+            Ok(reply) => reply,
+            Err(error) => {
+                self.leasing.told(false);
+                return Err(error);
+            }
         };
-        let reply = self.group.call::<SessionOpen>(&request).await?;
         let before = self.incarnation.swap(reply.incarnation, Ordering::AcqRel);
+        self.leasing.told(before != reply.incarnation);
+        self.heard(&reply, start);
         if before != 0 && before != reply.incarnation {
             self.replay_locks().await?;
         }
         Ok(())
     }
 
+    /// The leader knows the session: what that means for leases.
+    fn heard(&self, reply: &SessionReply, start: Duration) {
+        let epoch = self.epoch.swap(reply.session_epoch, Ordering::AcqRel);
+        if epoch != EPOCH_UNKNOWN && epoch != reply.session_epoch {
+            self.leasing.expelled();
+        }
+        self.leasing.renewed(start, reply.lease_ttl_ms);
+    }
+
     fn open_files(&self) -> Vec<OpenFile> {
-        let open = self.open.lock();
+        let mut open = self.open.lock();
+        open.values_mut().for_each(|handles| {
+            handles.tell();
+        });
         let entry = |(volume, ino), writing, count| OpenFile { volume, ino, writing, count };
         open.iter()
             .flat_map(|(key, handles)| {
@@ -346,7 +454,7 @@ impl Session {
         let session = Arc::downgrade(self);
         tokio::spawn(async move {
             loop {
-                tokio::time::sleep(Duration::from_millis(SESSION_RENEW_MS)).await;
+                tokio::time::sleep(Duration::from_millis(LEASE_RENEW_MS)).await;
                 let Some(session) = session.upgrade() else { return };
                 if let Err(error) = session.renew().await {
                     tracing::warn!(session = session.id, %error, "the session could not be renewed; trying again");
@@ -355,11 +463,16 @@ impl Session {
         });
     }
 
-    async fn renew(&self) -> Result<()> {
+    /// One renewal.
+    pub(crate) async fn renew(&self) -> Result<()> {
         let request = RenewSession { session: self.id };
-        let patience = Patience::For(Duration::from_millis(SESSION_RENEW_MS));
+        let patience = Patience::For(Duration::from_millis(LEASE_RENEW_MS));
+        let start = self.clock.monotonic();
         match self.group.call_for::<SessionRenew>(&request, patience, Duration::ZERO).await.0 {
-            Ok(reply) if reply.incarnation == self.incarnation.load(Ordering::Acquire) => Ok(()),
+            Ok(reply) if reply.incarnation == self.incarnation() => {
+                self.heard(&reply, start);
+                Ok(())
+            }
             Ok(_) => self.reopen().await,
             Err(error) if error.code == Code::SessionUnknown => self.reopen().await,
             Err(error) => Err(error),

@@ -1,10 +1,13 @@
 //! Attributes, extended attributes, totals, permission checks, locks, metadata sync.
 
+use proto::error::{Code, WireError};
+use proto::find::{Find, FindReply, FindRequest};
 use proto::mrc::{
     Access, AccessRequest, Attr, GetAttr, GetLayout, GetXattr, GetXattrRequest, InoRequest, LayoutReply,
     ListXattr, LockReply, LockRequest, MetadataSync, SetAttr, SetAttrRequest, SetXattr, SetXattrRequest,
     StatFs, StatFsReply, SyncMetadata, Time,
 };
+use proto::usage::{Usage, UsageReply};
 
 use super::Volume;
 use crate::config::Creds;
@@ -53,8 +56,13 @@ impl NewTime {
 impl Volume {
     /// Attributes, with what this client has written and not yet reported.
     pub async fn getattr(&self, creds: &Creds, ino: u64) -> Result<Attr> {
+        if let Some(attr) = self.leasing().attr(self.key(ino)) {
+            return Ok(self.shown(attr));
+        }
         let request = InoRequest { head: self.head(creds), ino };
+        let asked = self.leasing().ask();
         let reply = self.session().call::<GetAttr>(&request).await?;
+        asked.learn(self.id(), &reply.leases, [&reply.attr]);
         Ok(self.shown(reply.attr))
     }
 
@@ -78,13 +86,20 @@ impl Volume {
                 if let Some(inode) = self.inode(ino) {
                     inode.report().await?;
                 }
-                let attr = self.setattr_raw(creds, ino, changes).await?;
+                let attr = self.setattr_raw(creds, ino, changes, None).await?;
                 Ok(self.shown(attr))
             }
         }
     }
 
-    pub(crate) async fn setattr_raw(&self, creds: &Creds, ino: u64, changes: Changes) -> Result<Attr> {
+    /// `blocks`: with a size, the allocated 512-byte units after the cut when they are known.
+    pub(crate) async fn setattr_raw(
+        &self,
+        creds: &Creds,
+        ino: u64,
+        changes: Changes,
+        blocks: Option<u64>,
+    ) -> Result<Attr> {
         let head = self.head(creds);
         let (atime, atime_now) = NewTime::parts(changes.atime);
         let (mtime, mtime_now) = NewTime::parts(changes.mtime);
@@ -103,8 +118,12 @@ impl Volume {
             flags: changes.flags,
             btime: None,
             clear_setid: changes.clear_setid,
+            blocks,
         };
-        Ok(self.session().mutate::<SetAttr>(make).await?.attr)
+        let changing = self.leasing().change(self.id(), vec![(ino, None)]);
+        let reply = self.session().mutate::<SetAttr>(make).await?;
+        changing.done(&reply.leases, &[&reply.attr], &[]);
+        Ok(reply.attr)
     }
 
     /// Whether the acting user may read (4), write (2), execute (1).
@@ -118,6 +137,17 @@ impl Volume {
         self.session().call::<StatFs>(&InoRequest { head: self.head(creds), ino }).await
     }
 
+    /// What lies below a directory, without a walk; of a file what it takes.
+    pub async fn usage(&self, creds: &Creds, ino: u64) -> Result<UsageReply> {
+        self.session().call::<Usage>(&InoRequest { head: self.head(creds), ino }).await
+    }
+
+    /// A page of the files below a directory that match a query (with numbers for users and groups).
+    pub async fn find(&self, creds: &Creds, subtree: u64, query: &str, after: u64) -> Result<FindReply> {
+        let (head, query) = (self.head(creds), query.to_owned());
+        self.session().call::<Find>(&FindRequest { head, subtree, query, after, limit: 0 }).await
+    }
+
     /// Where a file's objects are and who has it open.
     pub async fn layout(&self, creds: &Creds, ino: u64) -> Result<LayoutReply> {
         self.session().call::<GetLayout>(&InoRequest { head: self.head(creds), ino }).await
@@ -125,8 +155,21 @@ impl Volume {
 
     /// An extended attribute.
     pub async fn getxattr(&self, creds: &Creds, ino: u64, name: &[u8]) -> Result<Vec<u8>> {
+        let absent = || WireError::new(Code::NoAttribute, format!("no such attribute on ino-{ino}"));
+        if creds.may_use_kept()
+            && let Some(kept) = self.leasing().xattr(self.key(ino), name)
+        {
+            return kept.ok_or_else(absent);
+        }
         let request = GetXattrRequest { head: self.head(creds), ino, name: name.to_vec() };
-        Ok(self.session().call::<GetXattr>(&request).await?.value)
+        let asked = self.leasing().ask();
+        let reply = self.session().call::<GetXattr>(&request).await;
+        match &reply {
+            Ok(reply) => asked.learn_xattr(self.key(ino), name, Some(&reply.value)),
+            Err(error) if error.code == Code::NoAttribute => asked.learn_xattr(self.key(ino), name, None),
+            Err(_) => {}
+        }
+        Ok(reply?.value)
     }
 
     /// Names of extended attributes.
@@ -143,9 +186,25 @@ impl Volume {
         value: Option<&[u8]>,
         flags: u32,
     ) -> Result<()> {
+        self.setxattr_with(creds, ino, name, value, flags, false).await
+    }
+
+    /// Like [`Volume::setxattr`]; with `clear_setgid` an access control list takes setgid away (a kernel knows when).
+    pub async fn setxattr_with(
+        &self,
+        creds: &Creds,
+        ino: u64,
+        name: &[u8],
+        value: Option<&[u8]>,
+        flags: u32,
+        clear_setgid: bool,
+    ) -> Result<()> {
         let (head, name, value) = (self.head(creds), name.to_vec(), value.map(<[u8]>::to_vec));
-        let make = |origin| SetXattrRequest { head, origin, ino, name, value, flags };
-        self.session().mutate::<SetXattr>(make).await.map(|_| ())
+        let make = |origin| SetXattrRequest { head, origin, ino, name, value, flags, clear_setgid };
+        let changing = self.leasing().change(self.id(), vec![(ino, None)]);
+        self.session().mutate::<SetXattr>(make).await?;
+        changing.done(&[], &[], &[]);
+        Ok(())
     }
 
     /// Takes, frees or tests a lock; head of `lock` is filled in. Waits at most `lock.wait_ms`.

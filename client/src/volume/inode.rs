@@ -11,15 +11,18 @@ use proto::id::ObjectNo;
 use proto::mrc::{Attr, FileCredentials, OpenReply, OpenRequest, ReportWrite, WriteDone};
 use proto::osd;
 use proto::rpc::Method;
+use proto::stripe::Layout;
 
 use super::Volume;
 use super::attrs::Changes;
 use crate::config::Creds;
 use crate::engine::backoff::Backoff;
+use crate::engine::leases::{Key, Use};
 use crate::engine::size::Size;
 use crate::error::Result;
 use crate::file::buffer::Buffer;
 use crate::file::latch::Errors;
+use crate::lease::Locked;
 
 /// A capability is renewed when it has less than this left, milliseconds.
 const RENEW_BEFORE_MS: u64 = 60_000;
@@ -42,6 +45,10 @@ pub struct Inode {
     /// One report or renewal at a time.
     reporting: tokio::sync::Mutex<()>,
     renewing: tokio::sync::Mutex<()>,
+    /// What the kernel holds locked for requests that wait for a lease.
+    pub(crate) locked: Locked,
+    /// One append at a time.
+    pub(crate) appending: tokio::sync::Mutex<()>,
 }
 
 impl Inode {
@@ -57,6 +64,8 @@ impl Inode {
             errors: Errors::default(),
             reporting: tokio::sync::Mutex::new(()),
             renewing: tokio::sync::Mutex::new(()),
+            locked: Locked::default(),
+            appending: tokio::sync::Mutex::new(()),
         })
     }
 
@@ -73,6 +82,10 @@ impl Inode {
     #[must_use]
     pub fn ino(&self) -> u64 {
         self.ino
+    }
+
+    pub(crate) fn key(&self) -> Key {
+        self.volume.key(self.ino)
     }
 
     /// The volume it is in.
@@ -105,10 +118,20 @@ impl Inode {
         let end = self.end_at_osds().await?;
         if end > self.size() {
             tracing::info!(ino = self.ino, end, "found data behind the reported end of a file");
-            self.wrote(end, false);
+            self.wrote(u64::MAX, end, false);
             self.report().await?;
         }
         Ok(())
+    }
+
+    /// Attributes that the MRC sent.
+    pub(crate) fn learn(&self, attr: &Attr) {
+        self.size.lock().learn(attr);
+    }
+
+    /// Whether what was written and not reported made the file longer.
+    pub(crate) fn grows(&self) -> bool {
+        self.size.lock().grows()
     }
 
     pub(super) fn learn_and_show(&self, attr: &mut Attr) {
@@ -117,9 +140,27 @@ impl Inode {
         size.show(attr);
     }
 
-    /// Bytes up to `end` are at the OSDs.
-    pub(crate) fn wrote(self: &Arc<Self>, end: u64, clear_setid: bool) {
-        let became_dirty = self.size.lock().wrote(end, self.volume.now(), clear_setid);
+    /// Bytes from `offset` up to `end` are at the OSDs.
+    pub(crate) fn wrote(self: &Arc<Self>, offset: u64, end: u64, clear_setid: bool) {
+        let became_dirty = {
+            let mut size = self.size.lock();
+            size.begins_at(offset);
+            size.wrote(end, self.volume.now(), clear_setid)
+        };
+        self.dirty_if(became_dirty);
+    }
+
+    /// A hole was made: the content changed, its time must too. The size does not grow by it.
+    pub(crate) fn punched(self: &Arc<Self>) {
+        let became_dirty = {
+            let mut size = self.size.lock();
+            size.punched();
+            size.wrote(0, self.volume.now(), false)
+        };
+        self.dirty_if(became_dirty);
+    }
+
+    fn dirty_if(self: &Arc<Self>, became_dirty: bool) {
         if became_dirty {
             self.volume.mark_dirty(self.clone());
         }
@@ -141,7 +182,46 @@ impl Inode {
     /// Writes out what was gathered and tells the MRC what was written, if anything.
     pub async fn report(self: &Arc<Self>) -> Result<()> {
         self.flush_buffer().await;
+        self.report_written().await?;
+        self.report_holes().await
+    }
+
+    /// Like [`Inode::report`] while the file stays in use: does not ask the OSDs what is allocated.
+    pub(crate) async fn report_meanwhile(self: &Arc<Self>) -> Result<()> {
+        self.flush_buffer().await;
         self.report_written().await
+    }
+
+    /// Tells the MRC what is allocated when writing left or filled holes. What was written is reported already.
+    async fn report_holes(self: &Arc<Self>) -> Result<()> {
+        if !self.size.lock().take_holes_changed() {
+            return Ok(());
+        }
+        let told = self.tell_blocks().await;
+        if told.is_err() {
+            self.size.lock().punched();
+        }
+        told
+    }
+
+    async fn tell_blocks(self: &Arc<Self>) -> Result<()> {
+        let truncate_epoch = self.size.lock().truncate_epoch();
+        let blocks = Some(self.allocated_at_osds().await? / 512);
+        let (ino, head) = (self.ino, self.volume.head(&Creds::checked(0, 0)));
+        let make =
+            |origin| ReportWrite { head, origin, ino, truncate_epoch, blocks, ..ReportWrite::default() };
+        let changing = self.volume.leasing().change(self.volume.id(), vec![(ino, None)]);
+        match self.volume.session().mutate::<WriteDone>(make).await {
+            Ok(reply) => {
+                changing.done(&reply.leases, &[&reply.attr], &[]);
+                self.size.lock().learn(&reply.attr);
+                // The kernel did not ask for this change.
+                self.volume.kernel().forget_attr(ino);
+                Ok(())
+            }
+            Err(error) if matches!(error.code, Code::NotFound | Code::Stale) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     async fn report_written(&self) -> Result<()> {
@@ -158,12 +238,14 @@ impl Inode {
             size: what.end,
             truncate_epoch: what.truncate_epoch,
             mtime: Some(what.mtime),
-            blocks: 0,
+            blocks: None,
             clear_setid: what.clear_setid,
         };
         let reporting = NotReported { inode: self, armed: true };
+        let changing = self.volume.leasing().change(self.volume.id(), vec![(ino, None)]);
         match self.volume.session().mutate::<WriteDone>(make).await {
             Ok(reply) => {
+                changing.done(&reply.leases, &[&reply.attr], &[]);
                 reporting.disarm();
                 self.size.lock().reported(&reply.attr);
                 Ok(())
@@ -180,13 +262,39 @@ impl Inode {
 
     /// Sets the size (and whatever else `changes` says). Writers wait meanwhile.
     pub(crate) async fn resize(self: &Arc<Self>, creds: &Creds, size: u64, changes: Changes) -> Result<Attr> {
+        let _using = self.take_lease(Use::Write, 0, 0).await?;
+        let _alone = self.data.write().await;
+        self.resize_alone(creds, size, changes).await
+    }
+
+    /// Makes the file at least `size` bytes long.
+    pub(crate) async fn grow(self: &Arc<Self>, creds: &Creds, size: u64) -> Result<()> {
+        let using = self.take_lease(Use::Write, 0, 0).await?;
         let _alone = self.data.write().await;
         self.flush_buffer_alone().await;
+        let known = if using.is_held() { self.size() } else { self.known_or_asked_size(creds).await? };
+        if known < size {
+            self.resize_alone(creds, size, Changes::default()).await?;
+        }
+        Ok(())
+    }
+
+    /// For callers that hold the lease and `data` alone.
+    async fn resize_alone(self: &Arc<Self>, creds: &Creds, size: u64, changes: Changes) -> Result<Attr> {
+        self.flush_buffer_alone().await;
         self.report_written().await?;
+        let mut blocks = None;
         if size < self.known_or_asked_size(creds).await?.max(1) {
             self.cut(size).await?;
+            if size > 0 && self.size.lock().has_holes() {
+                blocks = Some(self.allocated_at_osds().await? / 512);
+            }
+        } else {
+            // What was written before is counted before the hole at the end comes.
+            self.report_holes().await?;
         }
-        let attr = self.volume.setattr_raw(creds, self.ino, Changes { size: Some(size), ..changes }).await?;
+        let changes = Changes { size: Some(size), ..changes };
+        let attr = self.volume.setattr_raw(creds, self.ino, changes, blocks).await?;
         self.size.lock().truncated(&attr);
         Ok(attr)
     }
@@ -203,12 +311,9 @@ impl Inode {
         let stripe = u64::from(layout.stripe_bytes.max(1));
         let object = size / stripe;
         let keep = u32::try_from(size % stripe).expect("less than a stripe");
-        let cuts = layout.columns.iter().map(|column| {
-            let make = move |capability: &Capability, map_epoch| osd::TruncateRequest {
-                head: osd::ObjectHead { capability: capability.clone(), object, map_epoch },
-                keep,
-            };
-            self.call_osds::<osd::Truncate>(&column.osds, make, Bytes::new())
+        let cuts = (0..layout.columns.len()).map(|column| {
+            let make = move |ticket: &Ticket<'_>| osd::TruncateRequest { head: ticket.head(object), keep };
+            self.call_column::<osd::Truncate>(column, make, Bytes::new())
         });
         futures::future::try_join_all(cuts).await.map(|_| ())
     }
@@ -216,18 +321,30 @@ impl Inode {
     /// Everything of this file that OSDs acknowledged goes to disk.
     pub(crate) async fn sync_osds(self: &Arc<Self>) -> Result<()> {
         let layout = self.credentials().layout.clone();
-        let syncs = layout.columns.iter().map(|column| {
-            let make = |capability: &Capability, _| osd::SyncRequest { capability: capability.clone() };
-            self.call_osds::<osd::Sync>(&column.osds, make, Bytes::new())
+        let syncs = (0..layout.columns.len()).map(|column| {
+            let make = |ticket: &Ticket<'_>| osd::SyncRequest {
+                capability: ticket.capability.clone(),
+                replicas: ticket.replicas(),
+                map_epoch: ticket.map_epoch,
+            };
+            self.call_column::<osd::Sync>(column, make, Bytes::new())
         });
         futures::future::try_join_all(syncs).await.map(|_| ())
+    }
+
+    /// Forces the group's log, if something of this inode that a sync promises may not be on its media yet.
+    pub(crate) async fn force_metadata(&self, creds: &Creds, data_only: bool) -> Result<()> {
+        let Some(covered) = self.size.lock().must_force(data_only) else { return Ok(()) };
+        self.volume.sync_metadata(creds).await?;
+        self.size.lock().forced(covered);
+        Ok(())
     }
 
     /// Calls the OSD of an object until it answers or patience ends.
     pub(crate) async fn call_object<M: Method>(
         &self,
         object: ObjectNo,
-        make: impl Fn(&Capability, u64) -> M::Request,
+        make: impl Fn(&Ticket<'_>) -> M::Request,
         payload: Bytes,
     ) -> Result<(M::Reply, Bytes)> {
         let credentials = self.credentials();
@@ -239,33 +356,55 @@ impl Inode {
             ));
         }
         let column = usize::try_from(object.0 % columns.len() as u64).expect("less than a length");
-        self.call_osds::<M>(&columns[column].osds, make, payload).await
+        self.call_column::<M>(column, make, payload).await
     }
 
-    /// Calls the first of `osds` that is up until it answers or patience ends.
-    pub(crate) async fn call_osds<M: Method>(
+    /// Calls the first OSD of a column that is up until it answers or patience ends.
+    pub(crate) async fn call_column<M: Method>(
         &self,
-        osds: &[u64],
-        make: impl Fn(&Capability, u64) -> M::Request,
+        column: usize,
+        make: impl Fn(&Ticket<'_>) -> M::Request,
         payload: Bytes,
     ) -> Result<(M::Reply, Bytes)> {
         let mut backoff = Backoff::new(self.volume.patience());
         let mut corrupt_once = false;
+        let generation = self.volume.leasing().generation();
         self.renew_in_time().await?;
         loop {
             let map = self.volume.osds().map();
+            let credentials = self.credentials();
+            let osds = credentials.layout.columns.get(column).map_or(&[][..], |column| &column.osds);
             let osd = map.primary(osds).ok_or_else(|| {
                 WireError::new(Code::Internal, format!("a column of ino-{} has no OSD", self.ino))
             })?;
-            let credentials = self.credentials();
-            let request = make(&credentials.capability, map.epoch);
-            let result = self.volume.osds().call_once::<M>(osd, &map, &request, payload.clone()).await;
+            let ticket = Ticket {
+                capability: &credentials.capability,
+                map_epoch: map.epoch,
+                layout: &credentials.layout,
+                column,
+            };
+            let request = make(&ticket);
+            let attempt = self.volume.osds().call_once::<M>(osd, &map, &request, payload.clone());
+            let result = if osds.len() > 1 {
+                // Another OSD takes over when this one hangs: the map says so before the attempt's time is up.
+                tokio::select! {
+                    result = attempt => result,
+                    () = self.volume.osds().deposed(osds, osd) => continue,
+                }
+            } else {
+                attempt.await
+            };
             let error = match result {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
             match error.code {
-                Code::CapabilityExpired | Code::OldView => self.renew(&credentials).await?,
+                Code::CapabilityExpired | Code::OldView => {
+                    self.renew(&credentials).await?;
+                    if M::MUTATES {
+                        self.must_be_of(generation)?;
+                    }
+                }
                 Code::Unavailable | Code::DeadlineExceeded | Code::OldEpoch => {
                     self.volume.osds().suspect(osd, &map, &error).await;
                 }
@@ -279,6 +418,21 @@ impl Inode {
                 None => return Err(self.out_of_patience::<M>(osd, &error)),
             }
         }
+    }
+
+    /// Refuses writing when all leases were lost since `generation`: others may have written meanwhile.
+    pub(crate) fn must_be_of(&self, generation: u64) -> Result<()> {
+        if self.volume.leasing().generation() == generation {
+            return Ok(());
+        }
+        Err(WireError::new(
+            Code::Io,
+            format!(
+                "ino-{} was being written when this client lost its session at the MRC (it did not answer in time); \
+                 the write was not done",
+                self.ino
+            ),
+        ))
     }
 
     fn out_of_patience<M: Method>(&self, osd: u64, last: &WireError) -> WireError {
@@ -317,8 +471,11 @@ impl Inode {
         }
         let head = self.volume.head(&Creds::checked(0, 0));
         let write = self.may_write();
-        let request = OpenRequest { head, ino: self.ino, write, renew: true };
+        let request = OpenRequest { head, ino: self.ino, write, renew: true, append: false };
+        let asked = self.volume.leasing().ask();
         let reply = self.volume.session().open(&request).await?;
+        asked.learn(self.volume.id(), &reply.leases, [&reply.attr]);
+        self.volume.keep_rights(&reply, write);
         self.size.lock().learn(&reply.attr);
         *self.credentials.write() = Arc::new(reply.credentials);
         Ok(())
@@ -328,6 +485,35 @@ impl Inode {
 impl Drop for Inode {
     fn drop(&mut self) {
         self.volume.forget_inode(self.ino);
+    }
+}
+
+/// What a request to an OSD of a column carries.
+pub(crate) struct Ticket<'a> {
+    pub(crate) capability: &'a Capability,
+    pub(crate) map_epoch: u64,
+    layout: &'a Layout,
+    column: usize,
+}
+
+impl Ticket<'_> {
+    /// The head of a request on one object.
+    pub(crate) fn head(&self, object: u64) -> osd::ObjectHead {
+        osd::ObjectHead {
+            capability: self.capability.clone(),
+            object,
+            map_epoch: self.map_epoch,
+            replicas: self.replicas(),
+        }
+    }
+
+    /// The column, when it is replicated.
+    pub(crate) fn replicas(&self) -> Option<osd::ColumnOf> {
+        if self.capability.layout == 0 {
+            return None;
+        }
+        let column = u32::try_from(self.column).unwrap_or(u32::MAX);
+        Some(osd::ColumnOf { layout: self.layout.clone(), column })
     }
 }
 

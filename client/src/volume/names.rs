@@ -1,15 +1,33 @@
 //! Names: find, make, remove, move, list.
 
+use proto::error::{Code, WireError};
 use proto::limits::READDIR_ENTRIES_MAX;
 use proto::mrc::{
-    Attr, DirEntry, EntryRequest, InoRequest, Link, LinkRequest, Lookup, MakeRequest, MkDir, MkNod, ReadDir,
-    ReadDirReply, ReadDirRequest, ReadLink, RemoveEntry, Rename, RenameRequest, RmDir, Symlink, Unlink,
+    Attr, DirEntry, EntryRequest, InoRequest, Link, LinkRequest, Lookup, MakeRequest, MkDir, MkNod,
+    RENAME_EXCHANGE, ReadDir, ReadDirReply, ReadDirRequest, ReadLink, RemoveEntry, Rename, RenameRequest,
+    RmDir, Symlink, Unlink,
 };
 use proto::rpc::Method;
 
 use super::Volume;
 use crate::config::Creds;
 use crate::error::Result;
+
+/// Handles that the MRC hears of with a removal.
+struct Told<'a> {
+    volume: &'a Volume,
+    count: u32,
+}
+
+impl Told<'_> {
+    /// When the removal failed, nobody knows whether they were counted: they are told again.
+    async fn result<T>(self, result: Result<T>) -> Result<T> {
+        if result.is_err() && self.count > 0 {
+            self.volume.session().reopen().await?;
+        }
+        result
+    }
+}
 
 /// A move, as rename2(2) and the spool want it.
 #[derive(Debug, Clone, Copy)]
@@ -31,12 +49,40 @@ pub struct Move<'a> {
 impl Volume {
     /// Finds a name in a directory.
     pub async fn lookup(&self, creds: &Creds, parent: u64, name: &[u8]) -> Result<Attr> {
+        let (dir, plain) = (self.key(parent), name != b"." && name != b"..");
+        if plain && let Some(kept) = self.kept_name(creds, parent, name) {
+            return kept;
+        }
         let request = EntryRequest { head: self.head(creds), parent, name: name.to_vec() };
-        let reply = self.session().call::<Lookup>(&request).await?;
+        let asked = self.leasing().ask();
+        let reply = self.session().call::<Lookup>(&request).await;
+        if plain && reply.as_ref().is_err_and(|error| error.code == Code::NotFound) {
+            asked.learn_absent(dir, name);
+        }
+        let reply = reply?;
+        asked.learn(self.id(), &reply.leases, [&reply.attr]);
+        if plain {
+            asked.learn_name(dir, name, Some(reply.attr.ino), &reply.leases);
+        }
         Ok(self.shown(reply.attr))
     }
 
-    /// Makes a directory; the umask has been applied to `mode`.
+    /// What a name means, if that may be answered without a call.
+    pub(super) fn kept_name(&self, creds: &Creds, parent: u64, name: &[u8]) -> Option<Result<Attr>> {
+        if !creds.may_use_kept() {
+            return None;
+        }
+        let kept = self.leasing().name(self.key(parent), name)?;
+        Some(match kept {
+            Some(attr) => Ok(self.shown(attr)),
+            None => Err(WireError::new(
+                Code::NotFound,
+                format!("no {:?} in ino-{parent}", String::from_utf8_lossy(name)),
+            )),
+        })
+    }
+
+    /// Makes a directory with `mode`, less [`Creds::umask`].
     pub async fn mkdir(&self, creds: &Creds, parent: u64, name: &[u8], mode: u32) -> Result<Attr> {
         let mode = libc::S_IFDIR | (mode & 0o7777);
         self.make::<MkDir>(creds, MakeRequest { parent, name: name.to_vec(), mode, ..MakeRequest::default() })
@@ -62,45 +108,79 @@ impl Volume {
         M: Method<Request = MakeRequest, Reply = proto::mrc::AttrReply>,
     {
         let head = self.head(creds);
-        let reply = self.session().mutate::<M>(|origin| MakeRequest { head, origin, ..what }).await?;
+        let changing = self.leasing().change(self.id(), vec![(what.parent, Some(what.name.clone()))]);
+        let make = |origin| MakeRequest { head, origin, umask: creds.umask, ..what };
+        let reply = self.session().mutate::<M>(make).await?;
+        changing.done(&reply.leases, &[&reply.attr], &[Some(reply.attr.ino)]);
         Ok(reply.attr)
     }
 
     /// A symlink's target.
     pub async fn readlink(&self, creds: &Creds, ino: u64) -> Result<Vec<u8>> {
+        if let Some(target) = self.leasing().target(self.key(ino)) {
+            return Ok(target);
+        }
         let request = InoRequest { head: self.head(creds), ino };
-        Ok(self.session().call::<ReadLink>(&request).await?.target)
+        let asked = self.leasing().ask();
+        let reply = self.session().call::<ReadLink>(&request).await?;
+        asked.learn_target(self.key(ino), &reply.target);
+        Ok(reply.target)
     }
 
     /// Another name for a file.
     pub async fn link(&self, creds: &Creds, ino: u64, parent: u64, name: &[u8]) -> Result<Attr> {
         let (head, name) = (self.head(creds), name.to_vec());
+        let changing = self.leasing().change(self.id(), vec![(ino, None), (parent, Some(name.clone()))]);
         let reply =
             self.session().mutate::<Link>(|origin| LinkRequest { head, origin, ino, parent, name }).await?;
+        changing.done(&reply.leases, &[&reply.attr], &[Some(ino)]);
         Ok(self.shown(reply.attr))
     }
 
     /// Removes a name of anything but a directory.
     pub async fn unlink(&self, creds: &Creds, parent: u64, name: &[u8]) -> Result<()> {
-        let (head, name) = (self.head(creds), name.to_vec());
-        self.session()
-            .mutate::<Unlink>(|origin| RemoveEntry { head, origin, parent, name, ..RemoveEntry::default() })
-            .await
-            .map(|_| ())
+        self.remove_name::<Unlink>(creds, parent, name).await
     }
 
     /// Removes an empty directory.
     pub async fn rmdir(&self, creds: &Creds, parent: u64, name: &[u8]) -> Result<()> {
+        self.remove_name::<RmDir>(creds, parent, name).await
+    }
+
+    async fn remove_name<M>(&self, creds: &Creds, parent: u64, name: &[u8]) -> Result<()>
+    where
+        M: Method<Request = RemoveEntry>,
+    {
         let (head, name) = (self.head(creds), name.to_vec());
-        self.session()
-            .mutate::<RmDir>(|origin| RemoveEntry { head, origin, parent, name, ..RemoveEntry::default() })
-            .await
-            .map(|_| ())
+        let victim = self.leasing().named(self.key(parent), &name);
+        let mut what = vec![(parent, Some(name.clone()))];
+        what.extend(victim.map(|ino| (ino, None)));
+        let told = self.tell_victim(victim);
+        let (victim, untold_handles) = (victim.unwrap_or(0), told.count);
+        let changing = self.leasing().change(self.id(), what);
+        let make = |origin| RemoveEntry { head, origin, parent, name, victim, untold_handles };
+        told.result(self.session().mutate::<M>(make).await).await?;
+        changing.done(&[], &[], &[None]);
+        Ok(())
+    }
+
+    /// The MRC is about to hear of all handles of an inode that loses a name.
+    fn tell_victim(&self, victim: Option<u64>) -> Told<'_> {
+        let (reading, writing) = victim.map_or((0, 0), |ino| self.session().tell(self.id(), ino));
+        Told { volume: self, count: reading + writing }
     }
 
     /// Moves a name, atomically.
     pub async fn rename(&self, creds: &Creds, what: Move<'_>) -> Result<()> {
         let head = self.head(creds);
+        let moved = self.inode_to_move(creds, &what).await;
+        let replaced = self.leasing().named(self.key(what.new_parent), what.new_name);
+        let exchange = what.flags & RENAME_EXCHANGE != 0;
+        let mut touched =
+            vec![(what.parent, Some(what.name.to_vec())), (what.new_parent, Some(what.new_name.to_vec()))];
+        touched.extend(moved.into_iter().chain(replaced).map(|ino| (ino, None)));
+        let told = self.tell_victim(replaced.filter(|_| !exchange));
+        let untold_handles = told.count;
         let make = |origin| RenameRequest {
             head,
             origin,
@@ -110,9 +190,27 @@ impl Volume {
             new_name: what.new_name.to_vec(),
             flags: what.flags,
             only_if_no_writer: what.only_if_no_writer,
-            ..RenameRequest::default()
+            victim: replaced.unwrap_or(0),
+            untold_handles,
         };
-        self.session().mutate::<Rename>(make).await.map(|_| ())
+        let changing = self.leasing().change(self.id(), touched);
+        told.result(self.session().mutate::<Rename>(make).await).await?;
+        match (moved, exchange) {
+            // In the order of `touched`; two names of one directory overlap and are asked for again.
+            (Some(moved), false) => changing.done(&[], &[], &[None, Some(moved)]),
+            _ => drop(changing),
+        }
+        Ok(())
+    }
+
+    /// The inode that is moved: its time changes, and what is kept of it must go. Asked for when it is not known and
+    /// something is kept at all.
+    async fn inode_to_move(&self, creds: &Creds, what: &Move<'_>) -> Option<u64> {
+        let known = self.leasing().named(self.key(what.parent), what.name);
+        if known.is_some() || self.leasing().held() == 0 {
+            return known;
+        }
+        self.lookup(creds, what.parent, what.name).await.ok().map(|attr| attr.ino)
     }
 
     /// A page of a directory after the entry with cookie `after` (0: from the start). `.` and `..` are not in it.
@@ -126,7 +224,13 @@ impl Volume {
     ) -> Result<ReadDirReply> {
         let limit = limit.clamp(1, READDIR_ENTRIES_MAX);
         let request = ReadDirRequest { head: self.head(creds), ino, after, limit, with_attrs };
+        let asked = self.leasing().ask();
         let mut page = self.session().call::<ReadDir>(&request).await?;
+        asked.learn(self.id(), &page.leases, page.entries.iter().filter_map(|entry| entry.attr.as_ref()));
+        for entry in &page.entries {
+            asked.learn_name(self.key(ino), &entry.name, Some(entry.ino), &page.leases);
+        }
+        drop(asked);
         for entry in &mut page.entries {
             if let Some(attr) = entry.attr.take() {
                 entry.attr = Some(self.shown(attr));

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use proto::mrc::{Attr, Create, CreateRequest, MakeRequest, OpenReply, OpenRequest};
+use proto::mrc::{
+    Attr, Create, CreateRequest, FileCredentials, MakeRequest, OpenReply, OpenRequest, TmpFile, kind,
+};
 
 use super::Volume;
 use super::inode::Inode;
@@ -10,10 +12,24 @@ use crate::config::Creds;
 use crate::error::Result;
 use crate::file::File;
 
+/// A capability with less than this left is not used for opening, milliseconds.
+const RIGHTS_LEFT_MS: u64 = 120_000;
+/// Files whose rights are kept at most.
+const RIGHTS_MAX: usize = 16_384;
+
+/// The right to a file's objects, kept for opening it under a lease.
+#[derive(Clone)]
+pub(super) struct Rights {
+    credentials: Arc<FileCredentials>,
+    write: bool,
+    /// Before the last expulsion they are worth nothing.
+    generation: u64,
+}
+
 /// How to create.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CreateOptions {
-    /// Permission bits; the umask has been applied.
+    /// Permission bits, before [`Creds::umask`].
     pub mode: u32,
     /// Refuse an existing name.
     pub exclusive: bool,
@@ -34,9 +50,66 @@ pub struct Created {
 impl Volume {
     /// Opens a file.
     pub async fn open(&self, creds: &Creds, ino: u64, write: bool) -> Result<Arc<File>> {
-        let request = OpenRequest { head: self.head(creds), ino, write, renew: false };
+        self.open_with(creds, ino, write, false).await
+    }
+
+    /// Opens a file; with `append` every write will go to its end (`O_APPEND`), as append-only files want it.
+    pub async fn open_with(&self, creds: &Creds, ino: u64, write: bool, append: bool) -> Result<Arc<File>> {
+        if let Some(file) = self.open_under_lease(creds, ino, write) {
+            return Ok(file);
+        }
+        let request = OpenRequest { head: self.head(creds), ino, write, renew: false, append };
+        let asked = self.leasing().ask();
         let reply = self.session().open(&request).await?;
+        asked.learn(self.id(), &reply.leases, [&reply.attr]);
         Ok(self.file(creds, reply, write))
+    }
+
+    /// Opens without a call: attributes are kept, the caller's rights were checked by its kernel, and a capability that
+    /// is good for a while is there. The MRC hears of the handle when it wants the lease back.
+    fn open_under_lease(&self, creds: &Creds, ino: u64, write: bool) -> Option<Arc<File>> {
+        if !creds.checked {
+            return None;
+        }
+        let attr = self.leasing().attr(self.key(ino))?;
+        let plain = attr.mode >> 12 == kind::FILE && attr.nlink > 0 && !(write && attr.flags != 0);
+        let now_ms = u64::try_from(self.client().now().as_millis()).unwrap_or(u64::MAX);
+        let generation = self.leasing().generation();
+        let rights = self.rights.lock().get(&ino).cloned().filter(|rights| {
+            let fresh = rights.credentials.capability.expires_ms > now_ms + RIGHTS_LEFT_MS;
+            fresh && rights.generation == generation && (rights.write || !write)
+        });
+        let credentials = FileCredentials::clone(&rights.filter(|_| plain)?.credentials);
+        self.session().open_untold(self.id(), ino, write);
+        // A recall that came in between may have told our handles without this one. (Or with it: then it stands.)
+        if self.leasing().attr(self.key(ino)).is_none() && self.session().forget_untold(self.key(ino), write)
+        {
+            return None;
+        }
+        let reply = OpenReply { attr, credentials, created: false, leases: Vec::new() };
+        Some(File::new(self.adopt(reply, write), creds.clone(), write))
+    }
+
+    /// Keeps the rights that an answer brought.
+    pub(super) fn keep_rights(&self, reply: &OpenReply, write: bool) {
+        if !self.leasing().is_on() {
+            return;
+        }
+        let generation = self.leasing().generation();
+        let mut rights = self.rights.lock();
+        if rights.len() >= RIGHTS_MAX {
+            rights.clear();
+        }
+        let now = Rights { credentials: Arc::new(reply.credentials.clone()), write, generation };
+        let better = rights.get(&reply.attr.ino).is_some_and(|kept| {
+            kept.generation == generation
+                && kept.write
+                && !write
+                && kept.credentials.layout == now.credentials.layout
+        });
+        if !better {
+            rights.insert(reply.attr.ino, now);
+        }
     }
 
     /// Creates (or, unless exclusive, opens) a file.
@@ -47,17 +120,58 @@ impl Volume {
         name: &[u8],
         options: CreateOptions,
     ) -> Result<Created> {
+        self.create_with(creds, parent, name, options, false).await
+    }
+
+    /// Like [`Volume::create`]; with `append` every write will go to the end (`O_APPEND`).
+    pub async fn create_with(
+        &self,
+        creds: &Creds,
+        parent: u64,
+        name: &[u8],
+        options: CreateOptions,
+        append: bool,
+    ) -> Result<Created> {
         let (head, name) = (self.head(creds), name.to_vec());
+        let entry = name.clone();
         let mode = libc::S_IFREG | (options.mode & 0o7777);
         let make = |origin| CreateRequest {
-            make: MakeRequest { head, origin, parent, name, mode, ..MakeRequest::default() },
+            make: MakeRequest {
+                head,
+                origin,
+                parent,
+                name,
+                mode,
+                umask: creds.umask,
+                ..MakeRequest::default()
+            },
             exclusive: options.exclusive,
             write: options.write,
+            append,
         };
+        let changing = self.leasing().change(self.id(), vec![(parent, Some(entry))]);
         let reply = self.session().mutate_open::<Create>(self.id(), options.write, make).await?;
+        changing.done(&reply.leases, &[&reply.attr], &[Some(reply.attr.ino)]);
         let (attr, created) = (reply.attr.clone(), reply.created);
         let file = self.file(creds, reply, options.write);
         Ok(Created { file, attr: self.shown(attr), created })
+    }
+
+    /// Creates a file without a name in a directory (`O_TMPFILE`): it is gone with its last close unless
+    /// [`Volume::link`] gave it a name, which `exclusive` forbids.
+    pub async fn tmpfile(&self, creds: &Creds, parent: u64, options: CreateOptions) -> Result<Created> {
+        let head = self.head(creds);
+        let mode = libc::S_IFREG | (options.mode & 0o7777);
+        let make = |origin| CreateRequest {
+            make: MakeRequest { head, origin, parent, mode, umask: creds.umask, ..MakeRequest::default() },
+            exclusive: options.exclusive,
+            write: options.write,
+            append: false,
+        };
+        let reply = self.session().mutate_open::<TmpFile>(self.id(), options.write, make).await?;
+        let attr = reply.attr.clone();
+        let file = self.file(creds, reply, options.write);
+        Ok(Created { file, attr: self.shown(attr), created: true })
     }
 
     /// A handle that an earlier process of this mount opened: the leader has counted it.
@@ -68,6 +182,7 @@ impl Volume {
     }
 
     fn file(&self, creds: &Creds, reply: OpenReply, write: bool) -> Arc<File> {
+        self.keep_rights(&reply, write);
         File::new(self.adopt(reply, write), creds.clone(), write)
     }
 
@@ -92,8 +207,10 @@ impl Volume {
         {
             return Ok(inode);
         }
-        let request = OpenRequest { head: self.head(creds), ino, write, renew: true };
+        let request = OpenRequest { head: self.head(creds), ino, write, renew: true, append: false };
+        let asked = self.leasing().ask();
         let reply = self.session().open(&request).await?;
+        asked.learn(self.id(), &reply.leases, [&reply.attr]);
         Ok(self.adopt(reply, write))
     }
 }

@@ -45,10 +45,8 @@ impl Volume {
         let mut here = self.getattr_root(creds, left.is_empty()).await?;
         let mut links = 0;
         while !left.is_empty() {
-            let wanted: Vec<Vec<u8>> = left.iter().rev().cloned().collect();
             let parent = here.ino;
-            let request = WalkRequest { head: self.head(creds), parent, names: wanted };
-            let mut found = self.session().call::<Walk>(&request).await?.attrs;
+            let mut found = self.walk_on(creds, parent, &left).await?;
             if found.is_empty() {
                 let name = left.last().expect("not empty").clone();
                 found.push(self.lookup(creds, parent, &name).await?);
@@ -74,6 +72,27 @@ impl Volume {
             }
         }
         Ok(self.shown(here))
+    }
+
+    /// Attributes of the first names of `left` (the next one last), from what is kept or by a call.
+    async fn walk_on(&self, creds: &Creds, parent: u64, left: &[Vec<u8>]) -> Result<Vec<Attr>> {
+        let next = left.last().expect("not empty");
+        if let Some(kept) = self.kept_name(creds, parent, next) {
+            return kept.map(|attr| vec![attr]);
+        }
+        let names: Vec<Vec<u8>> = left.iter().rev().cloned().collect();
+        let request = WalkRequest { head: self.head(creds), parent, names };
+        let asked = self.leasing().ask();
+        let reply = self.session().call::<Walk>(&request).await?;
+        asked.learn(self.id(), &reply.leases, &reply.attrs);
+        let mut dir = parent;
+        for (name, attr) in request.names.iter().zip(&reply.attrs) {
+            if name != b".." {
+                asked.learn_name(self.key(dir), name, Some(attr.ino), &reply.leases);
+            }
+            dir = attr.ino;
+        }
+        Ok(reply.attrs)
     }
 
     /// The root; only its number when its attributes are not wanted.
@@ -181,11 +200,12 @@ impl Volume {
         outcome
     }
 
-    /// Appends to a file, which is made when missing, and syncs it. Only one writer may append at a time.
+    /// Appends to a file, which is made when missing, and syncs it.
     pub async fn append(&self, creds: &Creds, path: &str, data: &[u8], mode: u32) -> Result<()> {
         let (parent, name) = self.resolve_parent(creds, path).await?;
         let options = CreateOptions { mode, exclusive: false, write: true };
-        let made = self.create(creds, parent, name, options).await.map_err(|error| at(path, error))?;
+        let made = self.create_with(creds, parent, name, options, true).await;
+        let made = made.map_err(|error| at(path, error))?;
         let written = async {
             made.file.append(Bytes::copy_from_slice(data)).await?;
             made.file.fsync().await

@@ -84,6 +84,16 @@ impl Bed {
         &self.addrs[name]
     }
 
+    /// DIR and OSDs by name, for clients with ways of their own to them.
+    pub(crate) fn services(&self) -> Vec<(String, Arc<dyn Service>)> {
+        let dir: Arc<dyn Service> = self.dir.clone();
+        let osds = self.osds.iter().map(|osd| {
+            let service: Arc<dyn Service> = osd.clone();
+            (osd.uuid().replace("uuid", "osd"), service)
+        });
+        std::iter::once(("dir".to_owned(), dir)).chain(osds).collect()
+    }
+
     async fn start_osd(&mut self, number: u32) {
         let name = format!("osd-{number}");
         let path = self.place.path().join(&name);

@@ -3,8 +3,12 @@
 
 mod bed;
 mod data;
+mod door;
 mod failures;
+mod leases;
 mod model;
 mod mount;
 mod names;
+mod posix;
+mod reference;
 mod takeover;

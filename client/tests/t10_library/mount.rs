@@ -23,14 +23,14 @@ pub(crate) fn possible() -> bool {
 }
 
 /// A mount that goes away with the test, also when it fails.
-struct Mount {
+pub(crate) struct Mount {
     at: PathBuf,
     mounted: Option<Mounted>,
     _place: tempfile::TempDir,
 }
 
 impl Mount {
-    async fn new(volume: Arc<Volume>, options: MountOptions) -> Self {
+    pub(crate) async fn new(volume: Arc<Volume>, options: MountOptions) -> Self {
         let place = tempfile::tempdir_in("/tmp").unwrap();
         let at = place.path().join("mnt");
         fs::create_dir(&at).unwrap();
@@ -43,12 +43,12 @@ impl Mount {
     }
 
     /// Runs something that uses the mount, off the runtime's threads.
-    async fn with<T: Send + 'static>(&self, work: impl FnOnce(&Path) -> T + Send + 'static) -> T {
+    pub(crate) async fn with<T: Send + 'static>(&self, work: impl FnOnce(&Path) -> T + Send + 'static) -> T {
         let at = self.at.clone();
         tokio::task::spawn_blocking(move || work(&at)).await.unwrap()
     }
 
-    async fn end(mut self) {
+    pub(crate) async fn end(mut self) {
         let mounted = self.mounted.take().unwrap();
         tokio::task::spawn_blocking(move || mounted.unmount(false).unwrap()).await.unwrap();
     }
@@ -69,8 +69,27 @@ fn shell(at: &Path, script: &str) -> String {
     said
 }
 
-fn errno(result: std::io::Result<impl Sized>) -> i32 {
+pub(crate) fn errno(result: std::io::Result<impl Sized>) -> i32 {
     result.err().and_then(|error| error.raw_os_error()).unwrap_or(0)
+}
+
+/// Copies, moves, links, unpacks, cuts, lists and removes with the usual tools.
+pub(crate) fn ordinary_programs(at: &Path) {
+    let script = "
+        mkdir -p a/b/c; echo hello > a/b/c/f; cat a/b/c/f
+        dd if=/dev/urandom of=big bs=1M count=9 status=none; cp big copy; cmp big copy
+        mv copy a/moved; cmp big a/moved; ln a/moved hard; ln -s moved a/soft; cmp big a/soft
+        for i in $(seq 40); do echo $i > n$i; done; ls | wc -l
+        tar cf ../client-mount-test.tar a; mkdir x; tar xf ../client-mount-test.tar -C x; diff -r a x/a
+        truncate -s 5 n1; stat -c %s n1; chmod 600 n2; stat -c %a n2; touch -d 1969-12-31T23:59:58.5Z n3
+        stat -c %Y n3; cat .xtfs/whoami; grep -q ^volume .xtfs/config; grep -q mkdir .xtfs/stats; ls -A | grep -c xtfs || true
+        rm -rf a x n* big hard; ls -A | wc -l; rm -f ../client-mount-test.tar; df . | tail -1 | wc -l
+    ";
+    let said = shell(at, script);
+    assert_eq!(
+        said.split_whitespace().collect::<Vec<_>>(),
+        ["hello", "43", "5", "600", "-2", "uid", "0", "gid", "0", "0", "0", "1"]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -80,21 +99,7 @@ async fn ordinary_programs_work_on_a_mount() {
     }
     let bed = Bed::start(4).await;
     let mount = Mount::new(bed.volume("mount").await, MountOptions::default()).await;
-    let script = "
-        mkdir -p a/b/c; echo hello > a/b/c/f; cat a/b/c/f
-        dd if=/dev/urandom of=big bs=1M count=9 status=none; cp big copy; cmp big copy
-        mv copy a/moved; cmp big a/moved; ln a/moved hard; ln -s moved a/soft; cmp big a/soft
-        for i in $(seq 40); do echo $i > n$i; done; ls | wc -l
-        tar cf /tmp/client-mount-test.tar a; mkdir x; tar xf /tmp/client-mount-test.tar -C x; diff -r a x/a
-        truncate -s 5 n1; stat -c %s n1; chmod 600 n2; stat -c %a n2; touch -d 1969-12-31T23:59:58.5Z n3
-        stat -c %Y n3; cat .xtfs/whoami; grep -q ^volume .xtfs/config; grep -q mkdir .xtfs/stats; ls -A | grep -c xtfs || true
-        rm -rf a x n* big hard; ls -A | wc -l; rm -f /tmp/client-mount-test.tar; df . | tail -1 | wc -l
-    ";
-    let said = mount.with(move |at| shell(at, script)).await;
-    assert_eq!(
-        said.split_whitespace().collect::<Vec<_>>(),
-        ["hello", "43", "5", "600", "-2", "uid", "0", "gid", "0", "0", "0", "1"]
-    );
+    mount.with(ordinary_programs).await;
     let kind = mount.with(|at| {
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
         mounts.lines().find(|line| line.contains(at.to_str().unwrap())).unwrap().to_owned()

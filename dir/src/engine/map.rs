@@ -51,7 +51,8 @@ impl OsdRow {
     #[must_use]
     pub fn registered(&self, entry: &OsdEntry) -> Self {
         let mut row = self.clone();
-        row.entry = OsdEntry { osd: self.entry.osd, ..entry.clone() };
+        let since_epoch = self.entry.since_epoch;
+        row.entry = OsdEntry { osd: self.entry.osd, since_epoch, ..entry.clone() };
         row.alive = true;
         row.show()
     }
@@ -75,13 +76,18 @@ impl OsdRow {
     /// Whether a heartbeat that says `entry` changes what has to be remembered: only then it goes to the log.
     #[must_use]
     pub fn changes_with(&self, entry: &OsdEntry) -> bool {
-        !self.alive || self.entry.addr != entry.addr || self.entry.domain != entry.domain
+        let entry_differs = self.entry.addr != entry.addr || self.entry.domain != entry.domain;
+        // Another life at the same address: whoever talked with the one before must know.
+        !self.alive || entry_differs || self.entry.life != entry.life
     }
 
     /// Whether others must hear of the change from `self` to `next`: then the epoch grows.
     #[must_use]
     pub fn differs_visibly(&self, next: &OsdRow) -> bool {
-        let face = |row: &OsdRow| (row.entry.state, row.entry.addr.clone(), row.entry.domain.clone());
+        let face = |row: &OsdRow| {
+            let OsdEntry { state, addr, domain, life, .. } = &row.entry;
+            (*state, addr.clone(), domain.clone(), *life)
+        };
         face(self) != face(next)
     }
 

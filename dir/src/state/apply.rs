@@ -77,8 +77,9 @@ fn register_osd(txn: &mut Txn<'_>, entry: &OsdEntry) -> Decision {
                 );
             }
             txn.put(keys::osd_uuid(&entry.uuid), osd.to_be_bytes());
-            txn.put(keys::osd(osd), OsdRow::new(osd, entry.clone()).encode_to_vec());
-            next(txn, keys::EPOCH)?;
+            let since_epoch = next(txn, keys::EPOCH)?;
+            let row = OsdRow::new(osd, OsdEntry { since_epoch, ..entry.clone() });
+            txn.put(keys::osd(osd), row.encode_to_vec());
             next(txn, keys::REVISION)?;
             osd
         }
@@ -114,13 +115,13 @@ fn change_osd(txn: &mut Txn<'_>, osd: u64, change: impl FnOnce(&OsdRow) -> OsdRo
     let Some(before) = row::<OsdRow>(txn, &key)? else {
         return Ok(false);
     };
-    let after = change(&before);
+    let mut after = change(&before);
     if after != before {
+        if before.differs_visibly(&after) {
+            after.entry.since_epoch = next(txn, keys::EPOCH)?;
+        }
         txn.put(key, after.encode_to_vec());
         next(txn, keys::REVISION)?;
-        if before.differs_visibly(&after) {
-            next(txn, keys::EPOCH)?;
-        }
     }
     Ok(true)
 }

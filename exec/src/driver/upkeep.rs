@@ -15,6 +15,12 @@ use crate::store::{Put, StoreError};
 
 const PRESENCE_EVERY: Duration = Duration::from_secs(1);
 const WISHES_EVERY: Duration = Duration::from_millis(300);
+/// The same looks while the change stream tells what happens: for what it cannot tell.
+const SCAN_WATCHED: Duration = Duration::from_secs(30);
+const PRESENCE_WATCHED: Duration = Duration::from_secs(30);
+const WISHES_WATCHED: Duration = Duration::from_secs(5);
+/// A wish may have been made while its job was being claimed.
+const WISHES_AFTER_CLAIM: Duration = Duration::from_millis(300);
 const STATUS_EVERY: Duration = Duration::from_millis(250);
 const USER_STATUS_EVERY: Duration = Duration::from_secs(2);
 /// Status files written in one go.
@@ -28,17 +34,7 @@ impl Driver {
     pub(super) fn on_tick(&mut self) {
         let now = self.hands.clock.monotonic();
         self.feed(Event::Tick);
-        if !self.scanning && now >= self.clocks.scan {
-            self.start_scan();
-        }
-        if !self.looking && now >= self.clocks.presence {
-            self.clocks.presence = now + PRESENCE_EVERY;
-            self.start_presence(now);
-        }
-        if now >= self.clocks.wishes {
-            self.clocks.wishes = now + WISHES_EVERY;
-            self.look_for_wishes();
-        }
+        self.look_where_due();
         if !self.renewing && now >= self.clocks.lease {
             self.clocks.lease = now + self.hands.set.lease_ttl / 5;
             self.renew();
@@ -58,6 +54,23 @@ impl Driver {
         (status.slots_used, status.slots) = (slots_used, slots);
         status.live = self.engine.live();
         status.ended = self.ended;
+    }
+
+    pub(super) fn look_where_due(&mut self) {
+        let now = self.hands.clock.monotonic();
+        if !self.scanning && now >= self.clocks.scan {
+            self.start_scan();
+        }
+        if !self.looking && now >= self.clocks.presence {
+            // A name in `run/` without a job is judged by a second look.
+            let watched = self.watching && self.strangers.is_empty();
+            self.clocks.presence = now + if watched { PRESENCE_WATCHED } else { PRESENCE_EVERY };
+            self.start_presence(now);
+        }
+        if now >= self.clocks.wishes {
+            self.clocks.wishes = now + if self.watching { WISHES_WATCHED } else { WISHES_EVERY };
+            self.look_for_wishes();
+        }
     }
 
     fn start_scan(&mut self) {
@@ -85,13 +98,22 @@ impl Driver {
                 for facts in scan.claimed {
                     self.feed(Event::Claimed { facts });
                 }
-                self.busy = some || scan.pending || self.engine.live() > 0;
-                let pause = match (scan.more && some, self.busy) {
-                    (true, _) => Duration::ZERO,
-                    (false, true) => self.poll_busy,
-                    (false, false) => self.poll_idle,
+                if claimed > 0 {
+                    self.clocks.wishes = self.clocks.wishes.min(now + WISHES_AFTER_CLAIM);
+                }
+                // A writer that closes its file is no event: what waits for one is looked at again.
+                self.busy = scan.pending || !self.watching && (some || self.engine.live() > 0);
+                let again = scan.more && some || std::mem::take(&mut self.look_again);
+                let pause = match (again, self.busy, self.watching) {
+                    (true, _, _) => Duration::ZERO,
+                    (false, true, _) => self.poll_busy,
+                    (false, false, true) => SCAN_WATCHED,
+                    (false, false, false) => self.poll_idle,
                 };
                 self.clocks.scan = now + pause;
+                if again {
+                    self.look_where_due();
+                }
             }
             Err(error) => {
                 tracing::warn!(%error, "looking into the spool");
@@ -173,6 +195,10 @@ impl Driver {
             }
         }
         self.strangers = unknown.into_keys().cloned().collect();
+        if !self.strangers.is_empty() {
+            let soon = self.hands.clock.monotonic() + PRESENCE_EVERY;
+            self.clocks.presence = self.clocks.presence.min(soon);
+        }
     }
 
     fn look_for_wishes(&mut self) {

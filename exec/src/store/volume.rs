@@ -14,7 +14,8 @@ use client::{Code, Creds, File, Volume};
 use parking_lot::Mutex;
 use proto::mrc::{Attr, Time, kind};
 
-use super::{Entry, Kind, Op, Owner, Put, RenameMode, SpoolStore, Stat, StoreError};
+use super::news::VolumeNews;
+use super::{Entry, Kind, Op, Owner, Put, RenameMode, SpoolStore, SpoolWatch, Stat, StoreError};
 
 /// The root directory of every volume.
 const ROOT: u64 = proto::id::Ino::ROOT.0;
@@ -220,6 +221,15 @@ fn stat_of(attr: &Attr) -> Stat {
 impl SpoolStore for VolumeStore {
     fn volume(&self) -> u64 {
         self.volume.id()
+    }
+
+    fn watch<'a>(&'a self, dir: &'a str) -> Op<'a, Option<Box<dyn SpoolWatch>>> {
+        self.run("watch", dir, async move {
+            let ino = self.dir(dir).await?;
+            let stream = self.volume.changes(&creds(None), ino, None).await?;
+            let news = VolumeNews::new(stream, self.volume.session().id(), dir);
+            Ok(Some(Box::new(news) as Box<dyn SpoolWatch>))
+        })
     }
 
     fn list<'a>(&'a self, dir: &'a str, most: usize) -> Op<'a, Vec<Entry>> {

@@ -92,9 +92,7 @@ mod tests {
             addr: format!("local://osd-{osd}"),
             state: OsdState::Up as i32,
             domain: (*domain).to_owned(),
-            total_bytes: 0,
-            free_bytes: 0,
-            http: String::new(),
+            ..OsdEntry::default()
         });
         OsdMap { epoch: 1, osds: osds.collect() }
     }

@@ -54,6 +54,9 @@ pub struct Sessions {
     files: BTreeMap<FileId, Handles>,
     /// Files that a command in flight frees because nobody had them open, with the number of such commands.
     freeing: BTreeMap<FileId, u32>,
+    /// Commands in flight that make a file without a name: in that volume, with a number from there on. Its handle is
+    /// counted when the command is answered; until then nothing of that range may be freed.
+    nameless: BTreeMap<FileId, u32>,
 }
 
 impl Sessions {
@@ -69,6 +72,7 @@ impl Sessions {
             sessions: BTreeMap::new(),
             files: BTreeMap::new(),
             freeing: BTreeMap::new(),
+            nameless: BTreeMap::new(),
         }
     }
 
@@ -215,6 +219,17 @@ impl Sessions {
         sequence: u64,
         acked_below: u64,
     ) -> Result<(), WireError> {
+        self.count_once(id, file, Handles { all: 1, writing: u32::from(write) }, (sequence, acked_below))
+    }
+
+    /// Counts handles that a mutation with this (sequence, acked below) tells of, once however often it is repeated.
+    pub fn count_once(
+        &mut self,
+        id: u64,
+        file: FileId,
+        handles: Handles,
+        (sequence, acked_below): (u64, u64),
+    ) -> Result<(), WireError> {
         let session = self.sessions.get_mut(&id).ok_or_else(|| unknown(id))?;
         session.creates = session.creates.split_off(&acked_below);
         if sequence != 0 && !session.creates.insert(sequence) {
@@ -224,9 +239,23 @@ impl Sessions {
         if session.creates.len() > ANSWERS_PER_SESSION {
             session.creates.pop_first();
         }
-        self.count(id, file, Handles { all: 1, writing: u32::from(write) });
+        self.count(id, file, handles);
         self.invariants();
         Ok(())
+    }
+
+    /// The client opened handles by itself and tells of them now.
+    pub fn count_untold(&mut self, id: u64, file: FileId, handles: Handles) {
+        if handles.all > 0 && self.knows(id) {
+            self.count(id, file, handles);
+            self.invariants();
+        }
+    }
+
+    /// Whether the session has any file open for writing.
+    #[must_use]
+    pub fn writes(&self, id: u64) -> bool {
+        self.sessions.get(&id).is_some_and(|session| session.open.values().any(|handles| handles.writing > 0))
     }
 
     /// A handle is closed. True when it was the last one of any session.
@@ -255,7 +284,8 @@ impl Sessions {
 
     /// Begins freeing a file: true when surely nobody has it open; then opens are refused until [`Sessions::freed`].
     pub fn begin_free(&mut self, now: Duration, file: FileId) -> bool {
-        if !self.leading || self.in_grace(now) || self.files.contains_key(&file) {
+        let perhaps_new = self.nameless.range((file.0, 0)..=file).next().is_some();
+        if !self.leading || self.in_grace(now) || self.files.contains_key(&file) || perhaps_new {
             return false;
         }
         *self.freeing.entry(file).or_default() += 1;
@@ -268,6 +298,21 @@ impl Sessions {
             *count -= 1;
             if *count == 0 {
                 self.freeing.remove(&file);
+            }
+        }
+    }
+
+    /// A command is about to make a file without a name, which will have number `floor.1` or a higher one.
+    pub fn begin_nameless(&mut self, floor: FileId) {
+        *self.nameless.entry(floor).or_default() += 1;
+    }
+
+    /// The command is answered and its handle counted, or it failed.
+    pub fn end_nameless(&mut self, floor: FileId) {
+        if let Some(count) = self.nameless.get_mut(&floor) {
+            *count -= 1;
+            if *count == 0 {
+                self.nameless.remove(&floor);
             }
         }
     }
@@ -383,6 +428,24 @@ mod tests {
         sessions.forgive(later);
         assert!(sessions.expired(later).is_empty() && sessions.in_grace(later));
         assert_eq!(sessions.expired(later + TTL * 2), [1, 2]);
+    }
+
+    #[test]
+    fn a_file_without_a_name_is_not_freed_before_its_handle_is_counted() {
+        let mut sessions = leading(&[]);
+        sessions.open_session(Duration::ZERO, 1, &[]).unwrap();
+        sessions.begin_nameless((1, 7));
+        sessions.begin_nameless((1, 7));
+        assert!(!sessions.begin_free(Duration::ZERO, (1, 7)));
+        assert!(!sessions.begin_free(Duration::ZERO, (1, 900)));
+        assert!(sessions.begin_free(Duration::ZERO, (1, 6)));
+        assert!(sessions.begin_free(Duration::ZERO, (2, 8)));
+        sessions.open_created(1, FILE, true, 5, 2).unwrap();
+        sessions.end_nameless((1, 7));
+        assert!(!sessions.begin_free(Duration::ZERO, (1, 8)), "the other one is still under way");
+        sessions.end_nameless((1, 7));
+        assert!(sessions.begin_free(Duration::ZERO, (1, 8)));
+        assert!(!sessions.begin_free(Duration::ZERO, FILE));
     }
 
     #[test]

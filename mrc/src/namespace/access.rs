@@ -1,4 +1,4 @@
-//! Classic POSIX permission rules, applied when the sender has not checked them, and inode flags, applied always.
+//! POSIX permission rules, applied when the sender has not checked them, and inode flags, applied always.
 
 use proto::error::Code;
 use proto::id::Ino;
@@ -22,13 +22,19 @@ pub fn in_group(head: &Head, gid: u32) -> bool {
     head.gid == gid || head.groups.contains(&gid)
 }
 
-/// Whether the mode bits allow `mask` to the acting user.
+/// Whether the access control list or the mode bits allow `mask` to the acting user.
 #[must_use]
 pub fn allows(inode: &Inode, head: &Head, mask: u32) -> bool {
     let attr = &inode.attr;
     if head.uid == 0 {
         // Root may execute what anyone may execute, and do everything else.
         return mask & X == 0 || inode.is_dir() || attr.mode & 0o111 != 0;
+    }
+    // Without group bits the mask is empty; Linux then looks at the mode bits only.
+    if let Some(acl) = &inode.acls.access
+        && attr.mode & 0o070 != 0
+    {
+        return acl.allows(head, (attr.uid, attr.gid), mask);
     }
     let class = if head.uid == attr.uid {
         attr.mode >> 6

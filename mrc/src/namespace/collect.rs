@@ -22,7 +22,7 @@ pub fn drop_link(txn: &mut Txn<'_>, now: Time, volume: u64, inode: &mut Inode, c
     }
     if inode.kind() == kind::FILE && closed != inode.attr.ino {
         inode::put(txn, volume, inode);
-        txn.put(keys::orphan(volume, inode.attr.ino), Writer::new(1).0);
+        put_orphan(txn, volume, inode.attr.ino, false);
         return Ok(());
     }
     free(txn, volume, inode)
@@ -73,6 +73,23 @@ pub fn reap(txn: &mut Txn<'_>, volume: u64, ino: u64) -> Outcome<()> {
         Some(inode) if inode.attr.nlink == 0 => free(txn, volume, &inode),
         _ => Ok(()),
     }
+}
+
+/// Remembers a file without a name. `linkable`: it never had one and may get one (`O_TMPFILE`).
+pub fn put_orphan(txn: &mut Txn<'_>, volume: u64, ino: u64, linkable: bool) {
+    txn.put(keys::orphan(volume, ino), Writer::new(2).u8(u8::from(linkable)).0);
+}
+
+/// A file without a name is about to get its first one: false when it may not.
+pub fn take_linkable(txn: &mut Txn<'_>, volume: u64, ino: u64) -> Outcome<bool> {
+    let key = keys::orphan(volume, ino);
+    let Some(value) = txn.get(&key)? else { return Ok(false) };
+    let parse = || Cursor::new(&value)?.u8();
+    let linkable = parse().ok_or_else(|| corrupt("orphan", &key))? != 0;
+    if linkable {
+        txn.delete(key);
+    }
+    Ok(linkable)
 }
 
 /// Whether the file is unlinked and waits for its last close.

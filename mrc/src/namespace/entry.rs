@@ -72,7 +72,7 @@ pub fn remove(txn: &mut Txn<'_>, volume: u64, parent: u64, name: Name<'_>, entry
 
 /// The next cookie of a directory.
 pub fn take_cookie(directory: &mut Inode) -> u64 {
-    let Body::Directory { next_cookie, .. } = &mut directory.body else {
+    let Body::Directory { next_cookie } = &mut directory.body else {
         unreachable!("callers pass what inode::directory gave them");
     };
     let cookie = *next_cookie;
@@ -83,8 +83,5 @@ pub fn take_cookie(directory: &mut Inode) -> u64 {
 
 /// Where `..` of a directory leads.
 pub fn parent_of(directory: &Inode) -> Option<u64> {
-    match directory.body {
-        Body::Directory { parent, .. } => Some(parent),
-        _ => None,
-    }
+    directory.is_dir().then_some(directory.parent)
 }

@@ -4,10 +4,11 @@
 use prost::Message;
 use proto::error::Code;
 use proto::id::{Ino, VolumeId};
-use proto::mrc::{Attr, Time, kind};
+use proto::mrc::{ACL_ACCESS, ACL_DEFAULT, Attr, Time, kind};
 use proto::stripe::Layout;
 use rt::table::{Reader, Txn};
 
+use super::acl::{Acl, Acls};
 use super::record::{Cursor, Writer};
 use super::{Outcome, corrupt, keys, refuse};
 
@@ -18,15 +19,13 @@ pub const FLAG_APPEND: u32 = 0x20;
 /// Cookies below are never given out (`.`, `..` and the start).
 pub const FIRST_COOKIE: u64 = 3;
 
-const BODY_AT: usize = 113;
+const BODY_AT: usize = 130;
 
 /// What belongs to the kind.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Body {
     /// A directory.
     Directory {
-        /// Where `..` leads; of the root itself.
-        parent: u64,
         /// The next entry's cookie. Only grows.
         next_cookie: u64,
     },
@@ -47,6 +46,12 @@ pub struct Inode {
     pub xattrs: u32,
     /// Bytes of their names with a terminator each (what `listxattr` would give).
     pub xattr_list_bytes: u32,
+    /// Directory of one of its links, its home; of a directory where `..` leads, of the root itself. 0: no link.
+    pub parent: u64,
+    /// Cookie of that link; 0 for the root and without a link.
+    pub cookie: u64,
+    /// Access control lists.
+    pub acls: Acls,
     /// What belongs to the kind.
     pub body: Body,
 }
@@ -72,8 +77,9 @@ impl Inode {
             flags: 0,
             truncate_epoch: 0,
             change: 1,
+            acl: 0,
         };
-        Self { attr, xattrs: 0, xattr_list_bytes: 0, body }
+        Self { attr, xattrs: 0, xattr_list_bytes: 0, parent: 0, cookie: 0, acls: Acls::default(), body }
     }
 
     /// File type, see [`kind`].
@@ -92,6 +98,13 @@ impl Inode {
     #[must_use]
     pub fn has_flag(&self, flag: u32) -> bool {
         self.attr.flags & flag != 0
+    }
+
+    /// The same inode with this link as its home.
+    #[must_use]
+    pub fn at_home(mut self, parent: u64, cookie: u64) -> Self {
+        (self.parent, self.cookie) = (parent, cookie);
+        self
     }
 
     /// Attributes changed.
@@ -133,9 +146,16 @@ impl Inode {
             .time(a.ctime)
             .time(a.btime)
             .u32(self.xattrs)
-            .u32(self.xattr_list_bytes);
+            .u32(self.xattr_list_bytes)
+            .u64(self.parent)
+            .u64(self.cookie)
+            .u8(u8::try_from(self.acls.bits()).expect("two bits"));
+        let lists = [&self.acls.access, &self.acls.default].into_iter().flatten();
+        let writer = lists.map(Acl::to_value).fold(writer, |writer, value| {
+            writer.u32(u32::try_from(value.len()).expect("bounded by its entries")).raw(&value)
+        });
         match &self.body {
-            Body::Directory { parent, next_cookie } => writer.u64(*parent).u64(*next_cookie).0,
+            Body::Directory { next_cookie } => writer.u64(*next_cookie).0,
             Body::File(bytes) | Body::Symlink(bytes) => writer.tail(bytes),
             Body::Special => writer.0,
         }
@@ -148,8 +168,17 @@ impl Inode {
         let (size, blocks, truncate_epoch, change) = (c.u64()?, c.u64()?, c.u64()?, c.u64()?);
         let (atime, mtime, ctime, btime) = (c.time()?, c.time()?, c.time()?, c.time()?);
         let (xattrs, xattr_list_bytes) = (c.u32()?, c.u32()?);
+        let (parent, cookie, acl) = (c.u64()?, c.u64()?, u32::from(c.u8()?));
+        let mut list = |bit: u32| {
+            if acl & bit == 0 {
+                return Some(None);
+            }
+            let bytes = usize::try_from(c.u32()?).ok()?;
+            Some(Some(Acl::parse(c.raw(bytes)?).ok()??))
+        };
+        let acls = Acls { access: list(ACL_ACCESS)?, default: list(ACL_DEFAULT)? };
         let body = match mode >> 12 {
-            kind::DIR => Body::Directory { parent: c.u64()?, next_cookie: c.u64()? },
+            kind::DIR => Body::Directory { next_cookie: c.u64()? },
             kind::FILE => Body::File(c.rest().to_vec()),
             kind::SYMLINK => Body::Symlink(c.rest().to_vec()),
             _ => Body::Special,
@@ -170,8 +199,9 @@ impl Inode {
             flags,
             truncate_epoch,
             change,
+            acl,
         };
-        Some(Self { attr, xattrs, xattr_list_bytes, body })
+        Some(Self { attr, xattrs, xattr_list_bytes, parent, cookie, acls, body })
     }
 }
 

@@ -24,12 +24,36 @@ pub mod table {
     pub const LOCK_SESSION: u8 = 0x18;
     /// Client sessions.
     pub const SESSION: u8 = 0x19;
+    /// The change log.
+    pub const CHANGE: u8 = 0x20;
+    /// Where directories were before they moved or went.
+    pub const MOVED: u8 = 0x21;
+    /// How far the change log was cut.
+    pub const FLOOR: u8 = 0x22;
+    /// Links of an inode besides its home.
+    pub const LINK: u8 = 0x23;
+    /// What was carried up to a directory from below it.
+    pub const TOTAL: u8 = 0x24;
+    /// What a directory still has to carry.
+    pub const PENDING: u8 = 0x25;
 }
 
 /// Tables that hold one volume's rows, in the order in which a dropped volume loses them: inodes last, because
 /// while one exists a command may still write beside it.
-pub const VOLUME_TABLES: [u8; 6] =
-    [table::DENTRY, table::ORDER, table::XATTR, table::LOCK_SESSION, table::LOCK, table::ORPHAN];
+pub const VOLUME_TABLES: [u8; 12] = [
+    table::DENTRY,
+    table::ORDER,
+    table::XATTR,
+    table::LOCK_SESSION,
+    table::LOCK,
+    table::ORPHAN,
+    table::CHANGE,
+    table::MOVED,
+    table::FLOOR,
+    table::LINK,
+    table::TOTAL,
+    table::PENDING,
+];
 
 fn key(table: u8, words: &[u64], tail: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(1 + 8 * words.len() + tail.len());
@@ -111,6 +135,48 @@ pub fn locks_of_session(volume: u64, session: u64) -> Vec<u8> {
 #[must_use]
 pub fn session(session: u64) -> Vec<u8> {
     key(table::SESSION, &[0, session], &[])
+}
+
+/// An event of the change log.
+#[must_use]
+pub fn change(volume: u64, cursor: u64) -> Vec<u8> {
+    key(table::CHANGE, &[volume, cursor], &[])
+}
+
+/// Where a directory was before the event at `cursor`.
+#[must_use]
+pub fn moved(volume: u64, directory: u64, cursor: u64) -> Vec<u8> {
+    key(table::MOVED, &[volume, directory, cursor], &[])
+}
+
+/// The newest event that was cut off.
+#[must_use]
+pub fn floor(volume: u64) -> Vec<u8> {
+    key(table::FLOOR, &[volume], &[])
+}
+
+/// A further link of an inode.
+#[must_use]
+pub fn link(volume: u64, ino: u64, parent: u64, cookie: u64) -> Vec<u8> {
+    key(table::LINK, &[volume, ino, parent, cookie], &[])
+}
+
+/// Start of all further links of an inode.
+#[must_use]
+pub fn links_of(volume: u64, ino: u64) -> Vec<u8> {
+    key(table::LINK, &[volume, ino], &[])
+}
+
+/// What was carried up to a directory.
+#[must_use]
+pub fn total(volume: u64, directory: u64) -> Vec<u8> {
+    key(table::TOTAL, &[volume, directory], &[])
+}
+
+/// What a directory still has to carry.
+#[must_use]
+pub fn pending(volume: u64, directory: u64) -> Vec<u8> {
+    key(table::PENDING, &[volume, directory], &[])
 }
 
 /// The `index`-th integer of a key.

@@ -9,7 +9,8 @@ use rt::table::{Reader, Txn};
 use super::entry::{self, Entry};
 use super::inode::{self, FLAG_APPEND, FLAG_IMMUTABLE, Inode};
 use super::name::Name;
-use super::{Outcome, access, collect, refuse};
+use super::{Outcome, access, collect, home, refuse};
+use crate::usage;
 
 /// Gives an inode another name.
 pub fn link(txn: &mut Txn<'_>, now: Time, request: &LinkRequest) -> Outcome<Inode> {
@@ -28,7 +29,7 @@ pub fn link(txn: &mut Txn<'_>, now: Time, request: &LinkRequest) -> Outcome<Inod
             format!("{} is a directory, immutable or append-only: it gets no further name", Ino(request.ino)),
         );
     }
-    if inode.attr.nlink == 0 {
+    if inode.attr.nlink == 0 && !collect::take_linkable(txn, volume, request.ino)? {
         return refuse(Code::NotFound, format!("{} is removed already", Ino(request.ino)));
     }
     if inode.attr.nlink >= LINKS_MAX {
@@ -37,6 +38,7 @@ pub fn link(txn: &mut Txn<'_>, now: Time, request: &LinkRequest) -> Outcome<Inod
     inode.attr.nlink += 1;
     inode.touch(now);
     let cookie = entry::take_cookie(&mut parent);
+    home::add(txn, volume, &mut inode, (request.parent, cookie))?;
     entry::put(txn, volume, request.parent, name, Entry { ino: request.ino, kind: inode.kind(), cookie });
     parent.attr.size += 1;
     parent.modified(now);
@@ -55,19 +57,22 @@ pub fn victim(
     entry::find(reader, volume, parent, Name::parse(name)?)
 }
 
-/// Removes a name of anything but a directory. `closed` is the inode that the leader vouches nobody has open.
-pub fn unlink(txn: &mut Txn<'_>, now: Time, request: &RemoveEntry, closed: u64) -> Outcome<()> {
+/// Removes a name of anything but a directory. `closed` is the inode that the leader vouches nobody has open. Gives
+/// the entry that was there.
+pub fn unlink(txn: &mut Txn<'_>, now: Time, request: &RemoveEntry, closed: u64) -> Outcome<Entry> {
     let (mut parent, entry, mut inode) = removal(txn, request)?;
     access::may_remove(&parent, &inode, &request.head)?;
     if inode.is_dir() {
         return refuse(Code::IsDirectory, format!("{} is a directory", Ino(entry.ino)));
     }
     finish(txn, now, request, &mut parent, entry)?;
-    collect::drop_link(txn, now, request.head.volume, &mut inode, closed)
+    home::remove(txn, request.head.volume, &mut inode, (request.parent, entry.cookie))?;
+    collect::drop_link(txn, now, request.head.volume, &mut inode, closed)?;
+    Ok(entry)
 }
 
-/// Removes an empty directory.
-pub fn rmdir(txn: &mut Txn<'_>, now: Time, request: &RemoveEntry) -> Outcome<()> {
+/// Removes an empty directory. Gives the entry that was there.
+pub fn rmdir(txn: &mut Txn<'_>, now: Time, request: &RemoveEntry) -> Outcome<Entry> {
     if request.name == b".." {
         return refuse(Code::NotEmpty, "\"..\" is never empty");
     }
@@ -84,7 +89,9 @@ pub fn rmdir(txn: &mut Txn<'_>, now: Time, request: &RemoveEntry) -> Outcome<()>
     }
     parent.attr.nlink -= 1;
     finish(txn, now, request, &mut parent, entry)?;
-    collect::free(txn, request.head.volume, &inode)
+    usage::end(txn, request.head.volume, request.parent, &inode)?;
+    collect::free(txn, request.head.volume, &inode)?;
+    Ok(entry)
 }
 
 fn removal(txn: &Txn<'_>, request: &RemoveEntry) -> Outcome<(Inode, Entry, Inode)> {

@@ -1,17 +1,18 @@
-//! New inodes: mkdir, mknod, symlink, create.
+//! New inodes: mkdir, mknod, symlink, create, files without a name.
 
 use prost::Message;
 use proto::error::Code;
 use proto::id::Ino;
 use proto::limits::{LINKS_MAX, SYMLINK_BYTES_MAX};
-use proto::mrc::{Head, MakeRequest, Time, kind};
+use proto::mrc::{CreateRequest, Head, MakeRequest, Time, kind};
 use proto::stripe::Layout;
 use rt::table::Txn;
 
+use super::acl::Acls;
 use super::entry::{self, Entry};
-use super::inode::{self, Body, FIRST_COOKIE, FLAG_IMMUTABLE, Inode};
+use super::inode::{self, Body, FIRST_COOKIE, FLAG_APPEND, FLAG_IMMUTABLE, Inode};
 use super::name::Name;
-use super::{Outcome, access, refuse, volume};
+use super::{Outcome, access, collect, home, refuse, volume};
 
 const SETUID: u32 = 0o4000;
 const SETGID: u32 = 0o2000;
@@ -39,24 +40,18 @@ pub struct Created {
 }
 
 /// Makes a regular file, or finds the existing one unless `exclusive`.
-pub fn create(
-    txn: &mut Txn<'_>,
-    now: Time,
-    request: &MakeRequest,
-    layout: &Layout,
-    exclusive: bool,
-    write: bool,
-) -> Outcome<Created> {
+pub fn create(txn: &mut Txn<'_>, now: Time, ask: &CreateRequest, layout: &Layout) -> Outcome<Created> {
+    let request = &ask.make;
     let name = Name::parse_new(&request.name)?;
     let volume = request.head.volume;
     let mut parent = inode::directory(txn, volume, request.parent)?;
     access::require(&parent, &request.head, access::X)?;
     if let Some(found) = entry::find(txn, volume, request.parent, name)? {
-        if exclusive {
+        if ask.exclusive {
             return refuse(Code::Exists, format!("{name} exists in directory {}", Ino(request.parent)));
         }
         let inode = inode::get(txn, volume, found.ino)?;
-        may_open(&inode, &request.head, write)?;
+        may_open(&inode, &request.head, ask.write, ask.append)?;
         return Ok(Created { inode, created: false });
     }
     let inode = add(txn, now, request, name, &mut parent, Some(layout))?;
@@ -75,13 +70,52 @@ pub fn is_openable(inode: &Inode) -> Outcome<()> {
 }
 
 /// Whether a file may be opened.
-pub fn may_open(inode: &Inode, head: &Head, write: bool) -> Outcome<()> {
+pub fn may_open(inode: &Inode, head: &Head, write: bool, append: bool) -> Outcome<()> {
     is_openable(inode)?;
     let what = Ino(inode.attr.ino);
     if write && inode.has_flag(FLAG_IMMUTABLE) {
         return refuse(Code::NotPermitted, format!("{what} is immutable"));
     }
+    if write && !append && inode.has_flag(FLAG_APPEND) {
+        return refuse(Code::NotPermitted, format!("{what} is append-only: open it with O_APPEND"));
+    }
     access::require(inode, head, if write { access::W } else { access::R })
+}
+
+/// Makes a file without a name in a directory: an orphan from the start, open until its maker closes it. Unless it is
+/// `exclusive` it may get a name by [`super::link::link`].
+pub fn tmpfile(txn: &mut Txn<'_>, now: Time, request: &CreateRequest, layout: &Layout) -> Outcome<Inode> {
+    let make = &request.make;
+    let volume = make.head.volume;
+    let parent = inode::directory(txn, volume, make.parent)?;
+    access::may_add(&parent, &make.head)?;
+    let mut record = volume::live(txn, volume)?;
+    if parent.attr.nlink == 0 {
+        return refuse(Code::NotFound, format!("directory {} is removed", Ino(make.parent)));
+    }
+    let body = body_of(kind::FILE << 12, make, Some(layout))?;
+    let mut inode = blank(&parent, make, kind::FILE << 12 | make.mode & 0o7777, record.next_ino, now, body);
+    inode.attr.nlink = 0;
+    inode::put(txn, volume, &inode);
+    collect::put_orphan(txn, volume, inode.attr.ino, !request.exclusive);
+    record.next_ino += 1;
+    record.inodes += 1;
+    volume::put(txn, volume, &record);
+    Ok(inode)
+}
+
+/// A new inode with what its directory hands down.
+fn blank(parent: &Inode, request: &MakeRequest, mode: u32, ino: u64, now: Time, body: Body) -> Inode {
+    let head = &request.head;
+    let (mode, acls) = acl_of(parent, mode, request.umask);
+    let (mode, gid) = inherit(parent, head, mode);
+    let mut inode = Inode::new(ino, mode, (head.uid, gid), now, body);
+    if matches!(mode >> 12, kind::CHAR | kind::BLOCK) {
+        inode.attr.rdev = request.rdev;
+    }
+    inode.attr.acl = acls.bits();
+    inode.acls = acls;
+    inode
 }
 
 fn add(
@@ -101,11 +135,7 @@ fn add(
         return refuse(Code::NotFound, format!("directory {} is removed", Ino(request.parent)));
     }
     let ino = record.next_ino;
-    let (mode, gid) = inherit(parent, head, mode);
-    let mut inode = Inode::new(ino, mode, (head.uid, gid), now, body);
-    if matches!(mode >> 12, kind::CHAR | kind::BLOCK) {
-        inode.attr.rdev = request.rdev;
-    }
+    let mut inode = blank(parent, request, mode, ino, now, body);
     if inode.is_dir() {
         if parent.attr.nlink >= LINKS_MAX {
             return refuse(
@@ -116,6 +146,7 @@ fn add(
         parent.attr.nlink += 1;
     }
     let cookie = entry::take_cookie(parent);
+    home::add(txn, volume, &mut inode, (request.parent, cookie))?;
     entry::put(txn, volume, request.parent, name, Entry { ino, kind: inode.kind(), cookie });
     parent.attr.size += 1;
     parent.modified(now);
@@ -129,7 +160,7 @@ fn add(
 
 fn body_of(mode: u32, request: &MakeRequest, layout: Option<&Layout>) -> Outcome<Body> {
     match mode >> 12 {
-        kind::DIR => Ok(Body::Directory { parent: request.parent, next_cookie: FIRST_COOKIE }),
+        kind::DIR => Ok(Body::Directory { next_cookie: FIRST_COOKIE }),
         kind::FILE => match layout {
             Some(layout) => Ok(Body::File(layout.encode_to_vec())),
             None => refuse(Code::Internal, "the leader chose no place for a new file"),
@@ -147,6 +178,18 @@ fn body_of(mode: u32, request: &MakeRequest, layout: Option<&Layout>) -> Outcome
         }
         other => refuse(Code::InvalidArgument, format!("file type {other:#o} does not exist")),
     }
+}
+
+/// Mode and access control lists of a new inode: the directory's default list takes the place of the umask.
+fn acl_of(parent: &Inode, mode: u32, umask: u32) -> (u32, Acls) {
+    let kind = mode >> 12;
+    let Some(default) = parent.acls.default.as_ref().filter(|_| kind != kind::SYMLINK) else {
+        return (mode & !(umask & 0o777), Acls::default());
+    };
+    let access = default.inherited(mode);
+    let mode = mode & !0o777 | access.mode_bits();
+    let default = (kind == kind::DIR).then(|| default.clone());
+    (mode, Acls { access: Some(access).filter(|acl| !acl.is_minimal()), default })
 }
 
 /// Mode and group of a new inode: a setgid directory hands down its group, and itself to directories.

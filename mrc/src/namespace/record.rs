@@ -4,7 +4,7 @@
 use proto::mrc::Time;
 
 /// Version byte of every row written by this binary.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 
 /// Appends integers.
 pub(crate) struct Writer(pub(crate) Vec<u8>);
@@ -34,6 +34,20 @@ impl Writer {
     pub(crate) fn time(mut self, value: Time) -> Self {
         self.0.extend_from_slice(&value.seconds.to_le_bytes());
         self.u32(value.nanos)
+    }
+
+    /// Bytes behind their length; at most 65,535 of them.
+    pub(crate) fn bytes(mut self, bytes: &[u8]) -> Self {
+        let length = u16::try_from(bytes.len()).expect("names are bounded by NAME_BYTES_MAX");
+        self.0.extend_from_slice(&length.to_le_bytes());
+        self.0.extend_from_slice(bytes);
+        self
+    }
+
+    /// Bytes whose number the reader knows from elsewhere.
+    pub(crate) fn raw(mut self, bytes: &[u8]) -> Self {
+        self.0.extend_from_slice(bytes);
+        self
     }
 
     pub(crate) fn tail(mut self, bytes: &[u8]) -> Vec<u8> {
@@ -72,6 +86,19 @@ impl<'a> Cursor<'a> {
 
     pub(crate) fn time(&mut self) -> Option<Time> {
         Some(Time { seconds: self.take().map(i64::from_le_bytes)?, nanos: self.u32()? })
+    }
+
+    /// The inverse of [`Writer::bytes`].
+    pub(crate) fn bytes(&mut self) -> Option<&'a [u8]> {
+        let length = usize::from(u16::from_le_bytes(self.take()?));
+        self.raw(length)
+    }
+
+    /// The inverse of [`Writer::raw`].
+    pub(crate) fn raw(&mut self, count: usize) -> Option<&'a [u8]> {
+        let (head, rest) = self.0.split_at_checked(count)?;
+        self.0 = rest;
+        Some(head)
     }
 
     pub(crate) fn rest(self) -> &'a [u8] {

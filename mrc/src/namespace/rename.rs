@@ -7,9 +7,10 @@ use proto::mrc::{RENAME_EXCHANGE, RENAME_NOREPLACE, RenameRequest, Time};
 use rt::table::{Reader, Txn};
 
 use super::entry::{self, Entry};
-use super::inode::{self, Body, Inode};
+use super::inode::{self, Inode};
 use super::name::Name;
-use super::{Outcome, access, collect, refuse};
+use super::{Outcome, access, collect, home, refuse};
+use crate::usage;
 
 /// Everything that a rename looks at.
 struct Plan<'a> {
@@ -25,8 +26,23 @@ struct Plan<'a> {
     target: Option<(Entry, Inode)>,
 }
 
-/// Moves a name, replacing what is there; or exchanges two. `closed` as for unlink.
-pub fn rename(txn: &mut Txn<'_>, now: Time, request: &RenameRequest, closed: u64) -> Outcome<()> {
+/// What a rename did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Renamed {
+    /// What moved; the cookie is the one it had.
+    pub moved: Entry,
+    /// What it replaced, or what moved the other way.
+    pub target: Option<Entry>,
+}
+
+/// Moves a name, replacing what is there; or exchanges two. `closed` as for unlink. `None`: both names led to one
+/// inode and nothing happened.
+pub fn rename(
+    txn: &mut Txn<'_>,
+    now: Time,
+    request: &RenameRequest,
+    closed: u64,
+) -> Outcome<Option<Renamed>> {
     if request.flags & !(RENAME_NOREPLACE | RENAME_EXCHANGE) != 0
         || request.flags == RENAME_NOREPLACE | RENAME_EXCHANGE
     {
@@ -35,12 +51,14 @@ pub fn rename(txn: &mut Txn<'_>, now: Time, request: &RenameRequest, closed: u64
             format!("rename flags {:#x} do not go together", request.flags),
         );
     }
-    let Some(plan) = plan(txn, now, request)? else { return Ok(()) };
+    let Some(plan) = plan(txn, now, request)? else { return Ok(None) };
+    let done = Renamed { moved: plan.source, target: plan.target.as_ref().map(|(entry, _)| *entry) };
     if request.flags == RENAME_EXCHANGE {
-        exchange(txn, request, plan)
+        exchange(txn, request, plan)?;
     } else {
-        replace(txn, request, plan, closed)
+        replace(txn, request, plan, closed)?;
     }
+    Ok(Some(done))
 }
 
 /// The entry at each end that a rename would touch: (moved, replaced).
@@ -148,12 +166,6 @@ fn is_within(txn: &Txn<'_>, volume: u64, directory: u64, ancestor: u64) -> Outco
     }
 }
 
-fn set_parent(inode: &mut Inode, to: u64) {
-    if let Body::Directory { parent, .. } = &mut inode.body {
-        *parent = to;
-    }
-}
-
 fn exchange(txn: &mut Txn<'_>, request: &RenameRequest, plan: Plan<'_>) -> Outcome<()> {
     let Plan { volume, now, from_name, to_name, mut from, mut to, source, mut moved, target } = plan;
     let (target, mut other) = target.expect("plan() refused an exchange without a target");
@@ -165,11 +177,12 @@ fn exchange(txn: &mut Txn<'_>, request: &RenameRequest, plan: Plan<'_>) -> Outco
             (false, true) => shift_link(to, &mut from)?,
             _ => {}
         }
-        set_parent(&mut moved, request.new_parent);
-        set_parent(&mut other, request.parent);
         to.modified(now);
         inode::put(txn, volume, to);
     }
+    let (here, there) = ((request.parent, source.cookie), (request.new_parent, target.cookie));
+    home::shift(txn, volume, &mut moved, here, there)?;
+    home::shift(txn, volume, &mut other, there, here)?;
     from.modified(now);
     inode::put(txn, volume, &from);
     for inode in [&mut moved, &mut other] {
@@ -210,7 +223,6 @@ fn replace(txn: &mut Txn<'_>, request: &RenameRequest, plan: Plan<'_>, closed: u
         && moved.is_dir()
     {
         shift_link(&mut from, to)?;
-        set_parent(&mut moved, request.new_parent);
     }
     let same_directory = to.is_none();
     let into = to.as_mut().unwrap_or(&mut from);
@@ -229,11 +241,18 @@ fn replace(txn: &mut Txn<'_>, request: &RenameRequest, plan: Plan<'_>, closed: u
         to.modified(now);
         inode::put(txn, volume, to);
     }
+    home::shift(txn, volume, &mut moved, (request.parent, source.cookie), (request.new_parent, cookie))?;
     moved.touch(now);
     inode::put(txn, volume, &moved);
     match target {
-        Some((_, victim)) if victim.is_dir() => collect::free(txn, volume, &victim),
-        Some((_, mut victim)) => collect::drop_link(txn, now, volume, &mut victim, closed),
+        Some((_, victim)) if victim.is_dir() => {
+            usage::end(txn, volume, request.new_parent, &victim)?;
+            collect::free(txn, volume, &victim)
+        }
+        Some((entry, mut victim)) => {
+            home::remove(txn, volume, &mut victim, (request.new_parent, entry.cookie))?;
+            collect::drop_link(txn, now, volume, &mut victim, closed)
+        }
         None => Ok(()),
     }
 }

@@ -2,12 +2,13 @@
 
 use proto::error::Code;
 use proto::id::Ino;
-use proto::limits::FILE_BYTES_MAX;
+use proto::limits::{BLOCK_BYTES, FILE_BYTES_MAX};
 use proto::mrc::{Attr, ReportWrite, SetAttrRequest, Time, kind};
 use rt::table::Txn;
 
 use super::inode::{self, FLAG_APPEND, FLAG_IMMUTABLE, Inode};
-use super::{Outcome, access, refuse, volume};
+use super::{Outcome, access, refuse, volume, xattr};
+use crate::usage;
 
 const SETUID: u32 = 0o4000;
 const SETGID: u32 = 0o2000;
@@ -16,17 +17,17 @@ const GROUP_EXECUTE: u32 = 0o010;
 const UNCHANGED: u32 = u32::MAX;
 
 /// Changes the attributes that are present.
-pub fn setattr(txn: &mut Txn<'_>, now: Time, request: &SetAttrRequest) -> Outcome<Attr> {
+pub fn setattr(txn: &mut Txn<'_>, now: Time, request: &SetAttrRequest) -> Outcome<Inode> {
     let volume = request.head.volume;
     let mut inode = inode::get(txn, volume, request.ino)?;
     parse_times(request)?;
     respect_flags(&inode, request)?;
     permitted(&inode, request)?;
-    let old_size = inode.attr.size;
+    let before = inode.attr.clone();
     change_owner(&mut inode, request);
     change_mode(&mut inode, request);
     if let Some(size) = request.size {
-        resize(&mut inode, size, now)?;
+        resize(&mut inode, size, request.blocks, now)?;
         if !request.head.permission_checked && request.head.uid != 0 {
             clear_setid(&mut inode.attr);
         }
@@ -35,10 +36,14 @@ pub fn setattr(txn: &mut Txn<'_>, now: Time, request: &SetAttrRequest) -> Outcom
     if let Some(flags) = request.flags {
         inode.attr.flags = flags;
     }
+    if request.size.is_some() || request.uid.is_some() || request.gid.is_some() {
+        xattr::drop_capability(txn, volume, &mut inode)?;
+    }
     inode.touch(now);
     inode::put(txn, volume, &inode);
-    volume::resized(txn, volume, old_size, inode.attr.size)?;
-    Ok(inode.attr)
+    volume::resized(txn, volume, before.size, inode.attr.size)?;
+    usage::changed(txn, volume, &before, &inode)?;
+    Ok(inode)
 }
 
 fn parse_times(request: &SetAttrRequest) -> Outcome<()> {
@@ -132,6 +137,9 @@ fn change_mode(inode: &mut Inode, request: &SetAttrRequest) {
         bits &= !SETGID;
     }
     inode.attr.mode = inode.kind() << 12 | bits;
+    if let Some(acl) = &mut inode.acls.access {
+        acl.chmod(bits);
+    }
 }
 
 fn change_times(attr: &mut Attr, request: &SetAttrRequest, now: Time) {
@@ -144,6 +152,11 @@ fn change_times(attr: &mut Attr, request: &SetAttrRequest, now: Time) {
     attr.atime = request.atime.unwrap_or(attr.atime);
     attr.mtime = request.mtime.unwrap_or(attr.mtime);
     attr.btime = request.btime.unwrap_or(attr.btime);
+}
+
+/// Allocated 512-byte units of a file without holes: OSDs allocate whole blocks.
+fn dense(size: u64) -> u64 {
+    size.div_ceil(BLOCK_BYTES as u64) * (BLOCK_BYTES as u64 / 512)
 }
 
 fn checked_size(inode: &Inode, size: u64) -> Outcome<()> {
@@ -161,20 +174,21 @@ fn checked_size(inode: &Inode, size: u64) -> Outcome<()> {
     }
 }
 
-fn resize(inode: &mut Inode, size: u64, now: Time) -> Outcome<()> {
+fn resize(inode: &mut Inode, size: u64, blocks: Option<u64>, now: Time) -> Outcome<()> {
     checked_size(inode, size)?;
     let attr = &mut inode.attr;
     if size < attr.size {
         attr.truncate_epoch += 1;
-        attr.blocks = attr.blocks.min(size.div_ceil(512));
+        attr.blocks = blocks.unwrap_or(attr.blocks).min(dense(size));
     }
     attr.size = size;
     attr.mtime = now;
     Ok(())
 }
 
-/// Takes a writer's report: the size only grows, and not by a report from before a truncation.
-pub fn report_write(txn: &mut Txn<'_>, now: Time, request: &ReportWrite) -> Outcome<Attr> {
+/// Takes a writer's report: the size only grows, and not by a report from before a truncation. Gives the inode and
+/// whether anything changed.
+pub fn report_write(txn: &mut Txn<'_>, now: Time, request: &ReportWrite) -> Outcome<(Inode, bool)> {
     let volume = request.head.volume;
     let mut inode = inode::get(txn, volume, request.ino)?;
     checked_size(&inode, request.size)?;
@@ -185,8 +199,8 @@ pub fn report_write(txn: &mut Txn<'_>, now: Time, request: &ReportWrite) -> Outc
             attr.size = request.size;
             attr.mtime = now;
         }
-        attr.blocks =
-            if request.blocks > 0 { request.blocks } else { attr.blocks.max(request.size.div_ceil(512)) };
+        let grown = dense(attr.size) - dense(before.size);
+        attr.blocks = request.blocks.unwrap_or(attr.blocks + grown).min(dense(attr.size));
     }
     if let Some(mtime) = request.mtime {
         attr.mtime = Time { nanos: mtime.nanos.min(999_999_999), ..mtime };
@@ -194,11 +208,14 @@ pub fn report_write(txn: &mut Txn<'_>, now: Time, request: &ReportWrite) -> Outc
     if request.clear_setid {
         clear_setid(attr);
     }
-    if *attr == before {
-        return Ok(before);
+    let written = request.mtime.is_some() || inode.attr.size != before.size;
+    let lost_capability = written && xattr::drop_capability(txn, volume, &mut inode)?;
+    if inode.attr == before && !lost_capability {
+        return Ok((inode, false));
     }
     inode.touch(now);
     inode::put(txn, volume, &inode);
     volume::resized(txn, volume, before.size, inode.attr.size)?;
-    Ok(inode.attr)
+    usage::changed(txn, volume, &before, &inode)?;
+    Ok((inode, true))
 }

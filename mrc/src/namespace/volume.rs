@@ -85,9 +85,10 @@ pub fn init(txn: &mut Txn<'_>, now: Time, request: &InitVolume) -> Outcome<()> {
         Ok(striping) => striping,
         Err(why) => return refuse(Code::InvalidArgument, format!("volume {:?}: {why}", request.name)),
     };
-    let body = Body::Directory { parent: Ino::ROOT.0, next_cookie: FIRST_COOKIE };
+    let body = Body::Directory { next_cookie: FIRST_COOKIE };
     let mode = kind::DIR << 12 | request.mode & 0o7777;
-    inode::put(txn, request.volume, &Inode::new(Ino::ROOT.0, mode, (request.uid, request.gid), now, body));
+    let root = Inode::new(Ino::ROOT.0, mode, (request.uid, request.gid), now, body).at_home(Ino::ROOT.0, 0);
+    inode::put(txn, request.volume, &root);
     let record = Volume {
         name: request.name.clone(),
         striping,

@@ -1,4 +1,5 @@
-//! Extended attributes. `system.*` (ACLs) is refused: what is stored but not enforced would be a lie.
+//! Extended attributes. Access control lists go through here to [`super::acl`]; all else of `system.*` is refused: what is
+//! stored but not enforced would be a lie.
 
 use proto::error::Code;
 use proto::id::Ino;
@@ -8,7 +9,10 @@ use rt::table::{Reader, Txn, prefix_end};
 
 use super::inode::{self, FLAG_APPEND, FLAG_IMMUTABLE, Inode};
 use super::record::{Cursor, Writer};
-use super::{Outcome, access, corrupt, keys, refuse};
+use super::{Outcome, access, acl, corrupt, keys, refuse};
+
+/// The names of both access control lists can always be listed too.
+const ACL_NAMES_BYTES: usize = acl::ACCESS_NAME.len() + acl::DEFAULT_NAME.len() + 2;
 
 fn show(name: &[u8]) -> String {
     format!("{:?}", String::from_utf8_lossy(name))
@@ -27,7 +31,10 @@ fn parse_name(name: &[u8]) -> Outcome<()> {
     if !known || name.contains(&0) {
         return refuse(
             Code::NotSupported,
-            format!("attribute {}: only user.*, trusted.* and security.* are kept", show(name)),
+            format!(
+                "attribute {}: only user.*, trusted.*, security.* and system.posix_acl_* are kept",
+                show(name)
+            ),
         );
     }
     Ok(())
@@ -49,7 +56,13 @@ fn permitted(inode: &Inode, head: &Head, name: &[u8], mask: u32) -> Outcome<()> 
     Ok(())
 }
 
-fn value_of(reader: &(impl Reader + ?Sized), volume: u64, ino: u64, name: &[u8]) -> Outcome<Option<Vec<u8>>> {
+/// The value of an attribute, whoever asks.
+pub fn value_of(
+    reader: &(impl Reader + ?Sized),
+    volume: u64,
+    ino: u64,
+    name: &[u8],
+) -> Outcome<Option<Vec<u8>>> {
     let key = keys::xattr(volume, ino, name);
     let Some(value) = reader.get(&key)? else { return Ok(None) };
     Ok(Some(Cursor::new(&value).ok_or_else(|| corrupt("attribute", &key))?.rest().to_vec()))
@@ -57,8 +70,16 @@ fn value_of(reader: &(impl Reader + ?Sized), volume: u64, ino: u64, name: &[u8])
 
 /// The value of an attribute.
 pub fn get(reader: &(impl Reader + ?Sized), request: &GetXattrRequest) -> Outcome<Vec<u8>> {
-    parse_name(&request.name)?;
+    if acl::Which::of(&request.name).is_none() {
+        parse_name(&request.name)?;
+    }
     let inode = inode::get(reader, request.head.volume, request.ino)?;
+    if let Some(which) = acl::Which::of(&request.name) {
+        return match inode.acls.of(which) {
+            Some(list) => Ok(list.to_value()),
+            None => refuse(Code::NoAttribute, format!("{} has no {}", Ino(request.ino), show(&request.name))),
+        };
+    }
     permitted(&inode, &request.head, &request.name, access::R)?;
     let found = match inode.xattrs {
         0 => None,
@@ -76,17 +97,27 @@ pub fn get(reader: &(impl Reader + ?Sized), request: &GetXattrRequest) -> Outcom
 /// Names of the attributes, ascending; `trusted.*` only for root.
 pub fn list(reader: &(impl Reader + ?Sized), head: &Head, ino: u64) -> Outcome<Vec<Vec<u8>>> {
     let inode = inode::get(reader, head.volume, ino)?;
-    if inode.xattrs == 0 {
-        return Ok(Vec::new());
+    let mut names = Vec::new();
+    if inode.xattrs > 0 {
+        let prefix = keys::xattr(head.volume, ino, &[]);
+        let rows = reader.scan(&prefix, &prefix_end(&prefix), XATTR_LIST_BYTES_MAX)?;
+        let all = rows.into_iter().map(|(key, _)| key[prefix.len()..].to_vec());
+        names.extend(all.filter(|name| head.uid == 0 || !name.starts_with(b"trusted.")));
     }
-    let prefix = keys::xattr(head.volume, ino, &[]);
-    let rows = reader.scan(&prefix, &prefix_end(&prefix), XATTR_LIST_BYTES_MAX)?;
-    let names = rows.into_iter().map(|(key, _)| key[prefix.len()..].to_vec());
-    Ok(names.filter(|name| head.uid == 0 || !name.starts_with(b"trusted.")).collect())
+    for (list, name) in [(&inode.acls.access, acl::ACCESS_NAME), (&inode.acls.default, acl::DEFAULT_NAME)] {
+        if list.is_some() {
+            let at = names.partition_point(|other| other.as_slice() < name);
+            names.insert(at, name.to_vec());
+        }
+    }
+    Ok(names)
 }
 
-/// Sets or removes an attribute.
-pub fn set(txn: &mut Txn<'_>, now: Time, request: &SetXattrRequest) -> Outcome<()> {
+/// Sets or removes an attribute; gives the inode.
+pub fn set(txn: &mut Txn<'_>, now: Time, request: &SetXattrRequest) -> Outcome<Inode> {
+    if let Some(which) = acl::Which::of(&request.name) {
+        return acl::set(txn, now, request, which);
+    }
     parse_name(&request.name)?;
     let volume = request.head.volume;
     let mut inode = inode::get(txn, volume, request.ino)?;
@@ -120,7 +151,19 @@ pub fn set(txn: &mut Txn<'_>, now: Time, request: &SetXattrRequest) -> Outcome<(
     }
     inode.touch(now);
     inode::put(txn, volume, &inode);
-    Ok(())
+    Ok(inode)
+}
+
+/// The capabilities of a program go when its content or owner changes. True when there were some.
+pub(super) fn drop_capability(txn: &mut Txn<'_>, volume: u64, inode: &mut Inode) -> Outcome<bool> {
+    const NAME: &[u8] = b"security.capability";
+    if inode.xattrs == 0 || value_of(txn, volume, inode.attr.ino, NAME)?.is_none() {
+        return Ok(false);
+    }
+    txn.delete(keys::xattr(volume, inode.attr.ino, NAME));
+    inode.xattrs -= 1;
+    inode.xattr_list_bytes -= u32::try_from(NAME.len() + 1).expect("a short name");
+    Ok(true)
 }
 
 fn fits(inode: &Inode, request: &SetXattrRequest, value: &[u8], exists: bool) -> Outcome<()> {
@@ -140,7 +183,7 @@ fn fits(inode: &Inode, request: &SetXattrRequest, value: &[u8], exists: bool) ->
             format!("a value of {} bytes for {name}; {XATTR_VALUE_BYTES_MAX} is the limit", value.len()),
         );
     }
-    let list = inode.xattr_list_bytes as usize + request.name.len() + 1;
+    let list = inode.xattr_list_bytes as usize + ACL_NAMES_BYTES + request.name.len() + 1;
     if !exists && list > XATTR_LIST_BYTES_MAX {
         return refuse(
             Code::NoSpace,

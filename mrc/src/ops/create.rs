@@ -2,28 +2,85 @@
 
 use prost::Message;
 use proto::error::{Code, WireError};
-use proto::mrc::{Create, FileCredentials, OpenReply, kind};
+use proto::mrc::{
+    Attr, Create, CreateRequest, FileCredentials, LEASE_ATTR, LEASE_READ, LEASE_WRITE, LeaseGrant, OpenReply,
+    kind,
+};
 use rt::rpc::{Request, Response, parse};
 
 use crate::command::{self, Body, CreateDone};
+use crate::engine::leases::Claims;
+use crate::leasing::claims;
+use crate::leasing::read::Reading;
+use crate::namespace::{link, read};
 use crate::service::Mrc;
 
 pub(crate) async fn serve(mrc: &Mrc, request: Request) -> Result<Response, WireError> {
     let mut ask = parse::<Create>(&request)?;
     mrc.lead(request.deadline).await?;
     let (session, volume, write) = (ask.make.head.session, ask.make.head.volume, ask.write);
-    let origin = ask.make.origin;
+    let (origin, head) = (ask.make.origin, ask.make.head.clone());
     mrc.leader().require_session(session)?;
     ask.make.mode = kind::FILE << 12 | ask.make.mode & 0o7777;
-    let layout = mrc.place(volume)?;
-    let signer = mrc.signer()?;
-    let body = Body::Create(command::Create { request: ask, layout });
-    let bytes = mrc.propose(origin, body, request.deadline).await?;
-    let done = CreateDone::decode(bytes)
-        .map_err(|error| WireError::new(Code::Internal, format!("unreadable answer to Create: {error}")))?;
+    let signer = mrc.signer(session)?;
+    let done = run(mrc, ask, &request).await?;
     let file = (volume, done.attr.ino);
     mrc.leader().count_created(session, file, write, origin)?;
-    let capability = signer.capability(file, session, write, done.layout.view);
+    let wanted = LEASE_ATTR | LEASE_READ | if write { LEASE_WRITE } else { 0 };
+    let reading = Reading { head: &head, directory: None, deadline: request.deadline };
+    let (attr, leases) = lease(mrc, reading, &done, wanted).await?;
+    let capability = signer.capability(file, session, write, &done.layout);
     let credentials = FileCredentials { capability, layout: done.layout };
-    Ok(Response::of(&OpenReply { attr: done.attr, credentials, created: done.created, leases: Vec::new() }))
+    Ok(Response::of(&OpenReply { attr, credentials, created: done.created, leases }))
+}
+
+/// The command, again when the name came or went in between.
+async fn run(mrc: &Mrc, ask: CreateRequest, request: &Request) -> Result<CreateDone, WireError> {
+    let (volume, origin) = (ask.make.head.volume, ask.make.origin);
+    let mut last = None;
+    for _ in 0..super::DECISIONS {
+        // A name that exists is opened, which changes nothing in the directory.
+        let must_exist = !ask.exclusive
+            && !mrc.leader().leasing().with(|engine, _| engine.is_alone(ask.make.head.session))
+            && link::victim(mrc.table(), volume, ask.make.parent, &ask.make.name)?.is_some();
+        let claims = match must_exist {
+            true => Claims::default(),
+            false => claims::one(volume, ask.make.parent, claims::DIRECTORY),
+        };
+        let create = command::Create { request: ask.clone(), layout: mrc.place(volume)?, must_exist };
+        let session = ask.make.head.session;
+        match mrc.propose_leased(session, origin, claims, Body::Create(create), request.deadline).await {
+            Err(error) if error.hint == command::MOVED_HINT => last = Some(error),
+            Err(error) => return Err(error),
+            Ok(bytes) => {
+                return CreateDone::decode(bytes).map_err(|error| {
+                    WireError::new(Code::Internal, format!("unreadable answer to Create: {error}"))
+                });
+            }
+        }
+    }
+    Err(last.expect("the loop ran"))
+}
+
+/// What the session may keep of the file, and its attributes under that.
+async fn lease(
+    mrc: &Mrc,
+    reading: Reading<'_>,
+    done: &CreateDone,
+    wanted: u32,
+) -> Result<(Attr, Vec<LeaseGrant>), WireError> {
+    let (volume, ino) = (reading.head.volume, done.attr.ino);
+    let session = reading.head.session;
+    let alone =
+        mrc.leader().leasing().with(|engine, _| engine.is_alone(session) && !engine.takes_part(session));
+    if alone {
+        return Ok((done.attr.clone(), Vec::new()));
+    }
+    let again = || match read::getattr(mrc.table(), volume, ino) {
+        Ok(attr) => Ok(attr),
+        // A repeat whose file is removed already: the recorded answer stands.
+        Err(_) => Ok(done.attr.clone()),
+    };
+    let each = |attr: &Attr, each: &mut dyn FnMut(&Attr)| each(attr);
+    mrc.read_leased(reading, again, each, |_| wanted).await
 }

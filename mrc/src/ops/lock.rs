@@ -1,4 +1,4 @@
-//! Takes, frees or tests a lock. Locks are replicated; who waits for one is known to the leader only.
+//! Takes, frees or tests a lock, or waits until it could be taken. Locks are replicated; who waits for one is known to the leader only.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::service::Mrc;
 pub(crate) async fn serve(mrc: &Mrc, request: Request) -> Result<Response, WireError> {
     let ask = parse::<Lock>(&request)?;
     mrc.lead(request.deadline).await?;
-    if ask.test {
+    if ask.test && ask.wait_ms == 0 {
         return Ok(Response::of(&locks::test(mrc.table(), &ask)?));
     }
     mrc.leader().require_session(ask.head.session)?;
@@ -29,6 +29,10 @@ pub(crate) async fn serve(mrc: &Mrc, request: Request) -> Result<Response, WireE
     let mut waiter: Option<Waiter> = None;
     loop {
         let conflicts = locks::conflicts(mrc.table(), &ask)?;
+        if conflicts.is_empty() && ask.test {
+            // Who only waits takes nothing: giving the wait up leaves nothing behind.
+            return Ok(Response::of(&locks::test(mrc.table(), &ask)?));
+        }
         if conflicts.is_empty() {
             match mrc.change(Origin::default(), Body::Lock(ask.clone()), request.deadline).await {
                 // Somebody was faster: look again.

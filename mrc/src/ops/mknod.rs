@@ -5,6 +5,7 @@ use proto::mrc::{MkNod, kind};
 use rt::rpc::{Request, Response, parse};
 
 use crate::command::{Body, Make};
+use crate::leasing::claims;
 use crate::service::Mrc;
 
 pub(crate) async fn serve(mrc: &Mrc, request: Request) -> Result<Response, WireError> {
@@ -23,5 +24,7 @@ pub(crate) async fn serve(mrc: &Mrc, request: Request) -> Result<Response, WireE
             ));
         }
     };
-    mrc.change(ask.origin, Body::Make(Make { request: ask, layout }), request.deadline).await
+    let (head, origin) = ((ask.head.session, ask.head.volume), ask.origin);
+    let claims = claims::one(ask.head.volume, ask.parent, claims::DIRECTORY);
+    mrc.change_leased(head, origin, claims, Body::Make(Make { request: ask, layout }), request.deadline).await
 }

@@ -1,41 +1,79 @@
 //! Opens a file: counts the handle in memory, reads one row, signs a capability.
 
 use proto::error::WireError;
-use proto::mrc::{FileCredentials, Open, OpenReply, OpenRequest};
+use proto::mrc::{Attr, FileCredentials, LEASE_ATTR, LEASE_READ, LEASE_WRITE, Open, OpenReply, OpenRequest};
 use rt::rpc::{Request, Response, parse};
 
+use crate::leasing::read::Reading;
+use crate::namespace::inode::Inode;
 use crate::namespace::{inode, make};
 use crate::service::{Mrc, Signer};
 
 pub(crate) async fn serve(mrc: &Mrc, request: Request) -> Result<Response, WireError> {
     let ask = parse::<Open>(&request)?;
     mrc.lead(request.deadline).await?;
-    let signer = mrc.signer()?;
+    let signer = mrc.signer(ask.head.session)?;
     let (session, file) = (ask.head.session, (ask.head.volume, ask.ino));
     if ask.renew || session == 0 {
-        return reply(mrc, &ask, &signer);
+        return reply(mrc, &ask, &signer, &request).await;
     }
     // Counted before the row is read: a removal that is decided after this sees the handle.
     mrc.leader().sessions().open_file(session, file, ask.write)?;
-    reply(mrc, &ask, &signer).inspect_err(|_| {
-        mrc.leader().sessions().close_file(session, file, ask.write);
-    })
+    let mut counted = Counted { mrc, ask: &ask, keep: false };
+    let reply = reply(mrc, &ask, &signer, &request).await?;
+    counted.keep = true;
+    Ok(reply)
 }
 
-fn reply(mrc: &Mrc, ask: &OpenRequest, signer: &Signer) -> Result<Response, WireError> {
-    let inode = inode::get(mrc.table(), ask.head.volume, ask.ino)?;
-    if ask.renew {
-        make::is_openable(&inode)?;
-    } else {
-        make::may_open(&inode, &ask.head, ask.write)?;
+/// Uncounts the handle when the caller gets none, or leaves while others have to be waited for.
+struct Counted<'a> {
+    mrc: &'a Mrc,
+    ask: &'a OpenRequest,
+    keep: bool,
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        if !self.keep {
+            let file = (self.ask.head.volume, self.ask.ino);
+            self.mrc.leader().sessions().close_file(self.ask.head.session, file, self.ask.write);
+        }
     }
+}
+
+async fn reply(
+    mrc: &Mrc,
+    ask: &OpenRequest,
+    signer: &Signer,
+    request: &Request,
+) -> Result<Response, WireError> {
+    let reading = Reading { head: &ask.head, directory: None, deadline: request.deadline };
+    let wanted = LEASE_ATTR | LEASE_READ | if ask.write { LEASE_WRITE } else { 0 };
+    let (inode, leases) = mrc
+        .read_leased(
+            reading,
+            || read(mrc, ask),
+            |inode: &Inode, each: &mut dyn FnMut(&Attr)| each(&inode.attr),
+            |_| wanted,
+        )
+        .await?;
     let layout = inode.layout()?;
     let file = (ask.head.volume, ask.ino);
-    let capability = signer.capability(file, ask.head.session, ask.write, layout.view);
+    let capability = signer.capability(file, ask.head.session, ask.write, &layout);
     Ok(Response::of(&OpenReply {
         attr: inode.attr,
         credentials: FileCredentials { capability, layout },
         created: false,
-        leases: Vec::new(),
+        leases,
     }))
+}
+
+fn read(mrc: &Mrc, ask: &OpenRequest) -> Result<Inode, WireError> {
+    let inode = inode::get(mrc.table(), ask.head.volume, ask.ino)?;
+    if ask.renew {
+        make::is_openable(&inode)?;
+    } else {
+        make::may_open(&inode, &ask.head, ask.write, ask.append)?;
+    }
+    Ok(inode)
 }

@@ -1,10 +1,14 @@
 //! Moves a name; what it replaces is freed or, when open, orphaned.
 
+use bytes::Bytes;
 use proto::error::{Code, WireError};
 use proto::mrc::{RENAME_EXCHANGE, Rename, RenameRequest};
 use rt::rpc::{Request, Response, parse};
 
-use crate::command::{Body, Move};
+use crate::command::{self, Body, Move};
+use crate::engine::leases::{Claim, Claims};
+use crate::engine::sessions::Handles;
+use crate::leasing::claims;
 use crate::namespace::entry::Entry;
 use crate::namespace::rename;
 use crate::service::Mrc;
@@ -12,14 +16,63 @@ use crate::service::Mrc;
 pub(crate) async fn serve(mrc: &Mrc, request: Request) -> Result<Response, WireError> {
     let ask = parse::<Rename>(&request)?;
     mrc.lead(request.deadline).await?;
-    let (moved, replaced) = rename::ends(mrc.table(), &ask)?;
-    if ask.only_if_no_writer {
-        refuse_writers(mrc, &ask, moved)?;
+    let mut last = None;
+    for _ in 0..super::DECISIONS {
+        match once(mrc, &ask, &request).await {
+            Err(error) if error.hint == command::MOVED_HINT => last = Some(error),
+            result => return result,
+        }
     }
-    let replaced = if ask.flags & RENAME_EXCHANGE == 0 { replaced } else { None };
+    Err(last.expect("the loop ran"))
+}
+
+async fn once(mrc: &Mrc, ask: &RenameRequest, request: &Request) -> Result<Response, WireError> {
+    let (moved, target) = rename::ends(mrc.table(), ask)?;
+    let replaced = if ask.flags & RENAME_EXCHANGE == 0 { target } else { None };
+    let claims = claims_of(mrc, ask, moved, target)?;
+    let mut change = mrc.leader().leasing().begin_change(ask.head.session, claims, request.deadline).await?;
+    // After the recall: writers that their clients opened by themselves are told with the return.
+    if ask.only_if_no_writer {
+        refuse_writers(mrc, ask, moved)?;
+    }
     let freeing = mrc.leader().begin_free(ask.head.volume, replaced);
     let closed = freeing.as_ref().map_or(0, |freeing| freeing.ino());
-    mrc.change(ask.origin, Body::Rename(Move { request: ask, closed }), request.deadline).await
+    let ino = |entry: Option<Entry>| change.is_watched().then(|| entry.map_or(0, |entry| entry.ino));
+    let (expected_moved, expected_replaced) = (ino(moved), ino(target));
+    let body = Body::Rename(Move { request: ask.clone(), closed, expected_moved, expected_replaced });
+    let message = change.run(mrc.propose(ask.origin, body, request.deadline)).await?;
+    if closed != 0 {
+        mrc.leader().leasing().with(|engine, now| engine.forget(now, (ask.head.volume, closed)));
+    }
+    Ok(Response { message, payload: Bytes::new() })
+}
+
+/// What a rename makes untrue elsewhere; handles that its client tells of are counted.
+fn claims_of(
+    mrc: &Mrc,
+    ask: &RenameRequest,
+    moved: Option<Entry>,
+    target: Option<Entry>,
+) -> Result<Claims, WireError> {
+    let (session, volume) = (ask.head.session, ask.head.volume);
+    let mut claims = claims::one(volume, ask.parent, claims::DIRECTORY)
+        .with(Claim::change((volume, ask.new_parent), claims::DIRECTORY));
+    if let Some(entry) = moved {
+        // A claim of the spool: writers have to be known, also those that the claiming client opened by itself.
+        let writers = Claim { recall: claims::DATA, own: true, tell: true, ..claims::moved(volume, entry) };
+        claims = claims.with(if ask.only_if_no_writer { writers } else { claims::moved(volume, entry) });
+    }
+    let Some(entry) = target else { return Ok(claims) };
+    if ask.flags & RENAME_EXCHANGE != 0 {
+        return Ok(claims.with(claims::moved(volume, entry)));
+    }
+    let known = entry.ino == ask.victim;
+    if known && ask.untold_handles > 0 {
+        let handles = Handles { all: ask.untold_handles, writing: 0 };
+        let order = (ask.origin.sequence, ask.origin.acked_below);
+        mrc.leader().sessions().count_once(session, (volume, entry.ino), handles, order)?;
+    }
+    Ok(claims.with(claims::victim(mrc.table(), volume, entry, known)?))
 }
 
 /// A repeat whose first try moved the file finds no entry, and is answered from the record.

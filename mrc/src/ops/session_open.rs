@@ -1,13 +1,15 @@
-//! Opens a session, or re-opens one with what it has open.
+//! Opens a session, or re-opens one with what it has open and the leases it holds.
 
 use proto::error::{Code, WireError};
-use proto::limits::SESSION_TTL_MS;
-use proto::mrc::{SessionOpen, SessionReply};
+use proto::limits::{LEASE_TTL_MS, SESSION_TTL_MS};
+use proto::mrc::{OpenSession, SessionOpen, SessionReply};
 use proto::rpc::Origin;
 use rt::rpc::{Request, Response, parse};
 
 use crate::command::{Body, SessionBegin};
-use crate::namespace::session;
+use crate::engine::leases::OpenRefused;
+use crate::engine::sessions::FileId;
+use crate::namespace::session::{self, SessionRow};
 use crate::service::Mrc;
 
 pub(crate) async fn serve(mrc: &Mrc, request: Request) -> Result<Response, WireError> {
@@ -20,16 +22,56 @@ pub(crate) async fn serve(mrc: &Mrc, request: Request) -> Result<Response, WireE
     }
     mrc.lead(request.deadline).await?;
     mrc.leader().sessions().room_for(ask.session)?;
-    if !session::exists(mrc.table(), ask.session)? {
-        let begin = SessionBegin { session: ask.session, client: ask.client };
-        mrc.propose(Origin::default(), Body::SessionBegin(begin), request.deadline).await?;
-    }
-    let now = mrc.now();
-    let mut sessions = mrc.leader().sessions();
-    sessions.open_session(now, ask.session, &ask.open_files)?;
+    let row = match session::find(mrc.table(), ask.session)? {
+        Some(row) => row,
+        None => {
+            let begin = SessionBegin { session: ask.session, client: ask.client.clone() };
+            mrc.propose(Origin::default(), Body::SessionBegin(begin), request.deadline).await?;
+            session::find(mrc.table(), ask.session)?.ok_or_else(|| {
+                WireError::new(Code::Busy, "the session ended while it was opened; open it again")
+            })?
+        }
+    };
+    // Open files first: with the leases the grace period may end.
+    let incarnation = {
+        let now = mrc.now();
+        let mut sessions = mrc.leader().sessions();
+        sessions.open_session(now, ask.session, &ask.open_files)?;
+        sessions.incarnation()
+    };
+    let session_epoch = open_leases(mrc, &ask, &row).await?;
     Ok(Response::of(&SessionReply {
         ttl_ms: SESSION_TTL_MS,
-        incarnation: sessions.incarnation(),
-        ..SessionReply::default()
+        incarnation,
+        lease_ttl_ms: LEASE_TTL_MS,
+        session_epoch,
     }))
+}
+
+/// Takes the leases that the client tells of, and gives the session's epoch. Leases of an epoch before an expulsion
+/// are not taken: the answer's epoch tells the client.
+async fn open_leases(mrc: &Mrc, ask: &OpenSession, row: &SessionRow) -> Result<u64, WireError> {
+    let leasing = mrc.leader().leasing();
+    let told: Vec<(FileId, u32)> = match ask.session_epoch == row.epoch {
+        true => ask.leases.iter().map(|lease| ((lease.volume, lease.ino), lease.bits)).collect(),
+        false => Vec::new(),
+    };
+    let open = |epoch, told: &[(FileId, u32)]| {
+        leasing.with(|engine, now| engine.open_session(now, ask.session, epoch, row.leases, told))
+    };
+    let refused = match open(row.epoch, &told) {
+        Ok(()) => return Ok(row.epoch),
+        Err(refused) => refused,
+    };
+    if refused == OpenRefused::NotHeld {
+        tracing::warn!(
+            session = format!("{:016x}", ask.session),
+            "a client tells of leases that it does not hold"
+        );
+        let epoch = mrc.raise(ask.session, true).await?;
+        if open(epoch, &[]).is_ok() {
+            return Ok(epoch);
+        }
+    }
+    Err(WireError::new(Code::Busy, "the session is being expelled at this moment; open it again"))
 }

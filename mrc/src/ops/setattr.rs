@@ -5,9 +5,13 @@ use proto::mrc::SetAttr;
 use rt::rpc::{Request, Response, parse};
 
 use crate::command::Body;
+use crate::leasing::claims;
 use crate::service::Mrc;
 
 pub(crate) async fn serve(mrc: &Mrc, request: Request) -> Result<Response, WireError> {
     let ask = parse::<SetAttr>(&request)?;
-    mrc.change(ask.origin, Body::SetAttr(ask), request.deadline).await
+    let (head, origin) = ((ask.head.session, ask.head.volume), ask.origin);
+    let bits = if ask.size.is_some() { claims::DATA } else { claims::ATTRIBUTES };
+    let claims = claims::one(ask.head.volume, ask.ino, bits);
+    mrc.change_leased(head, origin, claims, Body::SetAttr(ask), request.deadline).await
 }

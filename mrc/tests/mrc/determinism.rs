@@ -27,3 +27,13 @@ fn the_same_log_gives_the_same_table() {
     }
     assert_eq!(first.table.dump(), second.table.dump());
 }
+
+/// A command that was decided on names that moved is decided anew under the same origin: its answer must not be kept.
+#[test]
+fn an_answer_that_asks_to_decide_anew_is_not_recorded() {
+    use mrc::command;
+    use quorum::StateMachine;
+    let machine = mrc::Machine::new();
+    assert!(!StateMachine::is_recorded(&machine, &command::moved()));
+    assert!(StateMachine::is_recorded(&machine, &command::answer(Ok(Vec::new()))));
+}

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mrc::namespace::keys::{self, table};
-use mrc::namespace::{entry, inode, volume, xattr};
+use mrc::namespace::{entry, home, inode, volume, xattr};
+use mrc::usage::{self, Amount};
 use proto::mrc::kind;
 use rt::table::memory::MemoryTable;
 use rt::table::{Table, prefix_end};
@@ -23,6 +24,7 @@ pub(crate) fn check(of: &MemoryTable) {
         .map(|inode| (inode.attr.ino, inode))
         .collect();
     let mut names: BTreeMap<u64, u32> = BTreeMap::new();
+    let mut links: BTreeMap<u64, BTreeSet<(u64, u64)>> = BTreeMap::new();
     let mut sizes: BTreeMap<u64, u64> = BTreeMap::new();
     let mut subdirectories: BTreeMap<u64, u32> = BTreeMap::new();
     let order = rows(of, table::ORDER);
@@ -36,6 +38,7 @@ pub(crate) fn check(of: &MemoryTable) {
         let inode = &inodes[&found.ino];
         assert_eq!(inode.kind(), found.kind);
         *names.entry(found.ino).or_default() += 1;
+        links.entry(found.ino).or_default().insert((parent, found.cookie));
         *sizes.entry(parent).or_default() += 1;
         if inode.is_dir() {
             *subdirectories.entry(parent).or_default() += 1;
@@ -54,20 +57,59 @@ pub(crate) fn check(of: &MemoryTable) {
             assert_eq!(inode.attr.nlink, names.get(ino).copied().unwrap_or(0), "links of {ino}");
             assert_eq!(orphans.contains(ino), inode.attr.nlink == 0);
         }
+        let mut known: BTreeSet<(u64, u64)> =
+            home::others(of, VOLUME, *ino, usize::MAX).unwrap().into_iter().collect();
+        if *ino != 1 && inode.parent != 0 {
+            assert!(known.insert((inode.parent, inode.cookie)), "the home of {ino} is among its other links");
+        }
+        assert_eq!(known, links.remove(ino).unwrap_or_default(), "links of {ino}");
         let listed = xattr::list(of, &head(0, 0, true), *ino).unwrap();
+        let listed: Vec<_> = listed.into_iter().filter(|name| !name.starts_with(b"system.")).collect();
+        assert_eq!(inode.attr.acl, inode.acls.bits());
+        assert!(inode.acls.default.is_none() || inode.is_dir());
+        if let Some(list) = &inode.acls.access {
+            assert!(!list.is_minimal() && list.mode_bits() == inode.attr.mode & 0o777, "{inode:?}");
+        }
         assert_eq!(listed.len(), inode.xattrs as usize);
         assert_eq!(listed.iter().map(|name| name.len() + 1).sum::<usize>(), inode.xattr_list_bytes as usize);
     }
     assert!(orphans.iter().all(|ino| inodes.contains_key(ino)));
-    for (key, _) in rows(of, table::XATTR).iter().chain(&rows(of, table::LOCK)) {
+    for (key, _) in rows(of, table::XATTR).iter().chain(&rows(of, table::LOCK)).chain(&rows(of, table::LINK))
+    {
         assert!(inodes.contains_key(&keys::word(key, 1).unwrap()), "a row hangs on an inode that is gone");
     }
     for (key, _) in rows(of, table::GARBAGE) {
         assert!(!inodes.contains_key(&keys::word(&key, 1).unwrap()), "garbage is in use");
     }
+    check_usage(of, &inodes);
     let record = volume::find(of, VOLUME).unwrap().unwrap();
     assert_eq!(record.inodes, inodes.len() as u64);
     let files = inodes.values().filter(|inode| inode.kind() == kind::FILE);
     assert_eq!(record.used_bytes, files.map(|inode| inode.attr.size).sum::<u64>());
     assert!(inodes.keys().all(|ino| *ino < record.next_ino));
+}
+
+/// What each directory says of what is below it, against adding it up.
+fn check_usage(of: &MemoryTable, inodes: &BTreeMap<u64, inode::Inode>) {
+    let mut sums: BTreeMap<u64, Amount> = BTreeMap::new();
+    for inode in inodes.values().filter(|inode| inode.attr.ino != 1 && inode.parent != 0) {
+        let mut at = inode.parent;
+        loop {
+            let sum = sums.entry(at).or_default();
+            *sum = *sum + Amount::of(&inode.attr);
+            if at == 1 {
+                break;
+            }
+            at = inodes[&at].parent;
+        }
+    }
+    for inode in inodes.values().filter(|inode| inode.is_dir()) {
+        let ino = inode.attr.ino;
+        let said = usage::below(of, VOLUME, ino).unwrap().unwrap();
+        assert_eq!(said, sums.get(&ino).copied().unwrap_or_default(), "usage below {ino}");
+    }
+    for (key, _) in rows(of, table::TOTAL).iter().chain(&rows(of, table::PENDING)) {
+        let directory = keys::word(key, 1).unwrap();
+        assert!(inodes.get(&directory).is_some_and(inode::Inode::is_dir), "usage of {directory}");
+    }
 }

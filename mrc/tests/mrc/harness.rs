@@ -25,6 +25,8 @@ pub(crate) struct Replica {
     index: u64,
     /// Who acts in the helpers below.
     pub(crate) head: Head,
+    /// Goes with everything that is made.
+    pub(crate) umask: u32,
     /// Everything applied so far.
     pub(crate) log: Vec<(Applied, Bytes)>,
 }
@@ -49,6 +51,7 @@ impl Replica {
             machine: Machine::new(),
             index: 0,
             head: head(0, 0, true),
+            umask: 0,
             log: Vec::new(),
         };
         let striping = Striping { stripe_bytes: 1 << 20, width: 1, replicas: 1, replication: 0 };
@@ -63,6 +66,11 @@ impl Replica {
         };
         replica.run(Body::InitVolume(init)).unwrap();
         replica
+    }
+
+    /// Index of the newest command.
+    pub(crate) fn index(&self) -> u64 {
+        self.index
     }
 
     /// Applies one command a second after the one before.
@@ -105,8 +113,9 @@ impl Replica {
             parent,
             name: name.into(),
             mode,
-            rdev: 0,
             target: target.into(),
+            umask: self.umask,
+            ..MakeRequest::default()
         };
         let layout = (mode >> 12 == kind::FILE).then(layout);
         self.attr(Body::Make(Make { request, layout }))
@@ -132,11 +141,11 @@ impl Replica {
             parent,
             name: name.into(),
             mode: kind::FILE << 12 | 0o644,
-            rdev: 0,
-            target: Vec::new(),
+            umask: self.umask,
+            ..MakeRequest::default()
         };
-        let request = CreateRequest { make, exclusive, write: true };
-        self.run(Body::Create(Create { request, layout: layout() }))
+        let request = CreateRequest { make, exclusive, write: true, append: false };
+        self.run(Body::Create(Create { request, layout: layout(), must_exist: false }))
             .map(|bytes| CreateDone::decode(bytes).unwrap())
     }
 
@@ -153,12 +162,12 @@ impl Replica {
     /// `closed`: the leader vouches that nobody has the file open.
     pub(crate) fn unlink(&mut self, parent: u64, name: &str, closed: u64) -> Result<(), WireError> {
         let request = self.entry(parent, name);
-        self.run(Body::Unlink(Remove { request, closed })).map(drop)
+        self.run(Body::Unlink(Remove { request, closed, expected: None })).map(drop)
     }
 
     pub(crate) fn rmdir(&mut self, parent: u64, name: &str) -> Result<(), WireError> {
         let request = self.entry(parent, name);
-        self.run(Body::RmDir(request)).map(drop)
+        self.run(Body::RmDir(Remove { request, closed: 0, expected: None })).map(drop)
     }
 
     pub(crate) fn link(&mut self, ino: u64, parent: u64, name: &str) -> Result<Attr, WireError> {
@@ -190,7 +199,8 @@ impl Replica {
             only_if_no_writer: false,
             ..RenameRequest::default()
         };
-        self.run(Body::Rename(Move { request, closed })).map(drop)
+        self.run(Body::Rename(Move { request, closed, expected_moved: None, expected_replaced: None }))
+            .map(drop)
     }
 
     /// An empty SetAttr to be filled in.
@@ -216,6 +226,7 @@ impl Replica {
             name: name.into(),
             value: value.map(<[u8]>::to_vec),
             flags,
+            clear_setgid: false,
         };
         self.run(Body::SetXattr(request)).map(drop)
     }

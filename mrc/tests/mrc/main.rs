@@ -6,10 +6,16 @@
     reason = "a test may panic; only test functions themselves are exempt by clippy.toml"
 )]
 
+mod acl;
+mod changes;
 mod determinism;
+mod find;
 mod fsck;
 mod harness;
+mod leases;
+mod limits;
 mod members;
 mod model;
 mod posix;
 mod service;
+mod tmpfile;

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mrc::{Mrc, MrcConfig};
+use proto::changes::{Changes, ChangesRequest};
 use proto::dir::ServiceEntry;
 use proto::error::{Code, WireError};
 use proto::id::{GroupId, MemberId};
 use proto::mrc::{
-    Close, CloseRequest, Create, CreateRequest, GetAttr, Head, InitVolume, InoRequest, MakeRequest, OpenFile,
-    OpenSession, RemoveEntry, SessionOpen, Unlink, VolumeInit,
+    Close, CloseRequest, Create, CreateRequest, GetAttr, Head, InitVolume, InoRequest, MakeRequest, MkDir,
+    OpenFile, OpenSession, RemoveEntry, SessionOpen, Unlink, VolumeInit,
 };
 use proto::rpc::{Method, Origin};
 use proto::stripe::Striping;
@@ -103,7 +104,7 @@ fn create(name: &str, sequence: u64) -> CreateRequest {
         mode: 0o644,
         ..MakeRequest::default()
     };
-    CreateRequest { make, exclusive: true, write: true }
+    CreateRequest { make, exclusive: true, write: true, append: false }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -173,4 +174,50 @@ async fn a_change_of_leader_loses_neither_answers_nor_open_files() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     assert_eq!(rows(left[0]), rows(left[1]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_of_changes_goes_on_at_the_next_leader() {
+    let cluster = Cluster::new().await;
+    let striping = Striping { stripe_bytes: 1 << 20, width: 1, replicas: 1, replication: 0 };
+    let init =
+        InitVolume { volume: VOLUME, name: "v".into(), striping, mode: 0o777, ..InitVolume::default() };
+    cluster.ask::<VolumeInit>(&init).await.unwrap();
+    let mkdir = |n: u64| MakeRequest {
+        head: head(),
+        origin: Origin { session: SESSION, sequence: n, acked_below: 1 },
+        parent: 1,
+        name: format!("d{n}").into(),
+        mode: 0o755,
+        ..MakeRequest::default()
+    };
+    let ask = ChangesRequest { head: head(), subtree: 1, from: None, wait_ms: 0, limit: 0 };
+    let start = cluster.ask::<Changes>(&ask).await.unwrap();
+    assert!(start.changes.is_empty(), "from now on");
+    cluster.ask::<MkDir>(&mkdir(1)).await.unwrap();
+    let ask = ChangesRequest { from: Some(start.next), wait_ms: 2000, ..ask };
+    let first = cluster.ask::<Changes>(&ask).await.unwrap();
+    assert_eq!(first.changes.len(), 1);
+    // A reader waits while the leader goes and the next one does something.
+    let waiting = ChangesRequest { from: Some(first.next), ..ask.clone() };
+    let (told, ()) = tokio::join!(
+        async {
+            let (mut told, mut ask) = (Vec::new(), waiting);
+            while told.is_empty() {
+                let reply = cluster.ask::<Changes>(&ask).await.unwrap();
+                assert!(reply.next >= ask.from.unwrap(), "a cursor never falls");
+                ask.from = Some(reply.next);
+                told.extend(reply.changes);
+            }
+            told
+        },
+        async {
+            cluster.members[cluster.leader()].shutdown().await.unwrap();
+            cluster.ask::<MkDir>(&mkdir(2)).await.unwrap();
+        }
+    );
+    assert_eq!(told[0].name, b"d2");
+    // Both, from the old cursor, at the new leader.
+    let again = cluster.ask::<Changes>(&ask).await.unwrap();
+    assert_eq!(again.changes.iter().map(|change| change.name.clone()).collect::<Vec<_>>(), [b"d1", b"d2"]);
 }

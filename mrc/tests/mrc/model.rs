@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use mrc::command::{Body, Which};
+use mrc::command::{Body, FoldUsage, Which};
 use proptest::prelude::*;
 use proto::error::Code;
 use proto::mrc::{RENAME_EXCHANGE, RENAME_NOREPLACE, ReportWrite, kind};
@@ -19,9 +19,11 @@ struct Node {
     size: u64,
     entries: BTreeMap<String, u64>,
     xattrs: BTreeMap<String, u8>,
+    /// Has an access control list (of a fixed kind: somebody named, and a mask).
+    listed: bool,
 }
 
-struct Tree {
+pub(crate) struct Tree {
     nodes: BTreeMap<u64, Node>,
 }
 
@@ -32,12 +34,12 @@ fn deny(code: Code) -> Answer {
 }
 
 impl Tree {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { nodes: BTreeMap::from([(1, Tree::node(kind::DIR, 0o755))]) }
     }
 
     fn node(kind: u32, mode: u32) -> Node {
-        Node { kind, mode, size: 0, entries: BTreeMap::new(), xattrs: BTreeMap::new() }
+        Node { kind, mode, size: 0, entries: BTreeMap::new(), xattrs: BTreeMap::new(), listed: false }
     }
 
     fn dir(&self, ino: u64) -> Result<&Node, Code> {
@@ -161,7 +163,7 @@ impl Tree {
 
 /// One operation; inodes are picked from all that ever were.
 #[derive(Clone, Debug)]
-enum Op {
+pub(crate) enum Op {
     Make(u64, u8, u32, u32),
     Create(u64, u8, bool),
     Unlink(u64, u8, bool),
@@ -172,9 +174,13 @@ enum Op {
     Truncate(u64, u64),
     Write(u64, u64),
     Xattr(u64, u8, Option<u8>),
+    /// Sets an access control list that shows as these nine bits, with somebody named or without; or removes it.
+    Acl(u64, Option<(u32, bool)>),
+    /// A file without a name that gets one, unless it is exclusive.
+    TmpFile(u64, u8, bool),
 }
 
-fn op() -> impl Strategy<Value = Op> {
+pub(crate) fn op() -> impl Strategy<Value = Op> {
     // Directories come first (low numbers), so small numbers hit them more often.
     let ino = || prop_oneof![3 => 1..5u64, 2 => 1..24u64];
     let name = || 0..4u8;
@@ -192,6 +198,8 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (ino(), 0..100u64).prop_map(|(a, b)| Op::Truncate(a, b)),
         1 => (ino(), 0..100u64).prop_map(|(a, b)| Op::Write(a, b)),
         1 => (ino(), name(), any::<Option<u8>>()).prop_map(|(a, b, c)| Op::Xattr(a, b, c)),
+        2 => (ino(), proptest::option::of((0..0o1000u32, any::<bool>()))).prop_map(|(a, b)| Op::Acl(a, b)),
+        2 => (ino(), name(), any::<bool>()).prop_map(|(a, b, c)| Op::TmpFile(a, b, c)),
     ]
 }
 
@@ -200,7 +208,7 @@ fn text(name: u8) -> String {
 }
 
 /// Runs an operation on both sides and compares the answers.
-fn step(replica: &mut Replica, tree: &mut Tree, op: &Op) {
+pub(crate) fn step(replica: &mut Replica, tree: &mut Tree, op: &Op) {
     let next =
         mrc::namespace::volume::find(&replica.table, crate::harness::VOLUME).unwrap().unwrap().next_ino;
     let (got, want) = match op {
@@ -245,6 +253,17 @@ fn step(replica: &mut Replica, tree: &mut Tree, op: &Op) {
             let (from, to) = (text(*name), text(*to_name));
             let got = replica.rename((*dir, &from), (*to_dir, &to), *flags, 0);
             (code(got), tree.rename((*dir, &from), (*to_dir, &to), *flags))
+        }
+        Op::TmpFile(dir, name, exclusive) => {
+            let made = crate::tmpfile::tmpfile(replica, *dir, *exclusive);
+            let want = match tree.dir(*dir) {
+                Err(code) => deny(code),
+                Ok(node) if node.entries.contains_key(&text(*name)) => deny(Code::Exists),
+                Ok(_) if *exclusive => deny(Code::NotFound),
+                Ok(_) => tree.make(*dir, &text(*name), Tree::node(kind::FILE, 0o666), next),
+            };
+            let got = made.and_then(|made| replica.link(made.attr.ino, *dir, &text(*name)).map(drop));
+            (code(got), want)
         }
         other => step_on_inode(replica, tree, other),
     };
@@ -293,6 +312,22 @@ fn step_on_inode(replica: &mut Replica, tree: &mut Tree, op: &Op) -> (Option<Cod
                 }
             };
             (code(replica.run(Body::WriteDone(report))), want)
+        }
+        Op::Acl(ino, list) => {
+            let value = list.map(|(bits, named)| crate::acl::showing(bits, named));
+            let got = replica.setxattr(*ino, crate::acl::ACCESS, value.as_deref(), 0);
+            let want = match tree.nodes.get_mut(ino) {
+                None => deny(Code::Stale),
+                Some(node) if node.kind == kind::SYMLINK => deny(Code::NotSupported),
+                Some(node) => {
+                    if let Some((bits, _)) = list {
+                        node.mode = node.mode & 0o7000 | bits;
+                    }
+                    node.listed = list.is_some_and(|(_, named)| named);
+                    Ok(())
+                }
+            };
+            (code(got), want)
         }
         Op::Xattr(ino, name, value) => {
             let key = format!("user.{}", text(*name));
@@ -345,12 +380,15 @@ fn compare(replica: &Replica, tree: &Tree) {
             assert_eq!((attr.nlink as usize, attr.size), (tree.links(*ino), node.size));
         }
         let names = mrc::namespace::xattr::list(&replica.table, &replica.head, *ino).unwrap();
+        let names: Vec<Vec<u8>> =
+            names.into_iter().filter(|name| name != crate::acl::ACCESS.as_bytes()).collect();
+        assert_eq!(attr.acl & proto::mrc::ACL_ACCESS != 0, node.listed, "the list of {ino}");
         let wanted: Vec<Vec<u8>> = node.xattrs.keys().map(|name| name.as_bytes().to_vec()).collect();
         assert_eq!(names, wanted);
     }
 }
 
-fn reap(replica: &mut Replica) {
+pub(crate) fn reap(replica: &mut Replica) {
     for (volume, ino) in mrc::namespace::collect::orphans(&replica.table, (0, 0), usize::MAX).unwrap() {
         replica.run(Body::Reap(Which { volume, ino })).unwrap();
     }
@@ -362,9 +400,13 @@ proptest! {
     #[test]
     fn random_operations_agree_with_the_model(ops in proptest::collection::vec(op(), 1..120)) {
         let (mut replica, mut tree) = (Replica::new(), Tree::new());
-        for op in &ops {
+        for (at, op) in ops.iter().enumerate() {
             step(&mut replica, &mut tree, op);
             fsck::check(&replica.table);
+            if at % 3 == 0 {
+                let fold = FoldUsage { volume: crate::harness::VOLUME, limit: 2 };
+                replica.run(Body::FoldUsage(fold)).unwrap();
+            }
             reap(&mut replica);
             compare(&replica, &tree);
         }

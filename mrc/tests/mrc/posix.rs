@@ -2,7 +2,7 @@
 
 use mrc::command::Body;
 use mrc::namespace::inode::{FLAG_APPEND, FLAG_IMMUTABLE};
-use mrc::namespace::{access, locks, read, volume, xattr};
+use mrc::namespace::{access, inode, locks, make, read, volume, xattr};
 use proto::error::Code;
 use proto::mrc::{
     AccessRequest, Attr, DropVolume, GetXattrRequest, LockRequest, RENAME_EXCHANGE, RENAME_NOREPLACE,
@@ -251,7 +251,7 @@ fn size_reports_only_grow_and_not_across_a_truncation() {
     assert_eq!(report(&mut replica, 600, 1).size, 600);
     let grown =
         replica.setattr(proto::mrc::SetAttrRequest { size: Some(4096), ..replica.change_of(ino) }).unwrap();
-    assert_eq!((grown.size, grown.truncate_epoch, grown.blocks), (4096, 1, 2));
+    assert_eq!((grown.size, grown.truncate_epoch, grown.blocks), (4096, 1, 8));
     let before = replica.getattr(ino).unwrap();
     assert_eq!(report(&mut replica, 7, 1), before, "a report without news changes nothing");
     let huge = proto::mrc::SetAttrRequest { size: Some(1 << 63), ..replica.change_of(ino) };
@@ -404,7 +404,12 @@ fn inode_flags() {
         let immutable = set == FLAG_IMMUTABLE;
         assert_eq!(code(replica.setattr(touch)).is_some(), immutable);
         assert_eq!(code(replica.mkfile(d, &format!("new{set}"), 0o644)).is_some(), immutable);
-        assert_eq!(code(replica.create(1, "f", false)).is_some(), immutable);
+        assert_eq!(code(replica.create(1, "f", false)), denied, "it would be opened without O_APPEND");
+        let open = |append: bool| {
+            let inode = inode::get(&replica.table, VOLUME, f).unwrap();
+            code(make::may_open(&inode, &replica.head, true, append).map_err(proto::error::WireError::from))
+        };
+        assert_eq!((open(false), open(true).is_some()), (denied, immutable));
         flag(&mut replica, f, 0);
         flag(&mut replica, d, 0);
     }
@@ -423,7 +428,7 @@ fn extended_attributes() {
     assert_eq!(set(&mut replica, "user.a", Some(b"2"), XATTR_CREATE), Some(Code::Exists));
     assert_eq!(set(&mut replica, "user.a", Some(b""), XATTR_REPLACE), None);
     assert_eq!(set(&mut replica, "user.b", None, 0), Some(Code::NoAttribute));
-    assert_eq!(set(&mut replica, "system.posix_acl_access", Some(b"x"), 0), Some(Code::NotSupported));
+    assert_eq!(set(&mut replica, "system.other", Some(b"x"), 0), Some(Code::NotSupported));
     assert_eq!(set(&mut replica, "user.", Some(b"x"), 0), Some(Code::NotSupported));
     assert_eq!(
         set(&mut replica, &format!("user.{}", "n".repeat(251)), Some(b"x"), 0),

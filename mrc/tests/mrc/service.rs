@@ -19,7 +19,7 @@ use proto::mrc::{
     OpenReply, OpenRequest, OpenSession, RemoveEntry, Rename, RenameRequest, RenewSession, SessionOpen,
     SessionRenew, StatFs, SyncMetadata, Unlink, VolumeDrop, VolumeInit, kind,
 };
-use proto::osd::Remove;
+use proto::osd::{Fence, Remove};
 use proto::rpc::{Empty, Method, Origin};
 use proto::stripe::Striping;
 use quorum::{Durability, GroupConfig, Member};
@@ -32,13 +32,13 @@ use rt::rpc::{
 };
 use rt::table::memory::MemoryTable;
 
-const VOLUME: u64 = 3;
-const SESSION: u64 = 77;
+pub(crate) const VOLUME: u64 = 3;
+pub(crate) const SESSION: u64 = 77;
 
 /// The machine's clock, some seconds ahead.
-struct AheadClock {
+pub(crate) struct AheadClock {
     base: Arc<SystemClock>,
-    ahead_ms: AtomicU64,
+    pub(crate) ahead_ms: AtomicU64,
 }
 
 impl Clock for AheadClock {
@@ -81,10 +81,12 @@ impl Service for DirPart {
     }
 }
 
-/// The OSD's part: remembers what it was told to remove.
+/// The OSD's part: remembers what it was told to remove, and whom to refuse.
 #[derive(Default)]
 pub(crate) struct OsdPart {
-    removed: Mutex<Vec<u64>>,
+    pub(crate) removed: Mutex<Vec<u64>>,
+    /// (session, epoch).
+    pub(crate) fenced: Mutex<Vec<(u64, u64)>>,
 }
 
 impl Service for OsdPart {
@@ -94,6 +96,13 @@ impl Service for OsdPart {
         request: Request,
     ) -> BoxFuture<'static, Result<Response, WireError>> {
         Box::pin(async move {
+            if request.method == Fence::NUMBER {
+                let fence = parse::<Fence>(&request)?;
+                fence.capability.check(&[key()], 0, 0, REMOVE)?;
+                assert_eq!(fence.capability.ino, 0);
+                self.fenced.lock().push((fence.session, fence.epoch));
+                return Ok(Response::of(&Empty {}));
+            }
             let capability = parse::<Remove>(&request)?.capability;
             capability.check(&[key()], 0, 0, REMOVE)?;
             self.removed.lock().push(capability.ino);
@@ -103,11 +112,11 @@ impl Service for OsdPart {
 }
 
 /// A member and what it stands on.
-struct World {
-    mrc: Arc<Mrc>,
+pub(crate) struct World {
+    pub(crate) mrc: Arc<Mrc>,
     channel: Arc<LocalChannel>,
-    osd: Arc<OsdPart>,
-    clock: Arc<AheadClock>,
+    pub(crate) osd: Arc<OsdPart>,
+    pub(crate) clock: Arc<AheadClock>,
     table: MemoryTable,
     dir: tempfile::TempDir,
     sequence: AtomicU64,
@@ -153,7 +162,7 @@ fn disk(dir: &tempfile::TempDir) -> Arc<dyn Disk> {
 
 impl World {
     /// A member that leads and knows keys and map, a volume and a session.
-    async fn new(osds: u64) -> Self {
+    pub(crate) async fn new(osds: u64) -> Self {
         let connector = Connector::new();
         let osd = Arc::new(OsdPart::default());
         connector.register_local("osd", osd.clone());
@@ -175,7 +184,7 @@ impl World {
         world
     }
 
-    async fn restart(&mut self) {
+    pub(crate) async fn restart(&mut self) {
         self.mrc.shutdown().await.unwrap();
         let connector = Connector::new();
         connector.register_local("osd", self.osd.clone());
@@ -185,7 +194,7 @@ impl World {
         self.until("keys", || self.mrc.cluster().key().is_ok() && self.mrc.cluster().map().is_ok()).await;
     }
 
-    async fn until(&self, what: &str, done: impl Fn() -> bool) {
+    pub(crate) async fn until(&self, what: &str, done: impl Fn() -> bool) {
         for _ in 0..1000 {
             if done() {
                 return;
@@ -195,11 +204,11 @@ impl World {
         panic!("{what}: not within 10 s");
     }
 
-    async fn ask<M: Method>(&self, request: &M::Request) -> Result<M::Reply, WireError> {
+    pub(crate) async fn ask<M: Method>(&self, request: &M::Request) -> Result<M::Reply, WireError> {
         call::<M>(&*self.channel, request).await
     }
 
-    fn origin(&self) -> Origin {
+    pub(crate) fn origin(&self) -> Origin {
         let sequence = self.sequence.fetch_add(1, Ordering::Relaxed);
         Origin { session: SESSION, sequence, acked_below: sequence }
     }
@@ -219,10 +228,10 @@ impl World {
             mode: 0o644,
             ..MakeRequest::default()
         };
-        CreateRequest { make, exclusive: false, write }
+        CreateRequest { make, exclusive: false, write, append: false }
     }
 
-    async fn create(&self, name: &str) -> OpenReply {
+    pub(crate) async fn create(&self, name: &str) -> OpenReply {
         self.ask::<Create>(&self.create_request(name, true)).await.unwrap()
     }
 
@@ -237,11 +246,11 @@ impl World {
         self.ask::<Unlink>(&request).await
     }
 
-    async fn close(&self, ino: u64, write: bool) {
+    pub(crate) async fn close(&self, ino: u64, write: bool) {
         self.ask::<Close>(&CloseRequest { head: head(SESSION), ino, write }).await.unwrap();
     }
 
-    async fn exists(&self, ino: u64) -> bool {
+    pub(crate) async fn exists(&self, ino: u64) -> bool {
         match self.ask::<GetAttr>(&InoRequest { head: head(SESSION), ino }).await {
             Ok(_) => true,
             Err(error) => {
@@ -285,7 +294,7 @@ impl World {
     }
 }
 
-fn head(session: u64) -> Head {
+pub(crate) fn head(session: u64) -> Head {
     Head { volume: VOLUME, session, uid: 0, gid: 0, groups: Vec::new(), permission_checked: true }
 }
 
@@ -337,7 +346,8 @@ async fn metadata_calls_end_on_the_callers_thread() {
     };
     let made = world.ask::<MkDir>(&mkdir).now_or_never().expect("MkDir waited").unwrap();
     assert_eq!(made.attr.mode >> 12, kind::DIR);
-    let open = OpenRequest { head: head(SESSION), ino: reply.attr.ino, write: false, renew: false };
+    let open =
+        OpenRequest { head: head(SESSION), ino: reply.attr.ino, write: false, renew: false, append: false };
     world.ask::<Open>(&open).now_or_never().expect("Open waited").unwrap();
     world.unlink("f").now_or_never().expect("Unlink waited").unwrap();
 }
@@ -349,7 +359,7 @@ async fn an_unlinked_open_file_lives_until_its_last_close() {
     for name in ["closed", "dead"] {
         world.unlink(name).await.unwrap();
     }
-    let open = OpenRequest { head: head(SESSION), ino: closed, write: false, renew: true };
+    let open = OpenRequest { head: head(SESSION), ino: closed, write: false, renew: true, append: false };
     valid(&world.ask::<Open>(&open).await.unwrap().credentials.capability, READ);
     assert!(world.exists(closed).await && world.exists(dead).await);
     world.close(closed, true).await;

@@ -3,16 +3,19 @@
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use proto::capability::{READ, REMOVE, WRITE};
+use proto::capability::{Capability, READ, REMOVE, REPLICATE, WRITE};
 use proto::checksum::{block_checksum, crc32c};
 use proto::error::{Code, WireError};
 use proto::id::{Ino, ObjectKey, ObjectNo, VolumeId};
 use proto::limits::BLOCK_BYTES;
-use proto::osd::{self, ObjectHead, ObjectStat, ReadReply, StatObjectsReply, WriteReply, WriteRequest};
+use proto::osd::{
+    self, ColumnOf, ObjectHead, ObjectStat, ReadReply, StatObjectsReply, WriteReply, WriteRequest,
+};
 use proto::rpc::{Empty, Method};
 use rt::rpc::{Request, Response, parse, unknown_method};
 
 use super::{FENCES, Osd};
+use crate::replication::{Asked, Change};
 use crate::store::{Committed, Stamp};
 
 type Answer = Result<Response, WireError>;
@@ -28,9 +31,33 @@ pub(super) async fn dispatch(server: &Osd, request: &Request) -> Answer {
         osd::Punch::NUMBER => server.punch(parse::<osd::Punch>(request)?).await,
         osd::Sync::NUMBER => server.sync(parse::<osd::Sync>(request)?).await,
         osd::Remove::NUMBER => server.remove(parse::<osd::Remove>(request)?).await,
-        osd::StatObjects::NUMBER => server.stat_objects(parse::<osd::StatObjects>(request)?),
+        osd::StatObjects::NUMBER => server.stat_objects(parse::<osd::StatObjects>(request)?).await,
         osd::Status::NUMBER => Ok(Response::of(&server.status())),
         osd::Fence::NUMBER => server.fence(parse::<osd::Fence>(request)?).await,
+        osd::ApplyReplica::NUMBER => {
+            server.apply_replica(parse::<osd::ApplyReplica>(request)?, request.payload.clone()).await
+        }
+        osd::AskReplica::NUMBER => {
+            let ask = parse::<osd::AskReplica>(request)?;
+            server.admit(&ask.head.capability, REPLICATE)?;
+            Ok(Response::of(&server.replicas.told_state(ask).await?))
+        }
+        osd::InstallReplica::NUMBER => {
+            let install = parse::<osd::InstallReplica>(request)?;
+            server.admit(&install.head.capability, REPLICATE)?;
+            Ok(Response::of(&server.replicas.install_for(install, request.payload.clone()).await?))
+        }
+        osd::FetchReplica::NUMBER => {
+            let fetch = parse::<osd::FetchReplica>(request)?;
+            server.admit(&fetch.head.capability, REPLICATE)?;
+            let (copy, data) = server.replicas.fetch_for(fetch).await?;
+            Ok(Response::with_payload(&copy, data))
+        }
+        osd::OrderReplica::NUMBER => {
+            let order = parse::<osd::OrderReplica>(request)?;
+            server.admit(&order.head.capability, REPLICATE)?;
+            Ok(Response::of(&server.replicas.order_for(order).await?))
+        }
         other => Err(unknown_method("the OSD", other)),
     }
 }
@@ -45,14 +72,56 @@ impl Osd {
     fn admit_object(&self, head: &ObjectHead, need: u32) -> Result<(ObjectKey, Stamp), WireError> {
         self.admit(&head.capability, need)?;
         self.admission.read().check_epoch(head.map_epoch)?;
-        Ok((key_of(head), Stamp { epoch: head.map_epoch, view: head.capability.view }))
+        Ok((key_of(head), Stamp { epoch: head.map_epoch, view: head.capability.view, version: 0 }))
+    }
+
+    /// The column that a request means; `None` for a file with one copy.
+    async fn column(
+        &self,
+        capability: &Capability,
+        of: Option<&ColumnOf>,
+        map_epoch: u64,
+    ) -> Result<Option<Asked>, WireError> {
+        match of {
+            Some(of) => self.replicas.of_client(capability, of, map_epoch).await.map(Some),
+            None if capability.layout == 0 => Ok(None),
+            None => Err(WireError::new(
+                Code::BadRequest,
+                format!("ino-{} is replicated, and the request does not say which column", capability.ino),
+            )),
+        }
+    }
+
+    async fn apply_replica(&self, request: osd::ReplicaApply, payload: Bytes) -> Answer {
+        self.admit(&request.head.capability, REPLICATE)?;
+        let head = &request.head;
+        let (volume, ino) = (VolumeId(head.volume), Ino(head.ino));
+        let key = ObjectKey { volume, ino, object: ObjectNo(request.object) };
+        if request.kind == osd::ChangeKind::Write as i32 {
+            verify_payload(key, (request.offset, &request.checksums, request.crc), &payload)?;
+        }
+        Ok(Response::of(&self.replicas.apply_for(request, payload).await?))
     }
 
     async fn write(&self, request: WriteRequest, payload: Bytes) -> Answer {
         let _inside = self.gate.enter();
         let (key, stamp) = self.admit_object(&request.head, WRITE)?;
-        verify_payload(key, &request, &payload)?;
+        verify_payload(key, (request.offset, &request.checksums, request.crc), &payload)?;
         let bytes = payload.len() as u64;
+        let head = &request.head;
+        if let Some(asked) = self.column(&head.capability, head.replicas.as_ref(), head.map_epoch).await? {
+            let change = Change::Write {
+                offset: request.offset,
+                data: payload,
+                sums: request.checksums,
+                crc: request.crc,
+                sync: request.sync,
+            };
+            let version = self.replicas.change_object(&asked, key.object.0, change).await?;
+            self.counters.writes.fetch_add(1, Ordering::Relaxed);
+            self.counters.written_bytes.fetch_add(bytes, Ordering::Relaxed);
+            return Ok(Response::of(&WriteReply { version }));
+        }
         let committed = self.store.write(key, request.offset, payload, request.checksums, stamp).await?;
         if request.sync {
             self.store.sync_object(key, committed.seq).await?;
@@ -64,7 +133,11 @@ impl Osd {
 
     async fn read(&self, request: osd::ReadRequest) -> Answer {
         let (key, _) = self.admit_object(&request.head, READ)?;
-        let outcome = self.store.read(key, request.offset, request.len).await?;
+        let head = &request.head;
+        let outcome = match self.column(&head.capability, head.replicas.as_ref(), head.map_epoch).await? {
+            None => self.store.read(key, request.offset, request.len).await?,
+            Some(asked) => self.replicas.read_object(&asked, key, request.offset, request.len).await?,
+        };
         self.counters.reads.fetch_add(1, Ordering::Relaxed);
         self.counters.read_bytes.fetch_add(outcome.data.len() as u64, Ordering::Relaxed);
         let reply = ReadReply {
@@ -79,6 +152,11 @@ impl Osd {
     async fn truncate(&self, request: osd::TruncateRequest) -> Answer {
         let _inside = self.gate.enter();
         let (key, stamp) = self.admit_object(&request.head, WRITE)?;
+        let head = &request.head;
+        if let Some(asked) = self.column(&head.capability, head.replicas.as_ref(), head.map_epoch).await? {
+            let version = self.replicas.truncate_column(&asked, key.object.0, request.keep).await?;
+            return Ok(Response::of(&WriteReply { version }));
+        }
         let committed = self.store.truncate(key, request.keep, stamp).await?;
         self.version_answer(key, committed)
     }
@@ -86,6 +164,12 @@ impl Osd {
     async fn punch(&self, request: osd::PunchRequest) -> Answer {
         let _inside = self.gate.enter();
         let (key, stamp) = self.admit_object(&request.head, WRITE)?;
+        let head = &request.head;
+        if let Some(asked) = self.column(&head.capability, head.replicas.as_ref(), head.map_epoch).await? {
+            let change = Change::Punch { offset: request.offset, len: request.len };
+            let version = self.replicas.change_object(&asked, key.object.0, change).await?;
+            return Ok(Response::of(&WriteReply { version }));
+        }
         let committed = self.store.punch(key, request.offset, request.len, stamp).await?;
         self.version_answer(key, committed)
     }
@@ -100,6 +184,12 @@ impl Osd {
 
     async fn sync(&self, request: osd::SyncRequest) -> Answer {
         self.admit(&request.capability, 0)?;
+        if let Some(of) = &request.replicas {
+            self.admission.read().check_epoch(request.map_epoch)?;
+            let asked = self.replicas.of_client(&request.capability, of, request.map_epoch).await?;
+            self.replicas.sync_column(&asked).await?;
+            return Ok(Response::of(&Empty {}));
+        }
         self.store.sync_file(VolumeId(request.capability.volume), Ino(request.capability.ino)).await?;
         Ok(Response::of(&Empty {}))
     }
@@ -108,17 +198,25 @@ impl Osd {
         let _inside = self.gate.enter();
         self.admit(&request.capability, REMOVE)?;
         let capability = &request.capability;
-        let stamp = Stamp { epoch: self.map_epoch(), view: capability.view };
+        let stamp = Stamp { epoch: self.map_epoch(), view: capability.view, version: 0 };
+        self.replicas.forget_file(capability.volume, capability.ino);
         self.store.remove(VolumeId(capability.volume), Ino(capability.ino), stamp).await?;
         Ok(Response::of(&Empty {}))
     }
 
-    fn stat_objects(&self, request: osd::StatObjectsRequest) -> Answer {
+    async fn stat_objects(&self, request: osd::StatObjectsRequest) -> Answer {
         let capability = &request.capability;
         self.admit(capability, 0)?;
         let limit = (request.limit as usize).clamp(1, STAT_OBJECTS_MAX);
         let (volume, ino) = (VolumeId(capability.volume), Ino(capability.ino));
-        let (found, more) = self.store.list(volume, ino, ObjectNo(request.from_object), limit)?;
+        let (found, more) = match &request.replicas {
+            None => self.store.list(volume, ino, ObjectNo(request.from_object), limit)?,
+            Some(of) => {
+                self.admission.read().check_epoch(request.map_epoch)?;
+                let asked = self.replicas.of_client(capability, of, request.map_epoch).await?;
+                self.replicas.stat_column(&asked, request.from_object, limit).await?
+            }
+        };
         let objects = found
             .into_iter()
             .map(|(object, record)| ObjectStat {
@@ -166,7 +264,11 @@ impl Osd {
 }
 
 /// Compares the payload with the checksums that came with it.
-fn verify_payload(key: ObjectKey, request: &WriteRequest, payload: &[u8]) -> Result<(), WireError> {
+fn verify_payload(
+    key: ObjectKey,
+    (offset, checksums, crc): (u32, &[u32], u32),
+    payload: &[u8],
+) -> Result<(), WireError> {
     let damaged = |what: String| {
         WireError::new(
             Code::Corrupt,
@@ -176,26 +278,26 @@ fn verify_payload(key: ObjectKey, request: &WriteRequest, payload: &[u8]) -> Res
             ),
         )
     };
-    if request.checksums.is_empty() {
-        if crc32c(payload) != request.crc {
+    if checksums.is_empty() {
+        if crc32c(payload) != crc {
             return Err(damaged("the payload".to_owned()));
         }
         return Ok(());
     }
-    let aligned = (request.offset as usize).is_multiple_of(BLOCK_BYTES);
-    if !aligned || request.checksums.len() != payload.len().div_ceil(BLOCK_BYTES) {
+    let aligned = (offset as usize).is_multiple_of(BLOCK_BYTES);
+    if !aligned || checksums.len() != payload.len().div_ceil(BLOCK_BYTES) {
         return Err(WireError::new(
             Code::BadRequest,
             format!(
                 "{} block checksums for {} bytes at offset {}: one per block, and only from a block border on",
-                request.checksums.len(),
+                checksums.len(),
                 payload.len(),
-                request.offset
+                offset
             ),
         ));
     }
-    let first = request.offset / BLOCK_BYTES as u32;
-    for ((block, chunk), sum) in (first..).zip(payload.chunks(BLOCK_BYTES)).zip(&request.checksums) {
+    let first = offset / BLOCK_BYTES as u32;
+    for ((block, chunk), sum) in (first..).zip(payload.chunks(BLOCK_BYTES)).zip(checksums) {
         if block_checksum(key, block, chunk) != *sum {
             return Err(damaged(format!("block {block}")));
         }

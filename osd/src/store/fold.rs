@@ -146,7 +146,7 @@ impl Shard {
         if parts.is_empty() {
             return Ok(());
         }
-        let (stamp, length) = (Stamp { epoch: now.epoch, view: now.view }, now.length);
+        let (stamp, length) = (Stamp { epoch: now.epoch, view: now.view, version: 0 }, now.length);
         drop(now);
         state.commit(&self.env, key, stamp, false, length, &parts)?;
         drop(state);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use proto::checksum::{block_checksum, block_seed};
 use proto::id::ObjectKey;
-use proto::limits::BLOCK_BYTES;
+use proto::limits::{BLOCK_BYTES, STRIPE_BYTES_MAX};
 
 use super::blocks::AlignedBuf;
 use super::error::{Result, StoreError};
@@ -72,6 +72,24 @@ impl Shard {
         };
         outcome.data = data.slice(..bytes);
         Ok(outcome)
+    }
+
+    /// A whole object: its record, and the blocks that hold data, one after the other. `None`: there is none.
+    pub(crate) async fn copy(self: &Arc<Self>, key: ObjectKey) -> Result<Option<(Arc<ObjectRecord>, Bytes)>> {
+        let whole = Span { offset: 0, end: STRIPE_BYTES_MAX };
+        let Some(mut plan) = self.plan_read(key, whole)? else { return Ok(None) };
+        // The pieces move together: what is read is only what holds data.
+        let record = plan.record.clone();
+        let mut next = 0;
+        for (piece, _) in &mut plan.pieces {
+            piece.first = next;
+            next += piece.count;
+        }
+        if next == 0 {
+            return Ok(Some((record, Bytes::new())));
+        }
+        let data = self.assemble(key, &plan, next).await?;
+        Ok(Some((record, data)))
     }
 
     fn plan_read(self: &Arc<Self>, key: ObjectKey, span: Span) -> Result<Option<Plan>> {

@@ -29,6 +29,8 @@ pub struct Stamp {
     pub epoch: u64,
     /// Layout view.
     pub view: u64,
+    /// The version that the object gets; 0: the next one. Replicated columns give their own.
+    pub version: u64,
 }
 
 /// What a change led to.
@@ -195,6 +197,7 @@ impl State {
         let seq = self.seq + 1;
         let old_version = before.as_ref().map(|record| record.version);
         let version = match old_version {
+            _ if bump && stamp.version != 0 => stamp.version,
             Some(version) if bump => version + 1,
             Some(version) => version,
             // A new object continues above any version that an earlier object of this key can have had.

@@ -157,6 +157,11 @@ impl Shard {
                 (Span { offset: *offset, end: length.min(offset.saturating_add(*len)) }, length)
             }
             Edit::Cut { keep } if *keep < length => (Span { offset: *keep, end: length }, *keep),
+            // Nothing to change, but a numbered change leaves its version at every replica.
+            Edit::Punch { .. } | Edit::Cut { .. } if stamp.version != 0 => {
+                let committed = state.commit(&self.env, key, stamp, true, length, &[])?;
+                return Ok(Attempt::Done(Some(committed)));
+            }
             Edit::Punch { .. } | Edit::Cut { .. } => return Ok(Attempt::Done(None)),
         };
         let empty = ObjectRecord::default();

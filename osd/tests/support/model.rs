@@ -110,7 +110,7 @@ pub fn apply_to_model(objects: &mut Objects, op: &Op) {
 
 /// Runs an op; `false` when there was no space (nothing changed then).
 pub fn apply_to_store(store: &Store, op: &Op) -> bool {
-    let stamp = Stamp { epoch: 1, view: 2 };
+    let stamp = Stamp { epoch: 1, view: 2, version: 0 };
     let done = match op {
         Op::Write { key, offset, data, sums } => {
             let sums = if *sums { block_checksums(*key, (*offset / BLOCK) as u32, data) } else { Vec::new() };

@@ -18,7 +18,7 @@ pub struct MakeRequest {
     /// Name.
     #[prost(bytes = "vec", tag = "4")]
     pub name: Vec<u8>,
-    /// `st_mode` with type; the umask has been applied by the caller.
+    /// `st_mode` with type, without what [`MakeRequest::umask`] takes away.
     #[prost(uint32, tag = "5")]
     pub mode: u32,
     /// Device number for device nodes.
@@ -27,6 +27,9 @@ pub struct MakeRequest {
     /// Target of a symlink.
     #[prost(bytes = "vec", tag = "7")]
     pub target: Vec<u8>,
+    /// Taken out of `mode` unless the directory has a default access control list; 0: the caller has applied it.
+    #[prost(uint32, tag = "8")]
+    pub umask: u32,
 }
 
 /// Tells what writing did to a file. Size only grows by this; see [`Attr::truncate_epoch`].
@@ -50,9 +53,10 @@ pub struct ReportWrite {
     /// Time of the last write.
     #[prost(message, optional, tag = "6")]
     pub mtime: Option<Time>,
-    /// Allocated 512-byte units when the writer knows them (0: unknown).
-    #[prost(uint64, tag = "7")]
-    pub blocks: u64,
+    /// Allocated 512-byte units when the writer asked the OSDs because it left or filled holes; absent: what the size grew
+    /// by is allocated.
+    #[prost(uint64, optional, tag = "7")]
+    pub blocks: Option<u64>,
     /// A non-root writer: clears setuid and setgid.
     #[prost(bool, tag = "8")]
     pub clear_setid: bool,
@@ -103,6 +107,9 @@ pub struct SetAttrRequest {
     /// Clears setuid, and setgid of executables (a write or chown by a non-root user).
     #[prost(bool, tag = "14")]
     pub clear_setid: bool,
+    /// With `size`: allocated 512-byte units that the cut left, when the caller asked the OSDs.
+    #[prost(uint64, optional, tag = "15")]
+    pub blocks: Option<u64>,
 }
 
 /// Removes a name: `Unlink` of anything but directories, `RmDir` of an empty directory.
@@ -215,6 +222,9 @@ pub struct SetXattrRequest {
     /// [`XATTR_CREATE`], [`XATTR_REPLACE`] or 0.
     #[prost(uint32, tag = "6")]
     pub flags: u32,
+    /// Setting an access control list clears setgid: the acting user is not in the file's group (a kernel knows).
+    #[prost(bool, tag = "7")]
+    pub clear_setgid: bool,
 }
 
 /// Forces what the group has acknowledged to disk on a majority (`fsync` of metadata, `fsyncdir`).

@@ -14,6 +14,9 @@ pub struct CreateRequest {
     /// Open for writing (always readable too: the capability is for the host; the mount checks modes).
     #[prost(bool, tag = "3")]
     pub write: bool,
+    /// Every write goes to the end (`O_APPEND`): append-only files may be opened for writing so.
+    #[prost(bool, tag = "4")]
+    pub append: bool,
 }
 
 /// Opens a file.
@@ -31,6 +34,9 @@ pub struct OpenRequest {
     /// Only a fresh capability for a handle that is open already (renewal): no handle is counted.
     #[prost(bool, tag = "4")]
     pub renew: bool,
+    /// See [`CreateRequest::append`].
+    #[prost(bool, tag = "5")]
+    pub append: bool,
 }
 
 /// Answer to create and open.
@@ -94,7 +100,7 @@ pub struct LockRequest {
     /// Wait this long for a conflicting lock to go away, milliseconds; 0 answers `WouldBlock` at once.
     #[prost(uint64, tag = "9")]
     pub wait_ms: u64,
-    /// Only ask (`F_GETLK`).
+    /// Only ask (`F_GETLK`); with `wait_ms` wait until nothing is in the way, and take nothing.
     #[prost(bool, tag = "10")]
     pub test: bool,
 }

@@ -116,7 +116,9 @@ impl Applier {
             self.machine.apply(txn, Applied { index: entry.index, unix_ms, sub_ms_nanos }, &command.body)?;
         // The savepoint of the command must not reach into the bookkeeping.
         txn.savepoint();
-        self.sessions.record(txn, &command.origin, unix_ms, &answer);
+        if self.machine.is_recorded(&answer) {
+            self.sessions.record(txn, &command.origin, unix_ms, &answer);
+        }
         self.sessions.expire(txn, unix_ms);
         Ok(Outcome::Answer(answer))
     }

@@ -1,23 +1,20 @@
 //! `xtfs info`: what the cluster knows of a file: layout, where its objects are, who uses it.
 
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use client::{Client, ClientConfig, Creds, Patience, Volume};
-use proto::id::Ino;
+use client::{Client, ClientConfig, Patience, Volume};
 use proto::mrc::{Attr, CloseRequest, LayoutReply, OpenRequest, kind};
 use proto::osd::{ObjectStat, StatObjects, StatObjectsRequest};
 use serde_json::{Value, json};
 
 use super::mkfs::replication_name;
-use crate::address::VolumeUrl;
 use crate::args::Global;
 use crate::cluster::{Cluster, head};
 use crate::failure::{Failure, Outcome};
-use crate::{mounts, output};
+use crate::output;
+use crate::place::{Place, creds, place, resolve};
 
 /// Show a file's layout, its OSDs and the objects on each
 #[derive(Debug, Args)]
@@ -33,16 +30,6 @@ pub(crate) struct Info {
 const PAGE: u32 = 1024;
 /// How long an OSD may take for a page.
 const OSD_PATIENCE: Duration = Duration::from_secs(3);
-
-/// What is looked at.
-struct Place {
-    dirs: Vec<String>,
-    volume: String,
-    /// Known from the mount.
-    ino: Option<u64>,
-    /// Below the root, when the inode is not known.
-    path: String,
-}
 
 impl Info {
     pub(crate) fn run(self, global: &Global) -> Outcome {
@@ -97,7 +84,7 @@ impl Info {
         let ino = layout.attr.ino;
         let opened = volume
             .session()
-            .open(&OpenRequest { head: head.clone(), ino, write: false, renew: false })
+            .open(&OpenRequest { head: head.clone(), ino, write: false, renew: false, append: false })
             .await?;
         let map = cluster.call::<proto::dir::Map>(&cluster.dirs, &proto::dir::GetMap::default()).await?;
         let mut list = Vec::new();
@@ -136,7 +123,12 @@ async fn objects_on(
     let mut all: Vec<ObjectStat> = Vec::new();
     loop {
         let from_object = all.last().map_or(0, |last| last.object + 1);
-        let request = StatObjectsRequest { capability: capability.clone(), from_object, limit: PAGE };
+        let request = StatObjectsRequest {
+            capability: capability.clone(),
+            from_object,
+            limit: PAGE,
+            ..StatObjectsRequest::default()
+        };
         let page = cluster.call_one::<StatObjects>(addr, &request, OSD_PATIENCE).await?;
         let (more, empty) = (page.more, page.objects.is_empty());
         all.extend(page.objects);
@@ -144,42 +136,6 @@ async fn objects_on(
             return Ok(all);
         }
     }
-}
-
-fn creds() -> Creds {
-    let head = head(0);
-    Creds { uid: head.uid, gid: head.gid, groups: head.groups, checked: false }
-}
-
-/// From what was typed to a volume and an inode or path.
-fn place(text: &str) -> Result<Place, Failure> {
-    if text.contains("://") {
-        let url = VolumeUrl::parse(text)?;
-        if url.volume.is_empty() {
-            return Err(Failure::usage(format!("address {text:?}"), "it does not name a volume"));
-        }
-        return Ok(Place { dirs: url.dirs, volume: url.volume, ino: None, path: url.path });
-    }
-    let failed = |why: &dyn std::fmt::Display| Failure::new(format!("information on {text}"), why);
-    let meta = std::fs::symlink_metadata(text).map_err(|error| failed(&error))?;
-    // The last name may be a link that must not be followed; the directory it is in tells the mount.
-    let path = std::path::absolute(text).map_err(|error| failed(&error))?;
-    let mounted = mounts::holding(&path)
-        .filter(mounts::is_ours)
-        .or_else(|| mounts::holding(&Path::new(text).canonicalize().ok()?).filter(mounts::is_ours))
-        .ok_or_else(|| {
-            failed(&"it does not lie on a mounted xtfs volume").next("`findmnt -t fuse.xtfs` lists them")
-        })?;
-    let url = VolumeUrl::parse(&mounted.source)?;
-    Ok(Place { dirs: url.dirs, volume: url.volume, ino: Some(meta.ino()), path: String::new() })
-}
-
-async fn resolve(volume: &Arc<Volume>, path: &str) -> client::Result<u64> {
-    let mut ino = Ino::ROOT.0;
-    for name in path.split('/').filter(|name| !name.is_empty()) {
-        ino = volume.lookup(&creds(), ino, name.as_bytes()).await?.ino;
-    }
-    Ok(ino)
 }
 
 fn describe(volume: &Arc<Volume>, attr: &Attr) -> Value {
@@ -274,19 +230,5 @@ fn show(value: &Value, objects: bool) {
                 object["epoch"]
             ));
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn urls_and_paths_are_told_apart() {
-        let place = place("xtfs://h/v/a/b").unwrap();
-        assert_eq!((place.volume.as_str(), place.path.as_str(), place.ino), ("v", "a/b", None));
-        assert_eq!(super::place("xtfs://h").err().map(|failure| failure.status), Some(2));
-        let why = super::place("/etc/passwd").err().map(|failure| failure.to_string()).unwrap();
-        assert!(why.contains("mounted xtfs volume"), "{why}");
     }
 }

@@ -99,12 +99,6 @@ impl Mkfs {
             return Err(Failure::usage(format!("address {:?}", self.url), "it does not name a volume")
                 .next("write xtfs://HOST[:PORT]/VOLUME"));
         }
-        if self.replicas > 1 {
-            return Err(Failure::usage(
-                format!("--replicas {}", self.replicas),
-                "this version does not replicate file data between OSDs yet",
-            ));
-        }
         let replication = match self.replication {
             Some(Policy::Quorum) => Replication::Quorum,
             Some(Policy::All) => Replication::All,

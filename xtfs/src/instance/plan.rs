@@ -147,12 +147,12 @@ fn refuse_impossible(instance: &Instance) -> Result<(), Failure> {
         replication: 0,
     };
     striping.check().map_err(|why| Failure::usage("layout of new files", why))?;
-    if instance.replicas > 1 {
+    if instance.replicas > osds {
         return Err(Failure::usage(
             format!("--replicas {}", instance.replicas),
-            "this version does not replicate file data between OSDs yet",
+            format!("copies lie on different OSDs, and there are {osds}"),
         )
-        .next("leave --replicas out"));
+        .next(format!("add --osds {}", instance.replicas)));
     }
     if instance.stripe_width > osds {
         return Err(Failure::usage(

@@ -20,6 +20,7 @@ pub(crate) async fn start(host: &Host, file: &MrcFile) -> Result<Arc<dyn Role>, 
     let config = MrcConfig { group, dir: file.dir.clone(), entry: entry(&node) };
     let mrc =
         Mrc::start(config).await.map_err(|error| Failure::wire(format!("starting {}", node.name), &error))?;
+    mrc.publish(&host.metrics);
     Ok(Arc::new(Running(mrc)))
 }
 

@@ -12,6 +12,9 @@ use super::{Host, Role, make_dir};
 use crate::config::{OsdFile, RoleFile};
 use crate::failure::Failure;
 
+/// How often the gauges of what is not in sync are set.
+const LAG_SHOWN_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
+
 struct Running {
     osd: Arc<Osd>,
     /// Tells the DIR that the OSD is alive; taken when it stops. order: never held over an await.
@@ -37,7 +40,27 @@ pub(crate) async fn start(host: &Host, file: &OsdFile) -> Result<Arc<dyn Role>, 
     let config =
         AgentConfig { dirs: file.dir.clone(), addr: node.advertise.clone(), domain, http: node.http.clone() };
     let agent = Agent::start(osd.clone(), host.connector.clone(), config);
+    show_lag(host, &osd);
     Ok(Arc::new(Running { osd, agent: Mutex::new(Some(agent)) }))
+}
+
+/// Keeps the gauges of what is not in sync at `/metrics`, as long as the OSD lives.
+fn show_lag(host: &Host, osd: &Arc<Osd>) {
+    let replicas =
+        host.metrics.gauge("osd_lagging_replicas", "Replicas that lag or are not known, of columns led here");
+    let objects =
+        host.metrics.gauge("osd_unsynced_objects", "Objects that differ at replicas of columns led here");
+    let osd = Arc::downgrade(osd);
+    tokio::spawn(async move {
+        let mut ticks = tokio::time::interval(LAG_SHOWN_EVERY);
+        loop {
+            ticks.tick().await;
+            let Some(osd) = osd.upgrade() else { return };
+            let lag = osd.replicas().lag();
+            replicas.set(i64::try_from(lag.replicas).unwrap_or(i64::MAX));
+            objects.set(i64::try_from(lag.objects).unwrap_or(i64::MAX));
+        }
+    });
 }
 
 impl Role for Running {
@@ -56,7 +79,12 @@ impl Role for Running {
         let number = self.agent.lock().as_ref().and_then(Agent::number);
         Box::pin(async move {
             let status = self.osd.status();
+            let lag = self.osd.replicas().lag();
             json!({
+                "replicated_columns": lag.columns,
+                "columns_led": lag.leading,
+                "lagging_replicas": lag.replicas,
+                "unsynced_objects": lag.objects,
                 "osd": number,
                 "map_epoch": self.osd.map_epoch(),
                 "total_bytes": status.total_bytes,

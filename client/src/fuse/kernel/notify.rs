@@ -39,14 +39,14 @@ impl Notifier {
     }
 
     /// What the handshake gave.
-    #[allow(dead_code, reason = "fuser does not tell; our own handshake follows")]
     pub(in crate::fuse) fn agreed_on(&self, minor: u32) {
         self.minor.store(minor, Ordering::Release);
     }
 
     /// Attributes of an inode are no longer known. With `offset >= 0` also its pages in `[offset, offset + len)`, to
     /// the end with `len` 0; that waits for reads and writes of these pages. A negative `offset`: attributes only.
-    pub fn inval_inode(&self, ino: u64, offset: i64, len: i64) -> io::Result<()> {
+    /// False: the kernel does not know the inode.
+    pub fn inval_inode(&self, ino: u64, offset: i64, len: i64) -> io::Result<bool> {
         let mut body = Vec::with_capacity(24);
         body.extend_from_slice(&ino.to_ne_bytes());
         body.extend_from_slice(&offset.to_ne_bytes());
@@ -60,7 +60,7 @@ impl Notifier {
         body.extend_from_slice(&parent.to_ne_bytes());
         body.extend_from_slice(&len_of(name)?.to_ne_bytes());
         body.extend_from_slice(&0u32.to_ne_bytes());
-        self.tell_if_known(INVAL_ENTRY, &body, &[name, b"\0"])
+        self.tell_if_known(INVAL_ENTRY, &body, &[name, b"\0"]).map(|_| ())
     }
 
     /// Like [`Notifier::inval_entry`] for a name that was removed: watchers (inotify) hear of it too.
@@ -70,7 +70,7 @@ impl Notifier {
         body.extend_from_slice(&child.to_ne_bytes());
         body.extend_from_slice(&len_of(name)?.to_ne_bytes());
         body.extend_from_slice(&0u32.to_ne_bytes());
-        self.tell_if_known(DELETE, &body, &[name, b"\0"])
+        self.tell_if_known(DELETE, &body, &[name, b"\0"]).map(|_| ())
     }
 
     /// Every name of the mount is looked up again at its next use. One message, no waiting.
@@ -98,7 +98,7 @@ impl Notifier {
         body.extend_from_slice(&offset.to_ne_bytes());
         body.extend_from_slice(&len_of(data)?.to_ne_bytes());
         body.extend_from_slice(&0u32.to_ne_bytes());
-        self.tell_if_known(STORE, &body, &[data])
+        self.tell_if_known(STORE, &body, &[data]).map(|_| ())
     }
 
     /// Asks to send again every request that was read from the device and not answered: for the successor of a dead
@@ -112,10 +112,10 @@ impl Notifier {
     }
 
     /// `ENOENT`: the kernel does not know the inode or name, so there is nothing to forget. `ENODEV`: unmounted.
-    fn tell_if_known(&self, code: i32, body: &[u8], rest: &[&[u8]]) -> io::Result<()> {
+    fn tell_if_known(&self, code: i32, body: &[u8], rest: &[&[u8]]) -> io::Result<bool> {
         match self.tell(code, body, rest) {
-            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV)) => Ok(()),
-            other => other,
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV)) => Ok(false),
+            other => other.map(|()| true),
         }
     }
 
@@ -168,7 +168,7 @@ mod tests {
     fn messages_have_the_kernel_s_layout() {
         assert_eq!(words(&told(Notifier::inc_epoch)), [16, 8, 0, 0]);
         assert_eq!(
-            words(&told(|kernel| kernel.inval_inode(7, -1, 0))),
+            words(&told(|kernel| kernel.inval_inode(7, -1, 0).map(|known| assert!(known)))),
             [40, 2, 0, 0, 7, 0, u32::MAX, u32::MAX, 0, 0]
         );
         let entry = told(|kernel| kernel.inval_entry(1, b"abc"));

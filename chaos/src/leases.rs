@@ -1,0 +1,249 @@
+//! The scenario of client leases: the MRC's engine, model clients that keep what they are given, OSDs that fence; under
+//! message delay, reordering and loss, clients that hang, and changes of leader. See `docs/protocols/leases.md`.
+//!
+//! The model client is the smallest one that obeys the page: it keeps the version of each inode that it was told under a
+//! lease, answers reads from it within its time, writes data under `W`, and returns what is recalled.
+
+mod client;
+mod leader;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use mrc::engine::leases::Times;
+
+use crate::invariants::Violation;
+use crate::world::World;
+use client::Client;
+use leader::Leader;
+
+const CLIENTS: u64 = 4;
+const FILES: u64 = 6;
+pub(crate) const TIMES: Times = Times {
+    ttl: Duration::from_millis(6000),
+    margin: Duration::from_millis(500),
+    cool: Duration::from_millis(100),
+    per_session: 64,
+};
+/// Expelling takes a command and a call to each OSD.
+const EXPEL: (u64, u64) = (500, 20_000);
+/// How long after the end of a recall's time it may still be open: expelling, and one tick.
+const SLACK: Duration = Duration::from_millis(200);
+const TICK: Duration = Duration::from_millis(50);
+
+/// What a run is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// The seed.
+    pub seed: u64,
+    /// Events.
+    pub steps: u64,
+    /// Whether to keep the log.
+    pub keep_log: bool,
+    /// A part of the protocol that is left out, to see that the invariants notice.
+    pub broken: Option<Broken>,
+}
+
+/// Parts of the protocol that a meta test leaves out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Broken {
+    /// Clients answer from leases after their time.
+    Time,
+    /// Clients keep what a recall overtook.
+    LateAnswer,
+    /// OSDs are not told of expelled sessions.
+    Fence,
+    /// A new leader waits for nobody.
+    Grace,
+    /// Changes do not recall.
+    Recall,
+    /// Nobody is ever expelled.
+    Expel,
+}
+
+/// What came of it.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// What was seen that must not be.
+    pub violation: Option<Violation>,
+    /// Changes applied, reads answered from leases, data written.
+    pub operations: u64,
+    /// Reads answered from leases.
+    pub cached: u64,
+    /// Events.
+    pub events: u64,
+    /// How often what happened.
+    pub faults: BTreeMap<&'static str, u64>,
+    /// What happened.
+    pub log: String,
+}
+
+/// From a client.
+#[derive(Clone, Debug)]
+pub(crate) enum Ask {
+    Open { epoch: u64, told: Vec<(u64, u32)> },
+    Renew,
+    Get { file: u64 },
+    Acquire { file: u64, bits: u32 },
+    Change { file: u64, incarnation: u64 },
+    Await,
+    Return { file: u64, bits: u32, number: u64 },
+}
+
+/// To a client. `asked`: when the client sent what this answers.
+#[derive(Clone, Debug)]
+pub(crate) enum Answer {
+    Opened { asked: Duration, epoch: u64, incarnation: u64 },
+    Renewed { asked: Duration, ttl: Duration, incarnation: u64 },
+    Unknown { incarnation: u64 },
+    Row { incarnation: u64, file: u64, version: u64, bits: u32, number: u64, changed: bool },
+    Refused { incarnation: u64, file: u64 },
+    Recalls { incarnation: u64, recalls: Vec<(u64, u64, u32, u64)> },
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Event {
+    ToLeader {
+        from: u64,
+        asked: Duration,
+        ask: Ask,
+    },
+    ToClient {
+        to: u64,
+        answer: Answer,
+    },
+    Client(u64),
+    Tick,
+    Expelled {
+        session: u64,
+        incarnation: u64,
+        epoch: Option<u64>,
+        wrote: bool,
+    },
+    NewLeader,
+    Hang,
+    /// A client that hung goes on: what it had taken on to write goes out before it hears anything.
+    Resumed(u64),
+}
+
+/// What survives leaders: the replicated table and the OSDs.
+#[derive(Default)]
+pub(crate) struct Durable {
+    /// Version of each inode's attributes.
+    pub(crate) versions: BTreeMap<u64, u64>,
+    /// (epoch, takes part).
+    pub(crate) sessions: BTreeMap<u64, (u64, bool)>,
+    /// OSDs refuse lower epochs.
+    pub(crate) fences: BTreeMap<u64, u64>,
+}
+
+pub(crate) struct Sim {
+    pub(crate) world: World<Event>,
+    pub(crate) leader: Leader,
+    pub(crate) clients: BTreeMap<u64, Client>,
+    pub(crate) durable: Durable,
+    pub(crate) broken: Option<Broken>,
+    pub(crate) faults: BTreeMap<&'static str, u64>,
+    pub(crate) operations: u64,
+    pub(crate) cached: u64,
+}
+
+impl Sim {
+    /// Sends with delay, sometimes very late, sometimes never. A change and its answer always arrive: a real client
+    /// repeats them under their sequence until it knows the outcome.
+    pub(crate) fn send(&mut self, event: Event) {
+        let certain = matches!(
+            event,
+            Event::ToLeader { ask: Ask::Change { .. }, .. }
+                | Event::ToClient { answer: Answer::Row { changed: true, .. } | Answer::Refused { .. }, .. }
+        );
+        if !certain && self.world.percent(3) {
+            *self.faults.entry("lost").or_default() += 1;
+            return;
+        }
+        let late = self.world.percent(5);
+        let delay = if late { self.world.micros(1000, 900_000) } else { self.world.micros(50, 2000) };
+        self.world.after(delay, event);
+    }
+
+    fn step(&mut self, event: Event) -> Result<(), Violation> {
+        match event {
+            Event::ToLeader { from, asked, ask } => self.serve(from, asked, ask)?,
+            Event::ToClient { to, answer } => self.hear(to, answer),
+            Event::Client(id) => self.act(id)?,
+            Event::Tick => {
+                self.tick()?;
+                self.world.after(TICK, Event::Tick);
+            }
+            Event::Expelled { session, incarnation, epoch, wrote } => {
+                self.expelled(session, incarnation, epoch, wrote)?;
+            }
+            Event::NewLeader => {
+                *self.faults.entry("leader").or_default() += 1;
+                self.new_leader();
+                let next = self.world.micros(3_000_000, 40_000_000);
+                self.world.after(next, Event::NewLeader);
+            }
+            Event::Hang => {
+                *self.faults.entry("hang").or_default() += 1;
+                let id = 1 + self.world.below(CLIENTS);
+                let until = self.world.now() + self.world.micros(100_000, 12_000_000);
+                self.clients.get_mut(&id).expect("made at the start").hangs_until = until;
+                self.world.after(until - self.world.now(), Event::Resumed(id));
+                let next = self.world.micros(500_000, 15_000_000);
+                self.world.after(next, Event::Hang);
+            }
+            Event::Resumed(id) => {
+                for file in 1..=FILES {
+                    self.write(id, file)?;
+                }
+            }
+        }
+        self.leader.engine.invariants();
+        Ok(())
+    }
+}
+
+/// Runs a plan.
+#[must_use]
+pub fn run(plan: Plan) -> Outcome {
+    let mut sim = Sim {
+        world: World::new(plan.seed, plan.keep_log),
+        leader: Leader::new(),
+        clients: (1..=CLIENTS).map(|id| (id, Client::default())).collect(),
+        durable: Durable::default(),
+        broken: plan.broken,
+        faults: BTreeMap::new(),
+        operations: 0,
+        cached: 0,
+    };
+    sim.new_leader();
+    for id in 1..=CLIENTS {
+        sim.world.after(Duration::from_micros(id), Event::Client(id));
+    }
+    for (delay, event) in [(1, Event::Tick), (5_000, Event::NewLeader), (2_000, Event::Hang)] {
+        sim.world.after(Duration::from_millis(delay), event);
+    }
+    let mut violation = None;
+    while sim.world.happened() < plan.steps {
+        let Some(event) = sim.world.next_event() else { break };
+        if sim.world.keeps_log() && !matches!(event, Event::Tick | Event::Client(_)) {
+            sim.world.note(format_args!("{event:?}"));
+        }
+        if let Err(seen) = sim.step(event) {
+            sim.world.note(format_args!("{seen}"));
+            violation = Some(seen);
+            break;
+        }
+    }
+    Outcome {
+        violation,
+        operations: sim.operations,
+        cached: sim.cached,
+        events: sim.world.happened(),
+        faults: sim.faults,
+        log: sim.world.log().to_owned(),
+    }
+}

@@ -1,0 +1,242 @@
+//! The model client.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use proto::mrc::{LEASE_ATTR, LEASE_READ, LEASE_WRITE};
+
+use super::{Answer, Ask, Broken, Event, FILES, Sim};
+use crate::invariants::Violation;
+
+const RENEW: Duration = Duration::from_millis(2000);
+const POLL: Duration = Duration::from_millis(1500);
+
+#[derive(Clone, Copy, Debug)]
+struct Kept {
+    bits: u32,
+    number: u64,
+    version: u64,
+}
+
+#[derive(Default, Debug)]
+pub(crate) struct Client {
+    /// 0: not opened at this incarnation.
+    incarnation: u64,
+    epoch: u64,
+    /// End of its leases' time.
+    until: Duration,
+    kept: BTreeMap<u64, Kept>,
+    /// Highest grant of an inode that was recalled or given back.
+    overtaken: BTreeMap<u64, u64>,
+    /// Changes of its own under way: nothing is kept of those inodes.
+    changing: BTreeMap<u64, u32>,
+    /// Incarnation to which they were sent.
+    changing_at: u64,
+    renewed: Duration,
+    polled: Duration,
+    pub(crate) hangs_until: Duration,
+}
+
+impl Client {
+    /// Whether it would answer with `bits` of a file at this moment.
+    pub(crate) fn keeps(&self, now: Duration, file: u64, bits: u32, broken: Option<Broken>) -> bool {
+        let in_time = now < self.until || broken == Some(Broken::Time);
+        in_time && self.kept.get(&file).is_some_and(|kept| kept.bits & bits != 0)
+    }
+
+    fn drop_all(&mut self) {
+        self.kept.clear();
+        self.overtaken.clear();
+    }
+}
+
+impl Sim {
+    fn ask(&mut self, from: u64, ask: Ask) {
+        let asked = self.world.now();
+        self.send(Event::ToLeader { from, asked, ask });
+    }
+
+    /// Wakes up now and then and does something.
+    pub(crate) fn act(&mut self, id: u64) -> Result<(), Violation> {
+        let now = self.world.now();
+        let pause = self.world.micros(200, 60_000);
+        self.world.after(pause, Event::Client(id));
+        let client = self.clients.get_mut(&id).expect("made at the start");
+        if now < client.hangs_until {
+            return Ok(());
+        }
+        if client.incarnation == 0 {
+            if now >= client.renewed + RENEW {
+                client.renewed = now;
+                let told = client.kept.iter().map(|(file, kept)| (*file, kept.bits)).collect();
+                let epoch = client.epoch;
+                self.ask(id, Ask::Open { epoch, told });
+            }
+            return Ok(());
+        }
+        if now >= client.renewed + RENEW {
+            client.renewed = now;
+            self.ask(id, Ask::Renew);
+        } else if now >= client.polled + POLL {
+            client.polled = now;
+            self.ask(id, Ask::Await);
+        }
+        let file = 1 + self.world.below(FILES);
+        match self.world.below(40) {
+            0 => self.change_own(id, file),
+            1 => self.ask(id, Ask::Acquire { file, bits: LEASE_WRITE }),
+            2 => self.ask(id, Ask::Acquire { file, bits: LEASE_READ }),
+            3..=4 => self.write(id, file)?,
+            5 => self.give_back(id, file),
+            6..=8 => self.ask(id, Ask::Get { file }),
+            _ => self.read_kept(id, file)?,
+        }
+        Ok(())
+    }
+
+    fn change_own(&mut self, id: u64, file: u64) {
+        let client = self.clients.get_mut(&id).expect("made at the start");
+        *client.changing.entry(file).or_default() += 1;
+        let incarnation = client.incarnation;
+        // What it keeps is not true any more from some moment on; the bits stay its own.
+        if let Some(kept) = client.kept.get_mut(&file) {
+            kept.version = u64::MAX;
+        }
+        self.ask(id, Ask::Change { file, incarnation });
+    }
+
+    fn changed(&mut self, id: u64, file: u64) {
+        let client = self.clients.get_mut(&id).expect("made at the start");
+        if let Some(count) = client.changing.get_mut(&file) {
+            *count -= 1;
+            if *count == 0 {
+                client.changing.remove(&file);
+            }
+        }
+    }
+
+    /// From its lease when it may; what it says must be the truth of this moment.
+    fn read_kept(&mut self, id: u64, file: u64) -> Result<(), Violation> {
+        let now = self.world.now();
+        let client = &self.clients[&id];
+        let unsure = client.changing.contains_key(&file)
+            || client.kept.get(&file).is_some_and(|kept| kept.version == u64::MAX);
+        if unsure || !client.keeps(now, file, LEASE_ATTR, self.broken) {
+            self.ask(id, Ask::Get { file });
+            return Ok(());
+        }
+        let (kept, truth) =
+            (client.kept[&file].version, self.durable.versions.get(&file).copied().unwrap_or(0));
+        self.operations += 1;
+        self.cached += 1;
+        if kept < truth {
+            let what = format!("client {id} answers version {kept} of file {file}, it is {truth}");
+            return Err(Violation::new("leases: coherence", what));
+        }
+        Ok(())
+    }
+
+    /// Data under `W`. An OSD sees capabilities, not leases: a client that lost its own without knowing still sends.
+    pub(crate) fn write(&mut self, id: u64, file: u64) -> Result<(), Violation> {
+        let now = self.world.now();
+        let client = &self.clients[&id];
+        let holds = client.kept.get(&file).is_some_and(|kept| kept.bits & LEASE_WRITE != 0);
+        // Writes that it had taken on in its time go out also after it, as from a client that hung half-way.
+        if !holds || self.durable.fences.get(&id).is_some_and(|fence| client.epoch < *fence) {
+            return Ok(());
+        }
+        self.operations += 1;
+        for (other, theirs) in self.clients.iter().filter(|(other, _)| **other != id) {
+            if theirs.keeps(now, file, LEASE_READ | LEASE_WRITE, None) {
+                let what = format!("client {id} writes file {file} while client {other} holds it");
+                return Err(Violation::new("leases: fenced data", what));
+            }
+        }
+        Ok(())
+    }
+
+    fn give_back(&mut self, id: u64, file: u64) {
+        let client = self.clients.get_mut(&id).expect("made at the start");
+        if let Some(kept) = client.kept.remove(&file) {
+            let Kept { bits, number, .. } = kept;
+            // An answer from before that is still under way must not bring the lease back.
+            let highest = client.overtaken.entry(file).or_default();
+            *highest = (*highest).max(number);
+            self.ask(id, Ask::Return { file, bits, number });
+        }
+    }
+
+    pub(crate) fn hear(&mut self, id: u64, answer: Answer) {
+        let now = self.world.now();
+        let broken = self.broken;
+        let client = self.clients.get_mut(&id).expect("made at the start");
+        if now < client.hangs_until {
+            // It lies in the socket until the client goes on.
+            let rest = client.hangs_until - now + Duration::from_micros(1);
+            self.world.after(rest, Event::ToClient { to: id, answer });
+            return;
+        }
+        match answer {
+            Answer::Opened { asked, epoch, incarnation } => {
+                if incarnation < client.incarnation {
+                    return;
+                }
+                if epoch != client.epoch {
+                    client.drop_all();
+                }
+                if incarnation != client.incarnation && incarnation != client.changing_at {
+                    client.changing.clear();
+                    client.changing_at = incarnation;
+                }
+                client.epoch = epoch;
+                client.incarnation = incarnation;
+                client.until = asked + super::TIMES.ttl;
+                client.polled = Duration::ZERO;
+            }
+            Answer::Renewed { asked, ttl, incarnation } if incarnation == client.incarnation => {
+                client.until = asked + ttl;
+            }
+            Answer::Unknown { incarnation } if incarnation >= client.incarnation => {
+                if incarnation == client.incarnation {
+                    client.drop_all();
+                }
+                client.incarnation = 0;
+            }
+            Answer::Refused { incarnation, file } if incarnation == client.changing_at => {
+                self.changed(id, file)
+            }
+            Answer::Row { incarnation, file, version, bits, number, changed } => {
+                let version = if client.changing.contains_key(&file) { u64::MAX } else { version };
+                let current = incarnation == client.incarnation;
+                let late = client.overtaken.get(&file).is_some_and(|recalled| number <= *recalled);
+                let older = client.kept.get(&file).is_some_and(|kept| number < kept.number);
+                if current && bits != 0 && (!late || broken == Some(Broken::LateAnswer)) && !older {
+                    client.kept.insert(file, Kept { bits, number, version });
+                }
+                if changed && incarnation == client.changing_at {
+                    self.changed(id, file);
+                }
+            }
+            Answer::Recalls { incarnation, recalls } if incarnation == client.incarnation => {
+                client.polled = Duration::ZERO;
+                for (_, file, bits, number) in recalls {
+                    self.recalled(id, file, bits, number);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn recalled(&mut self, id: u64, file: u64, bits: u32, number: u64) {
+        let client = self.clients.get_mut(&id).expect("made at the start");
+        let highest = client.overtaken.entry(file).or_default();
+        *highest = (*highest).max(number);
+        if let Some(kept) = client.kept.get_mut(&file) {
+            kept.bits &= !bits;
+            if kept.bits == 0 {
+                client.kept.remove(&file);
+            }
+        }
+        self.ask(id, Ask::Return { file, bits, number });
+    }
+}

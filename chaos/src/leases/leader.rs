@@ -1,0 +1,284 @@
+//! The leader's driver, as `mrc/src/leasing.rs` does it, without I/O.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use mrc::engine::leases::{Acquired, Begun, Claim, Claims, Effect, Leases, OpenRefused, Pass, Standing};
+use proto::mrc::{LEASE_ATTR, LEASE_NAMES, LEASE_READ, LEASE_WRITE};
+
+use super::{Answer, Ask, Broken, EXPEL, Event, FILES, SLACK, Sim, TIMES};
+use crate::invariants::Violation;
+
+const VOLUME: u64 = 1;
+
+/// A request that waits.
+enum Pending {
+    Change { from: u64, file: u64, pass: Pass },
+    Read { from: u64, file: u64, pass: Pass },
+    Acquire { from: u64, file: u64 },
+}
+
+pub(crate) struct Leader {
+    pub(crate) engine: Leases,
+    pub(crate) incarnation: u64,
+    pending: BTreeMap<u64, Pending>,
+    /// Open recalls (session, number): when first seen.
+    recalled: BTreeMap<(u64, u64), Duration>,
+    /// `AwaitRecalls` that wait, by session: highest seen.
+    polls: BTreeMap<u64, u64>,
+}
+
+impl Leader {
+    pub(crate) fn new() -> Self {
+        Self {
+            engine: Leases::new(TIMES),
+            incarnation: 0,
+            pending: BTreeMap::new(),
+            recalled: BTreeMap::new(),
+            polls: BTreeMap::new(),
+        }
+    }
+}
+
+impl Sim {
+    pub(crate) fn new_leader(&mut self) {
+        let now = self.world.now();
+        let incarnation = self.leader.incarnation + 1;
+        self.leader = Leader { incarnation, ..Leader::new() };
+        let parts = self.durable.sessions.iter().filter(|(_, (_, part))| *part).map(|(id, _)| *id);
+        let awaited: Vec<u64> = if self.broken == Some(Broken::Grace) { Vec::new() } else { parts.collect() };
+        self.leader.engine.lead(now, incarnation << 40, awaited);
+    }
+
+    fn answer(&mut self, to: u64, answer: Answer) {
+        self.send(Event::ToClient { to, answer });
+    }
+
+    pub(crate) fn serve(&mut self, from: u64, asked: Duration, ask: Ask) -> Result<(), Violation> {
+        let (now, incarnation) = (self.world.now(), self.leader.incarnation);
+        let known = self.leader.engine.takes_part(from) && !self.leader.engine.is_expelled(from);
+        match ask {
+            Ask::Open { epoch, told } => self.open(from, asked, epoch, &told),
+            Ask::Change { incarnation: meant, .. } if meant != incarnation => {}
+            Ask::Change { file, .. } if !known => {
+                self.answer(from, Answer::Refused { incarnation, file });
+                self.answer(from, Answer::Unknown { incarnation });
+            }
+            _ if !known => self.answer(from, Answer::Unknown { incarnation }),
+            Ask::Renew => {
+                let answer = match self.leader.engine.renew(now, from) {
+                    Some(ttl) => Answer::Renewed { asked, ttl, incarnation },
+                    None => Answer::Unknown { incarnation },
+                };
+                self.answer(from, answer);
+            }
+            Ask::Get { file } => {
+                let claim = Claim {
+                    file: (VOLUME, file),
+                    recall: LEASE_WRITE,
+                    block: LEASE_WRITE,
+                    ..Claim::default()
+                };
+                match self.leader.engine.begin(now, from, Claims::default().with(claim)) {
+                    Begun::Free(pass) => self.read(from, file, &pass),
+                    Begun::Waits(pass) => self.wait(pass.ticket(), Pending::Read { from, file, pass }),
+                    _ => {}
+                }
+            }
+            Ask::Acquire { file, bits } => {
+                match self.leader.engine.acquire(now, from, (VOLUME, file), bits) {
+                    Acquired::Given(grant) => self.row(from, file, grant, false),
+                    Acquired::Waits(ticket) => self.wait(Some(ticket), Pending::Acquire { from, file }),
+                    Acquired::Full => {}
+                }
+            }
+            Ask::Change { file, .. } => {
+                let recall = match self.broken {
+                    Some(Broken::Recall) => 0,
+                    _ => LEASE_ATTR | LEASE_NAMES | LEASE_WRITE,
+                };
+                let claims = Claims::default().with(Claim::change((VOLUME, file), recall));
+                match self.leader.engine.begin(now, from, claims) {
+                    Begun::Free(pass) => self.change(from, file, &pass)?,
+                    Begun::Waits(pass) => self.wait(pass.ticket(), Pending::Change { from, file, pass }),
+                    _ => self.answer(from, Answer::Refused { incarnation, file }),
+                }
+            }
+            Ask::Await => {
+                self.leader.polls.insert(from, 0);
+            }
+            Ask::Return { file, bits, number } => {
+                self.leader.engine.returned(now, from, (VOLUME, file), bits, number);
+            }
+        }
+        self.effects()
+    }
+
+    fn open(&mut self, from: u64, asked: Duration, epoch: u64, told: &[(u64, u32)]) {
+        let now = self.world.now();
+        let row = self.durable.sessions.entry(from).or_insert((1, false));
+        row.1 = true;
+        let mut current = row.0;
+        let held: Vec<_> = told.iter().map(|(file, bits)| ((VOLUME, *file), *bits)).collect();
+        let held = if epoch == current { &held[..] } else { &[] };
+        match self.leader.engine.open_session(now, from, current, true, held) {
+            Ok(()) => {}
+            Err(OpenRefused::Expelling) => return,
+            Err(OpenRefused::NotHeld) => {
+                current += 1;
+                self.durable.sessions.insert(from, (current, true));
+                self.durable.fences.insert(from, current);
+                if self.leader.engine.open_session(now, from, current, true, &[]).is_err() {
+                    return;
+                }
+            }
+        }
+        let incarnation = self.leader.incarnation;
+        self.answer(from, Answer::Opened { asked, epoch: current, incarnation });
+    }
+
+    fn wait(&mut self, ticket: Option<u64>, pending: Pending) {
+        if let Some(ticket) = ticket {
+            self.leader.pending.insert(ticket, pending);
+        }
+    }
+
+    fn row(&mut self, to: u64, file: u64, grant: Option<proto::mrc::LeaseGrant>, changed: bool) {
+        let version = self.durable.versions.get(&file).copied().unwrap_or(0);
+        let (bits, number) = grant.map_or((0, 0), |grant| (grant.bits, grant.number));
+        let incarnation = self.leader.incarnation;
+        self.answer(to, Answer::Row { incarnation, file, version, bits, number, changed });
+    }
+
+    fn read(&mut self, from: u64, file: u64, pass: &Pass) {
+        let now = self.world.now();
+        let grant =
+            self.leader.engine.grant(now, from, (VOLUME, file), LEASE_ATTR | LEASE_NAMES | LEASE_READ);
+        self.row(from, file, grant, false);
+        self.leader.engine.finish(now, pass, false);
+    }
+
+    /// Applies a change: nobody else may still answer from what it makes untrue.
+    fn change(&mut self, from: u64, file: u64, pass: &Pass) -> Result<(), Violation> {
+        let now = self.world.now();
+        *self.durable.versions.entry(file).or_default() += 1;
+        self.operations += 1;
+        let grant = self.leader.engine.grant(now, from, (VOLUME, file), LEASE_ATTR);
+        self.row(from, file, grant, true);
+        self.leader.engine.finish(now, pass, true);
+        let broken = self.broken;
+        for (id, client) in self.clients.iter().filter(|(id, _)| **id != from) {
+            if client.keeps(now, file, LEASE_ATTR | LEASE_WRITE, broken) {
+                let what =
+                    format!("client {id} may answer for file {file} while client {from}'s change is applied");
+                return Err(Violation::new("leases: exclusion", what));
+            }
+        }
+        Ok(())
+    }
+
+    /// Does what the engine asks for.
+    fn effects(&mut self) -> Result<(), Violation> {
+        loop {
+            let effects = self.leader.engine.take_effects();
+            if effects.is_empty() {
+                return Ok(());
+            }
+            for effect in effects {
+                match effect {
+                    Effect::Wake(ticket) => self.wake(ticket)?,
+                    Effect::Recall(session) => self.tell_recalls(session),
+                    Effect::Expel { session, wrote } => {
+                        *self.faults.entry("expelled").or_default() += 1;
+                        let incarnation = self.leader.incarnation;
+                        let delay = self.world.micros(EXPEL.0, EXPEL.1);
+                        self.world.after(delay, Event::Expelled { session, incarnation, epoch: None, wrote });
+                    }
+                }
+            }
+        }
+    }
+
+    fn wake(&mut self, ticket: u64) -> Result<(), Violation> {
+        let standing = self.leader.engine.standing(ticket);
+        if standing == Standing::Waits {
+            return Ok(());
+        }
+        match (self.leader.pending.remove(&ticket), standing) {
+            (Some(Pending::Change { from, file, pass }), Standing::Free) => self.change(from, file, &pass)?,
+            (Some(Pending::Read { from, file, pass }), Standing::Free) => self.read(from, file, &pass),
+            (Some(Pending::Acquire { from, file }), Standing::Given(grant)) => {
+                self.row(from, file, grant, false)
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn tell_recalls(&mut self, session: u64) {
+        let Some(after) = self.leader.polls.get(&session).copied() else { return };
+        let recalls = self.leader.engine.recalls(session, after, 64);
+        if recalls.is_empty() {
+            return;
+        }
+        self.leader.polls.remove(&session);
+        let recalls = recalls.iter().map(|one| (one.recall, one.ino, one.bits, one.number)).collect();
+        let incarnation = self.leader.incarnation;
+        self.answer(session, Answer::Recalls { incarnation, recalls });
+    }
+
+    /// First the command (epoch `None`), then the OSDs, then the engine.
+    pub(crate) fn expelled(
+        &mut self,
+        session: u64,
+        incarnation: u64,
+        epoch: Option<u64>,
+        wrote: bool,
+    ) -> Result<(), Violation> {
+        if incarnation != self.leader.incarnation {
+            return Ok(());
+        }
+        let Some(epoch) = epoch else {
+            let row = self.durable.sessions.entry(session).or_insert((1, true));
+            row.0 += 1;
+            let epoch = row.0;
+            if wrote && self.broken != Some(Broken::Fence) {
+                self.durable.fences.insert(session, epoch);
+            }
+            let delay = self.world.micros(EXPEL.0, EXPEL.1);
+            self.world.after(delay, Event::Expelled { session, incarnation, epoch: Some(epoch), wrote });
+            return Ok(());
+        };
+        self.leader.engine.expelled(self.world.now(), session, epoch);
+        self.effects()
+    }
+
+    pub(crate) fn tick(&mut self) -> Result<(), Violation> {
+        let now = self.world.now();
+        if self.broken != Some(Broken::Expel) {
+            self.leader.engine.tick(now);
+        }
+        self.effects()?;
+        let sessions: Vec<u64> = self.clients.keys().copied().collect();
+        let mut open = BTreeMap::new();
+        for session in sessions {
+            self.tell_recalls(session);
+            for recall in self.leader.engine.recalls(session, 0, usize::MAX) {
+                let since = self.leader.recalled.get(&(session, recall.recall)).copied().unwrap_or(now);
+                if now - since > TIMES.ttl + TIMES.margin + SLACK {
+                    let what = format!("client {session} owes file {} since {:?}", recall.ino, now - since);
+                    return Err(Violation::new("leases: recalls end", what));
+                }
+                open.insert((session, recall.recall), since);
+            }
+        }
+        self.leader.recalled = open;
+        for file in 1..=FILES {
+            let holders = self.leader.engine.holders((VOLUME, file));
+            if holders.len() > self.clients.len() {
+                return Err(Violation::new("leases: bounded", format!("file {file}: {holders:?}")));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,67 @@
+//! A few runs, and the proof that each invariant can fail.
+
+use super::{Broken, Plan, run};
+
+fn plan(seed: u64) -> Plan {
+    Plan { seed, steps: 10_000, keep_log: false, broken: None }
+}
+
+#[test]
+fn seeds_hold_all_invariants() {
+    let (mut cached, mut expelled) = (0, 0);
+    for seed in 0..8 {
+        let outcome = run(plan(seed));
+        assert_eq!(outcome.violation, None, "seed {seed}");
+        cached += outcome.cached;
+        expelled += outcome.faults.get("expelled").copied().unwrap_or(0);
+    }
+    assert!(
+        cached > 300 && expelled > 2,
+        "{cached} reads from leases, {expelled} expelled: nothing was tried"
+    );
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    let log = || run(Plan { keep_log: true, ..plan(5) }).log;
+    let first = log();
+    assert!(first.lines().count() > 1000 && first == log());
+}
+
+/// The invariant that the first seed breaking anything breaks.
+fn breaks(broken: Broken) -> Option<&'static str> {
+    (0..40)
+        .find_map(|seed| run(Plan { broken: Some(broken), ..plan(seed) }).violation)
+        .map(|seen| seen.invariant)
+}
+
+#[test]
+fn clients_that_answer_after_their_time_are_noticed() {
+    assert_eq!(breaks(Broken::Time), Some("leases: exclusion"));
+}
+
+#[test]
+fn clients_that_keep_overtaken_answers_are_noticed() {
+    let seen = breaks(Broken::LateAnswer).expect("nothing seen");
+    assert!(["leases: coherence", "leases: exclusion", "leases: fenced data"].contains(&seen), "{seen}");
+}
+
+#[test]
+fn osds_that_are_not_told_are_noticed() {
+    assert_eq!(breaks(Broken::Fence), Some("leases: fenced data"));
+}
+
+#[test]
+fn a_new_leader_that_waits_for_nobody_is_noticed() {
+    assert!(breaks(Broken::Grace).is_some());
+}
+
+#[test]
+fn changes_that_do_not_recall_are_noticed() {
+    assert_eq!(breaks(Broken::Recall), Some("leases: exclusion"));
+}
+
+#[test]
+fn recalls_that_never_end_are_noticed() {
+    assert_eq!(breaks(Broken::Expel), Some("leases: recalls end"));
+}

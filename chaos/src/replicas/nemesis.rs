@@ -1,0 +1,151 @@
+//! Faults while clients work.
+
+use std::time::Duration;
+
+use super::{EVIDENCE_MOST_US, Event, Sim};
+use crate::net::Weather;
+
+impl Sim {
+    /// One fault.
+    pub(super) fn fault(&mut self) {
+        let ids: Vec<u64> = self.nodes.keys().copied().collect();
+        let mut one = self.world.pick(&ids).copied().unwrap_or(1);
+        let other = self.world.pick(&ids).copied().unwrap_or(1);
+        let leaders: Vec<u64> = ids
+            .iter()
+            .copied()
+            .filter(|id| self.nodes[id].columns.values().any(osd::engine::replication::Column::is_serving))
+            .collect();
+        if self.world.percent(40)
+            && let Some(leader) = self.world.pick(&leaders).copied()
+        {
+            one = leader;
+        }
+        let name = match self.world.below(16) {
+            0..=3 => self.kill(one),
+            4 | 5 => self.lose_power(one),
+            6 | 7 => self.stop(one),
+            8 => self.split(&ids),
+            9 => self.isolate(one, &ids),
+            10 => {
+                self.net.cut_one_way(one, other);
+                self.heal_later();
+                Some("one-way cut")
+            }
+            11 => {
+                // The DIR does not hear it, everybody else does.
+                self.net.cut_one_way(one, super::DIR);
+                self.heal_later();
+                Some("cut from the DIR")
+            }
+            12 => {
+                let node = self.node(one);
+                node.full = !node.full;
+                Some("disk full or not")
+            }
+            13 => {
+                self.world.after(Duration::ZERO, Event::Heal);
+                Some("heal")
+            }
+            _ => {
+                self.net.weather = Weather::draw(&mut self.world);
+                Some("weather")
+            }
+        };
+        if let Some(name) = name {
+            self.world.note(format_args!("fault {name} {one}"));
+            *self.faults.entry(name).or_default() += 1;
+        }
+    }
+
+    fn kill(&mut self, one: u64) -> Option<&'static str> {
+        self.nodes[&one].runs.then(|| {
+            self.end_process(one, false);
+            self.restart_later(one);
+            "kill"
+        })
+    }
+
+    /// Only what must be survived: the power of a minority of each list.
+    fn lose_power(&mut self, one: u64) -> Option<&'static str> {
+        let doubtful = |osd: &&u64, column: u64| **osd == one || self.nodes[osd].is_doubtful(column);
+        let survivable = self.lists.iter().all(|(column, list)| {
+            list.iter().filter(|osd| doubtful(osd, *column)).count() <= (list.len() - 1) / 2
+        });
+        survivable.then(|| {
+            self.end_process(one, true);
+            self.restart_later(one);
+            "power loss"
+        })
+    }
+
+    fn stop(&mut self, one: u64) -> Option<&'static str> {
+        if !self.nodes[&one].runs || self.nodes[&one].paused {
+            return None;
+        }
+        self.node(one).paused = true;
+        let delay = self.world.micros(50_000, 4_000_000);
+        self.world.after(delay, Event::Resume { node: one });
+        Some("pause")
+    }
+
+    pub(super) fn resume(&mut self, one: u64) {
+        self.node(one).paused = false;
+        for event in std::mem::take(&mut self.node(one).waiting) {
+            let delay = self.world.micros(1, 2_000);
+            self.world.after(delay, event);
+        }
+    }
+
+    fn split(&mut self, ids: &[u64]) -> Option<&'static str> {
+        let (mut left, mut right) = (Vec::new(), Vec::new());
+        for id in ids.iter().copied().chain([super::DIR, 2000, 2001, 2002]) {
+            if self.world.percent(50) { left.push(id) } else { right.push(id) }
+        }
+        self.net.split(&left, &right);
+        self.heal_later();
+        Some("split")
+    }
+
+    fn isolate(&mut self, one: u64, ids: &[u64]) -> Option<&'static str> {
+        let mut rest: Vec<u64> = ids.iter().copied().filter(|id| *id != one).collect();
+        // Clients still reach it: what a cut-off primary tells them must not be stale.
+        if self.world.percent(70) {
+            rest.push(super::DIR);
+        }
+        self.net.split(&[one], &rest);
+        // Longer than a lease, and some clients go on with the map that they have.
+        let (now, length) = (self.world.now(), self.world.micros(500_000, 4_500_000));
+        self.cut_until = now + length;
+        self.world.after(length, Event::Heal);
+        for client in 0..self.clients.len() {
+            if self.world.percent(50) {
+                self.clients[client].deaf_until = now + length;
+            }
+        }
+        Some("isolate")
+    }
+
+    pub(super) fn end_process(&mut self, one: u64, power: bool) {
+        let life = self.nodes[&one].life;
+        self.node(one).end();
+        if power {
+            let node = self.nodes.get_mut(&one).expect("nodes are never removed");
+            node.lose_power(&mut self.world);
+        }
+        if self.world.percent(70) {
+            let delay = self.world.micros(1_000, EVIDENCE_MOST_US);
+            self.world.after(delay, Event::Evidence { node: one, life });
+        }
+    }
+
+    fn restart_later(&mut self, node: u64) {
+        let delay = self.world.micros(1_000, 2_500_000);
+        self.world.after(delay, Event::Start { node });
+    }
+
+    fn heal_later(&mut self) {
+        let delay = self.world.micros(100_000, 3_000_000);
+        self.world.after(delay, Event::Heal);
+    }
+}

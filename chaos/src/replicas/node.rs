@@ -1,0 +1,224 @@
+//! An OSD: the real engine per column, and a store that forgets what was not synced when the power goes.
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
+
+use osd::engine::replication::{Column, Version, Work};
+use proto::dir::OsdMap;
+
+use super::wire::{Body, Waiter};
+use crate::invariants::replicas_converge::Objects;
+use crate::world::World;
+
+/// What a change carries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Payload {
+    /// One block.
+    Write { block: u32, value: u64 },
+    /// All blocks become this value, as a cut makes them zero.
+    Cut { value: u64 },
+    /// A whole object, or that there is none.
+    Copy(Option<Content>),
+}
+
+/// An object's content.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub(super) struct Content {
+    pub(super) version: Version,
+    /// What the last cut left everywhere.
+    ground: u64,
+    blocks: BTreeMap<u32, u64>,
+}
+
+impl Content {
+    pub(super) fn value(&self, block: u32) -> u64 {
+        self.blocks.get(&block).copied().unwrap_or(self.ground)
+    }
+
+    pub(super) fn hash(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (self.ground, &self.blocks).hash(&mut hasher);
+        hasher.finish()
+    }
+}
+
+/// A column on the disk.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Kept {
+    pub(super) objects: BTreeMap<u64, Content>,
+    /// Adopted epoch, and the losses when it was written.
+    pub(super) record: Option<(u64, u64)>,
+}
+
+/// Work under way.
+#[derive(Debug)]
+pub(super) struct Doing {
+    pub(super) what: Work<Payload>,
+}
+
+/// A call under way.
+#[derive(Debug)]
+pub(super) struct Calling {
+    pub(super) fetch: bool,
+}
+
+/// See the module.
+pub(super) struct Node {
+    pub(super) id: u64,
+    pub(super) life: u64,
+    pub(super) runs: bool,
+    /// Stopped by a signal: nothing happens in it, messages wait.
+    pub(super) paused: bool,
+    pub(super) waiting: Vec<super::Event>,
+    /// The disk has no room: some changes fail.
+    pub(super) full: bool,
+    pub(super) map: OsdMap,
+    pub(super) lease_until: Duration,
+    pub(super) columns: BTreeMap<u64, Column<Payload, Waiter>>,
+    pub(super) doing: BTreeMap<(u64, u64), Doing>,
+    pub(super) calling: BTreeMap<(u64, u64), Calling>,
+    /// Page cache.
+    pub(super) cached: BTreeMap<u64, Kept>,
+    /// Medium.
+    synced: BTreeMap<u64, Kept>,
+    /// Losses of power.
+    pub(super) losses: u64,
+    /// When the next tick of a column is planned.
+    pub(super) ticks: BTreeMap<u64, Duration>,
+    /// The last number that a column gave which is not in memory any more.
+    pub(super) numbers: u64,
+}
+
+impl Node {
+    pub(super) fn new(id: u64) -> Self {
+        Self {
+            id,
+            life: 0,
+            runs: false,
+            paused: false,
+            waiting: Vec::new(),
+            full: false,
+            map: OsdMap::default(),
+            lease_until: Duration::ZERO,
+            columns: BTreeMap::new(),
+            doing: BTreeMap::new(),
+            calling: BTreeMap::new(),
+            cached: BTreeMap::new(),
+            synced: BTreeMap::new(),
+            losses: 0,
+            ticks: BTreeMap::new(),
+            numbers: 0,
+        }
+    }
+
+    /// A new life of the process.
+    pub(super) fn start(&mut self) -> u64 {
+        self.life += 1;
+        self.runs = true;
+        self.life
+    }
+
+    /// The process ends; its disk stays.
+    pub(super) fn end(&mut self) {
+        self.runs = false;
+        self.paused = false;
+        self.waiting.clear();
+        self.map = OsdMap::default();
+        self.lease_until = Duration::ZERO;
+        self.columns.clear();
+        self.doing.clear();
+        self.calling.clear();
+        self.ticks.clear();
+        self.numbers = 0;
+    }
+
+    /// The page cache goes: any part of what was not synced may be gone, object by object.
+    pub(super) fn lose_power(&mut self, world: &mut World<super::Event>) {
+        self.losses += 1;
+        for (column, kept) in &mut self.cached {
+            let synced = self.synced.get(column).cloned().unwrap_or_default();
+            let objects: Vec<u64> = kept.objects.keys().chain(synced.objects.keys()).copied().collect();
+            for object in objects {
+                if world.percent(50) {
+                    match synced.objects.get(&object) {
+                        Some(content) => kept.objects.insert(object, content.clone()),
+                        None => kept.objects.remove(&object),
+                    };
+                }
+            }
+            if world.percent(50) {
+                kept.record = synced.record;
+            }
+        }
+        self.synced = self.cached.clone();
+    }
+
+    pub(super) fn is_doubtful(&self, column: u64) -> bool {
+        match self.cached.get(&column).and_then(|kept| kept.record) {
+            Some((_, losses)) => losses != self.losses,
+            None => self.losses > 0,
+        }
+    }
+
+    pub(super) fn adopted(&self, column: u64) -> u64 {
+        self.cached.get(&column).and_then(|kept| kept.record).map_or(0, |(adopted, _)| adopted)
+    }
+
+    pub(super) fn versions(&self, column: u64) -> Vec<(u64, Version)> {
+        let objects = self.cached.get(&column).map(|kept| &kept.objects);
+        objects.into_iter().flatten().map(|(object, content)| (*object, content.version)).collect()
+    }
+
+    pub(super) fn version(&self, column: u64, object: u64) -> Version {
+        self.content(column, object).map(|content| content.version).unwrap_or_default()
+    }
+
+    pub(super) fn content(&self, column: u64, object: u64) -> Option<&Content> {
+        self.cached.get(&column)?.objects.get(&object)
+    }
+
+    pub(super) fn objects_of(&self, column: u64) -> Objects {
+        let objects = self.cached.get(&column).map(|kept| &kept.objects);
+        let row = |content: &Content| (content.version.epoch, content.version.number, content.hash());
+        objects.into_iter().flatten().map(|(object, content)| (*object, row(content))).collect()
+    }
+
+    /// Changes an object.
+    pub(super) fn apply(&mut self, column: u64, object: u64, version: Version, payload: &Payload) {
+        let objects = &mut self.cached.entry(column).or_default().objects;
+        match payload {
+            Payload::Write { block, value } => {
+                let content = objects.entry(object).or_default();
+                content.blocks.insert(*block, *value);
+                content.version = version;
+            }
+            Payload::Cut { value } => {
+                objects.insert(object, Content { version, ground: *value, blocks: BTreeMap::new() });
+            }
+            Payload::Copy(None) => {
+                objects.remove(&object);
+            }
+            Payload::Copy(Some(content)) => {
+                objects.insert(object, content.clone());
+            }
+        }
+    }
+
+    pub(super) fn adopt(&mut self, column: u64, epoch: u64) {
+        let losses = self.losses;
+        self.cached.entry(column).or_default().record = Some((epoch, losses));
+    }
+
+    pub(super) fn sync(&mut self, column: u64) {
+        let kept = self.cached.get(&column).cloned().unwrap_or_default();
+        self.synced.insert(column, kept);
+    }
+
+    /// What an object is here, for whoever needs a copy.
+    pub(super) fn copy(&self, column: u64, object: u64) -> Body {
+        let content = self.content(column, object).cloned();
+        let version = content.as_ref().map(|content| content.version).unwrap_or_default();
+        Body::Copy { version, payload: Payload::Copy(content) }
+    }
+}

@@ -1,0 +1,33 @@
+//! A few runs, and the proof that runs repeat.
+
+use super::run;
+use crate::raft::Plan;
+
+#[test]
+fn seeds_hold_all_invariants() {
+    let mut operations = 0;
+    for seed in 0..25 {
+        let outcome = run(Plan { seed, steps: 4000, keep_log: false, blackout: false });
+        assert_eq!(outcome.violation, None, "seed {seed}");
+        operations += outcome.operations;
+    }
+    assert!(operations > 2500, "only {operations} operations in all runs: the clients do not get through");
+}
+
+#[test]
+fn after_all_machines_lost_power_what_was_synced_is_there() {
+    for seed in 100..110 {
+        let outcome = run(Plan { seed, steps: 3000, keep_log: false, blackout: true });
+        assert_eq!(outcome.violation, None, "seed {seed}");
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    for seed in [3, 4] {
+        let log = || run(Plan { seed, steps: 2000, keep_log: true, blackout: false }).log;
+        let (first, second) = (log(), log());
+        assert!(first.lines().count() > 500);
+        assert!(first == second, "seed {seed} gave two different runs");
+    }
+}

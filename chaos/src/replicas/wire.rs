@@ -1,0 +1,354 @@
+//! Effects of columns carried out: work, calls between OSDs, answers.
+
+use std::time::Duration;
+
+use osd::engine::replication::{
+    Effect, Event as Cause, Failure, Outcome, Range, Reply, Request, Role, Told, Trouble, Version, Work, role,
+};
+
+use super::client::Op;
+use super::node::{Calling, Doing, Node, Payload};
+use super::{CALL_PATIENCE, CLIENT_PATIENCE, Event, Sim};
+use crate::invariants::Violation;
+
+/// Who waits for an answer of a column.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Waiter {
+    /// A client's attempt; `seen` is what a read saw in the store.
+    Client { client: u64, attempt: u64, sent: Duration, seen: Option<u64> },
+    /// Another OSD's call.
+    Osd { osd: u64, life: u64, call: u64 },
+}
+
+/// What OSDs say to one another.
+#[derive(Debug, Clone)]
+pub(super) enum Body {
+    Ask,
+    Apply { object: u64, base: Version, number: u64, payload: Payload },
+    Install { object: u64, version: Version, payload: Payload },
+    Fetch { object: u64 },
+    Adopt,
+    Sync,
+    Confirm,
+    Copy { version: Version, payload: Payload },
+    Answer(Result<Reply, Trouble>),
+}
+
+/// A message on its way.
+#[derive(Debug, Clone)]
+pub(crate) struct Delivery {
+    from: u64,
+    from_life: u64,
+    pub(super) to: u64,
+    /// For a question: since when the sender believes the receiver to live. For an answer: its life.
+    to_life: u64,
+    column: u64,
+    epoch: u64,
+    call: u64,
+    answer: bool,
+    body: Body,
+}
+
+impl Sim {
+    /// What the map of an OSD makes of a column.
+    pub(super) fn role(&self, node: u64, column: u64) -> Role {
+        role(&self.nodes[&node].map, &self.lists[&column])
+    }
+
+    /// Gives an event to a column, opening it in memory if need be.
+    pub(super) fn tell(&mut self, id: u64, column: u64, cause: Cause<Payload, Waiter>) {
+        let role = self.role(id, column);
+        let now = self.world.now();
+        let node = self.nodes.get_mut(&id).expect("nodes are never removed");
+        let numbers = node.numbers;
+        let engine = node
+            .columns
+            .entry(column)
+            .or_insert_with(|| osd::engine::replication::Column::new(id, role, numbers));
+        let effects = engine.handle(cause, now);
+        let (due, idle) = (engine.next_tick(), engine.is_idle());
+        if engine.is_broken() {
+            // A new life, as the OSD's driver begins one.
+            let life = node.life;
+            self.world.after(Duration::from_millis(1), Event::NewLife { node: id, life });
+        }
+        if idle && self.world.percent(3) {
+            let gone = node.columns.remove(&column);
+            node.numbers = gone.map_or(node.numbers, |gone| node.numbers.max(gone.numbers()));
+        } else if let Some(due) = due {
+            let planned = node.ticks.get(&column).copied().filter(|at| *at > now);
+            if planned.is_none_or(|at| due < at) {
+                node.ticks.insert(column, due.max(now));
+                let life = node.life;
+                let delay = due.saturating_sub(now) + Duration::from_micros(1);
+                self.world.after(delay, Event::Tick { node: id, life, column });
+            }
+        }
+        for effect in effects {
+            self.carry_out(id, column, effect);
+        }
+    }
+
+    fn carry_out(&mut self, id: u64, column: u64, effect: Effect<Payload, Waiter>) {
+        let life = self.nodes[&id].life;
+        match effect {
+            Effect::Work { work, what } => {
+                let most = if self.world.percent(5) { 60_000 } else { 800 };
+                let delay = self.world.micros(1, most);
+                self.node(id).doing.insert((column, work), Doing { what });
+                self.world.after(delay, Event::Worked { node: id, life, column, work });
+            }
+            Effect::Call { call, osd, epoch, what } => self.call(id, column, call, osd, epoch, what),
+            Effect::Answer { waiter, outcome } => self.outcome(id, column, waiter, outcome),
+        }
+    }
+
+    fn call(&mut self, id: u64, column: u64, call: u64, osd: u64, epoch: u64, what: Request<Payload>) {
+        let life = self.nodes[&id].life;
+        let fetch = matches!(what, Request::Fetch { .. });
+        self.node(id).calling.insert((column, call), Calling { fetch });
+        let refused = !self.nodes[&osd].runs;
+        let patience = if refused { Duration::from_micros(300) } else { CALL_PATIENCE };
+        self.world.after(patience, Event::CallOver { node: id, life, column, call });
+        let body = match what {
+            Request::Ask => Body::Ask,
+            Request::Apply { object, base, number, payload } => Body::Apply { object, base, number, payload },
+            Request::Push { object } => {
+                let delay = self.world.micros(1, 3_000);
+                let event = Event::Push { node: id, life, column, call, osd, epoch, object };
+                return self.world.after(delay, event);
+            }
+            Request::Fetch { object } => Body::Fetch { object },
+            Request::Adopt => Body::Adopt,
+            Request::Sync => Body::Sync,
+            Request::Confirm => Body::Confirm,
+        };
+        self.ask(id, column, call, osd, epoch, body);
+    }
+
+    /// Reads the object as it is by now and sends it.
+    #[allow(clippy::too_many_arguments, reason = "the fields of one event")]
+    pub(super) fn push(
+        &mut self,
+        node: u64,
+        life: u64,
+        column: u64,
+        call: u64,
+        osd: u64,
+        epoch: u64,
+        object: u64,
+    ) {
+        if !self.lives(node, life) {
+            return;
+        }
+        if let Body::Copy { version, payload } = self.nodes[&node].copy(column, object) {
+            self.ask(node, column, call, osd, epoch, Body::Install { object, version, payload });
+        }
+    }
+
+    fn ask(&mut self, id: u64, column: u64, call: u64, osd: u64, epoch: u64, body: Body) {
+        let since = self.nodes[&id].map.osds.iter().find(|entry| entry.osd == osd).map(|e| e.since_epoch);
+        let delivery = Delivery {
+            from: id,
+            from_life: self.nodes[&id].life,
+            to: osd,
+            to_life: since.unwrap_or(0),
+            column,
+            epoch,
+            call,
+            answer: false,
+            body,
+        };
+        self.send(delivery);
+    }
+
+    fn send(&mut self, delivery: Delivery) {
+        if self.world.keeps_log() {
+            let Delivery { from, to, column, epoch, call, body, .. } = &delivery;
+            self.world
+                .note(format_args!("{from} to {to}: column {column} epoch {epoch} call {call} {body:?}"));
+        }
+        for delay in self.net.fate(&mut self.world, delivery.from, delivery.to) {
+            self.world.after(delay, Event::Deliver(Box::new(delivery.clone())));
+        }
+    }
+
+    pub(super) fn deliver(&mut self, delivery: Delivery) {
+        let Delivery { from, from_life, to, to_life, column, epoch, call, answer, body } = delivery;
+        if !self.nodes[&to].runs {
+            return;
+        }
+        if answer {
+            if self.nodes[&to].life == to_life {
+                self.answered(to, column, call, body);
+            }
+            return;
+        }
+        let own = self.nodes[&to].map.osds.iter().find(|entry| entry.osd == to).map(|e| e.since_epoch);
+        if own != Some(to_life) {
+            return; // meant for another life, or this one does not know itself yet
+        }
+        let waiter = Waiter::Osd { osd: from, life: from_life, call };
+        let local = |object: u64| self.nodes[&to].version(column, object);
+        let cause = match body {
+            Body::Ask => Cause::Ask { epoch, waiter },
+            Body::Apply { object, base, number, payload } => {
+                Cause::Apply { epoch, object, base, number, payload, local: local(object), waiter }
+            }
+            Body::Install { object, version, payload } => {
+                Cause::Install { epoch, object, version, payload, local: local(object), waiter }
+            }
+            Body::Adopt => Cause::Adopt { epoch, waiter },
+            Body::Sync => Cause::SyncFor { epoch, waiter },
+            Body::Confirm => Cause::Confirm { epoch, waiter },
+            Body::Fetch { object } => {
+                let copy = self.nodes[&to].copy(column, object);
+                return self.reply(to, column, waiter, copy);
+            }
+            Body::Copy { .. } | Body::Answer(_) => return,
+        };
+        self.tell(to, column, cause);
+    }
+
+    fn answered(&mut self, id: u64, column: u64, call: u64, body: Body) {
+        let Some(calling) = self.node(id).calling.remove(&(column, call)) else { return };
+        let mine = self.nodes[&id].versions(column);
+        let cause = match (calling.fetch, body) {
+            (true, Body::Copy { version, payload }) => {
+                Cause::Fetched { call, result: Ok((version, payload)) }
+            }
+            (true, _) => Cause::Fetched { call, result: Err(Trouble::Lost) },
+            (false, Body::Answer(result)) => Cause::Called { call, result, mine },
+            (false, _) => return,
+        };
+        self.tell(id, column, cause);
+    }
+
+    pub(super) fn call_over(&mut self, id: u64, life: u64, column: u64, call: u64) {
+        if self.lives(id, life) && self.nodes[&id].calling.contains_key(&(column, call)) {
+            self.answered(id, column, call, Body::Answer(Err(Trouble::Lost)));
+        }
+    }
+
+    pub(super) fn tick(&mut self, id: u64, life: u64, column: u64) {
+        if self.lives(id, life) && self.nodes[&id].columns.contains_key(&column) {
+            self.node(id).ticks.remove(&column);
+            self.tell(id, column, Cause::Tick);
+        }
+    }
+
+    pub(super) fn worked(&mut self, id: u64, life: u64, column: u64, work: u64) -> Result<(), Violation> {
+        if !self.lives(id, life) {
+            return Ok(());
+        }
+        let Some(Doing { what }) = self.node(id).doing.remove(&(column, work)) else { return Ok(()) };
+        let changes = matches!(what, Work::Apply { .. } | Work::Install { .. } | Work::Adopt { .. });
+        if changes && self.nodes[&id].full && self.world.percent(30) {
+            self.tell(id, column, Cause::Worked { work, done: Some(Reply::NoSpace) });
+            return Ok(());
+        }
+        let node = self.node(id);
+        let done = match what {
+            Work::Apply { object, version, payload } | Work::Install { object, version, payload } => {
+                node.apply(column, object, version, &payload);
+                let content = self.nodes[&id].content(column, object);
+                if let Some(content) = content {
+                    let at = (content.version.epoch, content.version.number);
+                    self.checks.bytes.holds(id, (column, object), at, content.hash())?;
+                }
+                Reply::Done
+            }
+            Work::List => Reply::Told(told(node, column)),
+            Work::Adopt { epoch } => {
+                node.adopt(column, epoch);
+                Reply::Done
+            }
+            Work::Sync => {
+                node.sync(column);
+                Reply::Done
+            }
+        };
+        self.tell(id, column, Cause::Worked { work, done: Some(done) });
+        Ok(())
+    }
+
+    fn outcome(&mut self, id: u64, column: u64, waiter: Waiter, outcome: Outcome) {
+        if let Waiter::Osd { .. } = waiter {
+            let result = match outcome {
+                Outcome::Replied(reply) => Ok(reply),
+                Outcome::Failed(Failure::OldEpoch(epoch)) => Err(Trouble::OldEpoch(epoch)),
+                _ => Err(Trouble::Lost),
+            };
+            return self.reply(id, column, waiter, Body::Answer(result));
+        }
+        let Waiter::Client { client, attempt, sent, seen } = waiter else { return };
+        match (outcome, seen) {
+            (Outcome::Again, _) => {
+                let node = id;
+                let delay = Duration::from_micros(1);
+                self.world.after(delay, Event::Request { client, attempt, node, sent });
+            }
+            (Outcome::Readable(epoch), None) => self.look(id, column, client, attempt, sent, epoch),
+            (Outcome::Readable(_), Some(value)) => self.answer_client(id, client, attempt, Ok(value)),
+            (Outcome::Committed(_) | Outcome::Synced, _) => self.answer_client(id, client, attempt, Ok(0)),
+            (Outcome::Replied(_) | Outcome::Failed(_), _) => self.answer_client(id, client, attempt, Err(())),
+        }
+    }
+
+    fn reply(&mut self, id: u64, column: u64, waiter: Waiter, body: Body) {
+        let Waiter::Osd { osd, life, call } = waiter else { return };
+        let from_life = self.nodes[&id].life;
+        let to_life = life;
+        self.send(Delivery {
+            from: id,
+            from_life,
+            to: osd,
+            to_life,
+            column,
+            epoch: 0,
+            call,
+            answer: true,
+            body,
+        });
+    }
+
+    /// The read looks into the store, now.
+    fn look(&mut self, id: u64, column: u64, client: u64, attempt: u64, sent: Duration, epoch: u64) {
+        let Some(Op::Read { object, block, .. }) = self.op(client, attempt) else { return };
+        let node = &self.nodes[&id];
+        let value = node.content(column, object).map_or(0, |content| content.value(block));
+        let leased = node.lease_until > self.world.now();
+        let waiter = Waiter::Client { client, attempt, sent, seen: Some(value) };
+        let range = Range { from: block, to: block + 1 };
+        self.tell(id, column, Cause::Looked { epoch, object, range, leased, waiter });
+    }
+
+    /// A client's request reached an OSD.
+    pub(super) fn request(&mut self, client: u64, attempt: u64, id: u64, sent: Duration) {
+        let node = &self.nodes[&id];
+        if !node.runs || node.map.epoch == 0 || self.world.now() > sent + CLIENT_PATIENCE {
+            return;
+        }
+        let Some(op) = self.op(client, attempt) else { return };
+        let (column, waiter) = (op.column(), Waiter::Client { client, attempt, sent, seen: None });
+        let local = |object: u64| node.version(column, object);
+        let cause = match op {
+            Op::Write { object, block, value, .. } => {
+                let range = Range { from: block, to: block + 1 };
+                let payload = Payload::Write { block, value };
+                Cause::Change { object, range, payload, local: local(object), waiter }
+            }
+            Op::Cut { object, value, .. } => {
+                let payload = Payload::Cut { value };
+                Cause::Change { object, range: Range::ALL, payload, local: local(object), waiter }
+            }
+            Op::Read { object, .. } => Cause::Read { object, waiter },
+            Op::Sync { .. } => Cause::Sync { waiter },
+        };
+        self.tell(id, column, cause);
+    }
+}
+
+fn told(node: &Node, column: u64) -> Told {
+    Told { adopted: node.adopted(column), doubtful: node.is_doubtful(column), objects: node.versions(column) }
+}

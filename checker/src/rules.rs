@@ -1,0 +1,5 @@
+//! Rules that need no search.
+
+pub mod listing;
+pub mod log;
+pub mod times;

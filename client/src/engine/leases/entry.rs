@@ -1,0 +1,133 @@
+//! One inode's lease, what is kept under it, and what late answers must be measured against.
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+use std::collections::BTreeMap;
+
+use proto::mrc::{Attr, LeaseGrant, Recall};
+
+use super::{KEEPS_ATTR, KEEPS_NAMES, Ticket, Use};
+
+/// Bits of a lease.
+const BITS: usize = 4;
+
+#[derive(Debug, Default)]
+pub(super) struct Entry {
+    /// Held and usable.
+    pub(super) bits: u32,
+    /// Recalled and not yet returned.
+    pub(super) losing: u32,
+    /// Highest grant number seen.
+    pub(super) number: u64,
+    /// Highest recall number seen, per bit.
+    recalled: [u64; BITS],
+    /// The last call that began before a bit was gained last.
+    pub(super) gained: Ticket,
+    /// The last call that began before the last recall arrived.
+    pub(super) recalled_at: Ticket,
+    /// Highest recall number answered.
+    pub(super) returned: u64,
+    /// Operations under way.
+    pub(super) reading: u32,
+    pub(super) writing: u32,
+    /// Operations that wait for `R`, for `W`.
+    pub(super) asking: [u32; 2],
+    /// Own changes under way, and whether some of them overlapped.
+    pub(super) changing: u32,
+    pub(super) overlap: bool,
+    /// The last call that began before the last own change ended.
+    pub(super) changed: Ticket,
+    /// The last call that began before anything happened here that it must be measured against.
+    pub(super) at: Ticket,
+    /// Since the last look for old ones.
+    pub(super) used: bool,
+    pub(super) attr: Option<Attr>,
+    pub(super) target: Option<Vec<u8>>,
+    pub(super) xattrs: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    pub(super) names: BTreeMap<Vec<u8>, Option<u64>>,
+}
+
+impl Entry {
+    /// What the MRC counts as ours.
+    pub(super) fn held(&self) -> u32 {
+        self.bits | self.losing
+    }
+
+    pub(super) fn is_in_use(&self) -> bool {
+        self.reading + self.writing + self.asking[0] + self.asking[1] + self.changing > 0
+    }
+
+    pub(super) fn users(&mut self, what: Use) -> &mut u32 {
+        match what {
+            Use::Read => &mut self.reading,
+            Use::Write | Use::WriteBack => &mut self.writing,
+        }
+    }
+
+    pub(super) fn askers(&mut self, what: Use) -> &mut u32 {
+        &mut self.asking[usize::from(what != Use::Read)]
+    }
+
+    /// Bits that are being asked for.
+    pub(super) fn asked(&self) -> u32 {
+        let bit = |at: usize, bit: u32| if self.asking[at] > 0 { bit } else { 0 };
+        bit(0, Use::Read.bit()) | bit(1, Use::Write.bit())
+    }
+
+    /// The bits of a grant that no recall has taken away again.
+    pub(super) fn still_granted(&self, bits: u32, number: u64) -> u32 {
+        let recalled = (0..BITS).filter(|bit| number <= self.recalled[*bit]).map(|bit| 1 << bit);
+        bits & !recalled.fold(0, |all, bit: u32| all | bit) & !self.losing
+    }
+
+    /// Takes a grant; an older one than the last adds nothing. Gives the number of names that were dropped.
+    pub(super) fn grant(&mut self, grant: &LeaseGrant) -> usize {
+        if grant.number < self.number {
+            return 0;
+        }
+        self.number = grant.number;
+        let bits = self.still_granted(grant.bits, grant.number);
+        let lost = self.bits & !bits;
+        self.bits = bits;
+        self.drop_values(lost)
+    }
+
+    pub(super) fn recall(&mut self, recall: &Recall) {
+        for bit in 0..BITS {
+            if recall.bits & (1 << bit) != 0 {
+                self.recalled[bit] = self.recalled[bit].max(recall.number);
+            }
+        }
+        self.losing |= recall.bits;
+    }
+
+    /// Bits are gone, and what was kept under them. Gives the number of names that were dropped.
+    pub(super) fn lose(&mut self, bits: u32) -> usize {
+        self.bits &= !bits;
+        self.drop_values(bits)
+    }
+
+    fn drop_values(&mut self, lost: u32) -> usize {
+        if lost & KEEPS_ATTR != 0 && self.bits & KEEPS_ATTR == 0 {
+            self.forget_attr();
+        }
+        if lost & KEEPS_NAMES != 0 { self.forget_names() } else { 0 }
+    }
+
+    pub(super) fn forget_attr(&mut self) {
+        self.attr = None;
+        self.target = None;
+        self.xattrs.clear();
+    }
+
+    pub(super) fn forget_names(&mut self) -> usize {
+        let names = self.names.len();
+        self.names = BTreeMap::new();
+        names
+    }
+
+    pub(super) fn numbers_start_anew(&mut self) {
+        self.number = 0;
+        self.returned = 0;
+        self.recalled = [0; BITS];
+    }
+}

@@ -1,0 +1,333 @@
+//! The invariants of `docs/protocols/leases.md`, case by case and against a model MRC that delivers in any order.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use proptest::prelude::*;
+use proto::mrc::Attr;
+
+use super::*;
+
+const KEY: Key = (1, 7);
+const DIR: Key = (1, 2);
+const NOW: Duration = Duration::from_secs(1);
+
+fn leases() -> Leases {
+    let mut leases = Leases::default();
+    leases.turn_on();
+    leases.renewed(Duration::from_secs(6));
+    leases
+}
+
+fn grant(ino: u64, bits: u32, number: u64) -> LeaseGrant {
+    LeaseGrant { ino, bits, number }
+}
+
+fn recall(key: Key, bits: u32, number: u64) -> Recall {
+    Recall { recall: 1, volume: key.0, ino: key.1, bits, number, tell_handles: false }
+}
+
+fn attr(change: u64) -> Attr {
+    Attr { ino: KEY.1, change, size: change, ..Attr::default() }
+}
+
+/// A call whose answer brings a grant and attributes.
+fn answer(leases: &mut Leases, bits: u32, number: u64, change: u64) {
+    let ticket = leases.begin();
+    let grant = grant(KEY.1, bits, number);
+    leases.granted(KEY.0, &grant, ticket);
+    leases.keep_attr(KEY.0, &attr(change), &grant, ticket);
+    leases.end(ticket);
+}
+
+#[test]
+fn attributes_are_answered_within_the_time_only() {
+    let mut leases = leases();
+    answer(&mut leases, LEASE_ATTR, 1, 5);
+    assert_eq!(leases.attr(KEY, NOW).unwrap().change, 5);
+    assert_eq!(leases.time_left(NOW), Duration::from_secs(5));
+    assert_eq!(leases.attr(KEY, Duration::from_secs(6)), None);
+    leases.renewed(Duration::from_secs(8));
+    assert_eq!(leases.attr(KEY, Duration::from_secs(6)).unwrap().change, 5);
+}
+
+#[test]
+fn nothing_is_kept_before_recalls_are_heard() {
+    let mut leases = Leases::default();
+    leases.renewed(Duration::from_secs(6));
+    answer(&mut leases, LEASE_ATTR | LEASE_WRITE, 1, 5);
+    assert_eq!(leases.attr(KEY, NOW), None);
+    assert_eq!(leases.try_use(KEY, Use::Write, NOW), Permit::Off);
+}
+
+#[test]
+fn a_grant_that_its_recall_has_overtaken_is_not_kept() {
+    let mut leases = leases();
+    let (late, newer) = (leases.begin(), leases.begin());
+    leases.recalled(&recall(KEY, LEASE_ATTR, 3));
+    leases.returned(&recall(KEY, LEASE_ATTR, 3));
+    let (old, new) = (grant(KEY.1, LEASE_ATTR, 3), grant(KEY.1, LEASE_ATTR, 4));
+    leases.granted(KEY.0, &old, late);
+    leases.keep_attr(KEY.0, &attr(1), &old, late);
+    assert_eq!((leases.attr(KEY, NOW), leases.bits(KEY, NOW)), (None, 0));
+    leases.granted(KEY.0, &new, newer);
+    leases.keep_attr(KEY.0, &attr(2), &new, newer);
+    // The old answer once more, now that the bit is held again.
+    leases.keep_attr(KEY.0, &attr(9), &old, late);
+    assert_eq!(leases.attr(KEY, NOW).unwrap().change, 2);
+}
+
+#[test]
+fn an_answer_read_before_an_own_change_is_not_kept_after_it() {
+    let mut leases = leases();
+    answer(&mut leases, LEASE_ATTR, 1, 5);
+    let read = leases.begin();
+    leases.change_begin(KEY, None);
+    assert_eq!(leases.attr(KEY, NOW), None);
+    let change = leases.begin();
+    let grant = grant(KEY.1, LEASE_ATTR, 2);
+    leases.granted(KEY.0, &grant, read);
+    leases.keep_attr(KEY.0, &attr(5), &grant, read);
+    assert_eq!(leases.attr(KEY, NOW), None, "a change is under way");
+    leases.change_end(KEY, change, Some(&attr(6)), None);
+    leases.keep_attr(KEY.0, &attr(5), &grant, read);
+    assert_eq!(leases.attr(KEY, NOW).unwrap().change, 6);
+}
+
+#[test]
+fn overlapping_own_changes_leave_nothing_known() {
+    let mut leases = leases();
+    let ticket = leases.begin();
+    let names = grant(DIR.1, LEASE_NAMES, 1);
+    leases.granted(DIR.0, &names, ticket);
+    leases.end(ticket);
+    for name in [b"a", b"b"] {
+        leases.change_begin(DIR, Some(name));
+    }
+    let ticket = leases.begin();
+    leases.change_end(DIR, ticket, None, Some((b"a", Some(10))));
+    leases.change_end(DIR, ticket, None, Some((b"b", Some(11))));
+    assert_eq!((leases.name(DIR, b"a", NOW), leases.name(DIR, b"b", NOW)), (None, None));
+    leases.change_begin(DIR, Some(b"a"));
+    let ticket = leases.begin();
+    leases.change_end(DIR, ticket, None, Some((b"a", Some(10))));
+    assert_eq!(leases.name(DIR, b"a", NOW), Some(Some(10)));
+}
+
+#[test]
+fn an_absent_name_is_kept_only_under_a_lease_older_than_the_question() {
+    let mut leases = leases();
+    let (asked, granting) = (leases.begin(), leases.begin());
+    leases.granted(DIR.0, &grant(DIR.1, LEASE_NAMES, 1), granting);
+    leases.keep_absent(DIR, b"x", asked);
+    assert_eq!(leases.name(DIR, b"x", NOW), None, "somebody may have made it before the grant");
+    let asked = leases.begin();
+    leases.keep_absent(DIR, b"x", asked);
+    assert_eq!(leases.name(DIR, b"x", NOW), Some(None));
+}
+
+#[test]
+fn a_recall_waits_for_users_and_pages_may_be_written_out_meanwhile() {
+    let mut leases = leases();
+    answer(&mut leases, LEASE_ATTR | LEASE_READ | LEASE_WRITE, 1, 5);
+    assert_eq!(leases.try_use(KEY, Use::Write, NOW), Permit::Granted);
+    let down = recall(KEY, LEASE_WRITE, 1);
+    leases.recalled(&down);
+    assert!(!leases.is_unused(&down));
+    assert_eq!(leases.try_use(KEY, Use::Write, NOW), Permit::Ask);
+    assert_eq!(leases.try_use(KEY, Use::WriteBack, NOW), Permit::Granted);
+    assert_eq!(leases.try_use(KEY, Use::Read, NOW), Permit::Granted, "R stays");
+    assert!(leases.release(KEY, Use::Write));
+    assert!(!leases.is_unused(&down));
+    assert!(leases.release(KEY, Use::WriteBack));
+    assert!(leases.is_unused(&down));
+    assert_eq!(leases.returned(&down).bits, LEASE_WRITE);
+    assert_eq!(leases.try_use(KEY, Use::WriteBack, NOW), Permit::Ask);
+    assert_eq!(leases.attr(KEY, NOW).unwrap().change, 5, "A stays");
+}
+
+#[test]
+fn an_operation_whose_grant_was_overtaken_runs_once() {
+    let mut leases = leases();
+    leases.ask_begin(KEY, Use::Write);
+    let ticket = leases.begin();
+    let early = recall(KEY, LEASE_WRITE, 4);
+    leases.recalled(&early);
+    assert!(leases.is_early(&early), "the grant that it means is on its way");
+    assert!(leases.ask_granted(KEY, Some(&grant(KEY.1, LEASE_WRITE, 4)), Use::Write, ticket));
+    leases.ask_end(KEY, Use::Write);
+    assert!(!leases.is_early(&early) && !leases.is_unused(&early));
+    assert_eq!(leases.try_use(KEY, Use::Write, NOW), Permit::Ask, "nobody else may");
+    leases.release(KEY, Use::Write);
+    assert!(leases.is_unused(&early));
+    leases.returned(&early);
+    // Had it been returned first, the operation would have to ask again.
+    leases.ask_begin(KEY, Use::Write);
+    assert!(!leases.ask_granted(KEY, Some(&grant(KEY.1, LEASE_WRITE, 4)), Use::Write, ticket));
+}
+
+#[test]
+fn a_recall_does_not_wait_for_somebody_who_waits_for_other_bits() {
+    let mut leases = leases();
+    answer(&mut leases, LEASE_READ, 1, 5);
+    leases.ask_begin(KEY, Use::Write);
+    for bits in [LEASE_READ, LEASE_ATTR] {
+        let other = recall(KEY, bits, 9);
+        assert!(leases.is_unused(&other) && !leases.is_early(&other));
+    }
+    assert!(leases.is_early(&recall(KEY, LEASE_WRITE, 9)) && !leases.is_early(&recall(KEY, LEASE_WRITE, 1)));
+}
+
+#[test]
+fn an_expelled_client_forgets_everything_and_its_late_answers() {
+    let mut leases = leases();
+    answer(&mut leases, LEASE_ATTR | LEASE_WRITE, 1, 5);
+    let late = leases.begin();
+    let before = leases.generation();
+    assert_eq!(leases.expelled(), [KEY]);
+    assert_ne!(leases.generation(), before);
+    leases.renewed(Duration::from_secs(9));
+    leases.granted(KEY.0, &grant(KEY.1, LEASE_ATTR, 50), late);
+    assert_eq!((leases.bits(KEY, NOW), leases.is_empty()), (0, true));
+}
+
+#[test]
+fn grants_given_while_the_session_is_opened_are_not_kept() {
+    let mut leases = leases();
+    answer(&mut leases, LEASE_ATTR, 1, 5);
+    assert_eq!(leases.tell_begin().len(), 1);
+    answer(&mut leases, LEASE_ATTR | LEASE_READ, 2, 6);
+    assert_eq!(
+        leases.bits(KEY, NOW),
+        LEASE_ATTR,
+        "the leader forgot the second one when it was told the first"
+    );
+    leases.tell_end(true);
+    answer(&mut leases, LEASE_ATTR | LEASE_READ, 1, 7);
+    assert_eq!(leases.bits(KEY, NOW), LEASE_ATTR | LEASE_READ, "numbers start anew");
+}
+
+#[test]
+fn the_oldest_unused_are_given_back_and_tables_stay_bounded() {
+    let mut leases = leases();
+    for ino in 0..GIVE_BACK_AT as u64 {
+        let ticket = leases.begin();
+        leases.granted(1, &grant(ino, LEASE_ATTR, ino + 1), ticket);
+        leases.keep_attr(1, &Attr { ino, ..Attr::default() }, &grant(ino, LEASE_ATTR, ino + 1), ticket);
+        leases.end(ticket);
+    }
+    leases.attr((1, 0), NOW);
+    let back = leases.too_many();
+    assert_eq!((back.len(), back[0].ino), (GIVE_BACK, 1), "0 was just used");
+    for one in &back {
+        leases.recalled(one);
+        leases.returned(one);
+    }
+    assert_eq!(leases.len(), GIVE_BACK_AT - GIVE_BACK);
+    let ticket = leases.begin();
+    leases.end(ticket);
+    assert_eq!(leases.entries.len(), GIVE_BACK_AT - GIVE_BACK, "nothing is remembered of what is gone");
+    assert!(leases.waning.is_empty());
+}
+
+/// What happens between this client, another one and the MRC; answers and recalls arrive in any order.
+#[derive(Debug, Clone)]
+enum Step {
+    /// This client asks for attributes.
+    Ask,
+    /// The answer number n of those under way arrives.
+    Arrive(usize),
+    /// Another client changes the inode: recalled first, applied when returned.
+    Foreign,
+    /// The recall arrives and is answered.
+    Answer,
+    /// This client changes the inode.
+    Own,
+    /// The answer to its change arrives.
+    OwnArrives,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        3 => Just(Step::Ask),
+        4 => (0..4usize).prop_map(Step::Arrive),
+        1 => Just(Step::Foreign),
+        2 => Just(Step::Answer),
+        1 => Just(Step::Own),
+        2 => Just(Step::OwnArrives),
+    ]
+}
+
+/// The MRC and the way to it.
+#[derive(Default)]
+struct Model {
+    change: u64,
+    number: u64,
+    held: bool,
+    upto: Option<u64>,
+    waiting: bool,
+    answers: Vec<(Ticket, LeaseGrant, u64)>,
+    own: Option<(Ticket, LeaseGrant, u64)>,
+}
+
+impl Model {
+    fn give(&mut self) -> LeaseGrant {
+        self.number += 1;
+        self.held |= !self.waiting;
+        grant(KEY.1, if self.held && !self.waiting { LEASE_ATTR } else { 0 }, self.number)
+    }
+
+    fn take(&mut self, leases: &mut Leases, step: Step) {
+        match step {
+            Step::Ask if self.answers.len() < 4 => {
+                let (ticket, grant) = (leases.begin(), self.give());
+                self.answers.push((ticket, grant, self.change));
+            }
+            Step::Arrive(at) if at < self.answers.len() => {
+                let (ticket, grant, change) = self.answers.remove(at);
+                leases.granted(KEY.0, &grant, ticket);
+                leases.keep_attr(KEY.0, &attr(change), &grant, ticket);
+                leases.end(ticket);
+            }
+            Step::Foreign if self.held && !self.waiting => {
+                (self.waiting, self.upto) = (true, Some(self.number));
+            }
+            Step::Foreign if !self.waiting => self.change += 1,
+            Step::Answer => {
+                if let Some(upto) = self.upto.take() {
+                    let recall = recall(KEY, LEASE_ATTR, upto);
+                    leases.recalled(&recall);
+                    assert!(leases.returned(&recall).number >= upto);
+                    (self.held, self.waiting) = (false, false);
+                    self.change += 1;
+                }
+            }
+            Step::Own if self.own.is_none() => {
+                leases.change_begin(KEY, None);
+                let ticket = leases.begin();
+                self.change += 1;
+                self.own = Some((ticket, self.give(), self.change));
+            }
+            Step::OwnArrives => {
+                if let Some((ticket, grant, change)) = self.own.take() {
+                    leases.granted(KEY.0, &grant, ticket);
+                    leases.change_end(KEY, ticket, Some(&attr(change)), None);
+                    leases.end(ticket);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+proptest! {
+    /// What is answered from a lease is what the MRC would answer; after an own change at least that.
+    #[test]
+    fn kept_attributes_are_the_newest(steps in prop::collection::vec(step(), 1..60)) {
+        let (mut leases, mut model) = (leases(), Model::default());
+        for step in steps {
+            model.take(&mut leases, step);
+            if let Some(kept) = leases.attr(KEY, NOW) {
+                prop_assert_eq!(kept.change, model.change);
+            }
+        }
+    }
+}

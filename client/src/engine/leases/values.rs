@@ -1,0 +1,173 @@
+//! What is kept under leases: attributes, link targets, extended attributes, names; and own changes of them.
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+use std::time::Duration;
+
+use proto::mrc::{Attr, LeaseGrant};
+
+use super::{KEEPS_ATTR, KEEPS_NAMES, Key, Leases, NAMES_MAX, Ticket};
+
+/// Names kept of one directory.
+const NAMES_PER_DIRECTORY: usize = 16_384;
+/// Extended attributes kept of one inode, and the length of one, bytes.
+const XATTRS_PER_INODE: usize = 8;
+const XATTR_BYTES: usize = 1024;
+
+/// An answer without a call: known to be there, or known to be absent.
+pub type Cached<T> = Option<Option<T>>;
+
+impl Leases {
+    /// Attributes, if they may be answered without a call.
+    pub fn attr(&mut self, key: Key, now: Duration) -> Option<Attr> {
+        let good = self.is_good(now);
+        let entry = self.entries.get_mut(&key).filter(|entry| good && entry.bits & KEEPS_ATTR != 0)?;
+        entry.used = true;
+        entry.attr.clone()
+    }
+
+    /// A symlink's target, likewise.
+    #[must_use]
+    pub fn target(&self, key: Key, now: Duration) -> Option<Vec<u8>> {
+        let good = self.is_good(now);
+        self.entries.get(&key).filter(|entry| good && entry.bits & KEEPS_ATTR != 0)?.target.clone()
+    }
+
+    /// An extended attribute, or that it is not there.
+    #[must_use]
+    pub fn xattr(&self, key: Key, name: &[u8], now: Duration) -> Cached<Vec<u8>> {
+        let good = self.is_good(now);
+        self.entries.get(&key).filter(|entry| good && entry.bits & KEEPS_ATTR != 0)?.xattrs.get(name).cloned()
+    }
+
+    /// The inode that a name means, or that it is not there.
+    pub fn name(&mut self, dir: Key, name: &[u8], now: Duration) -> Cached<u64> {
+        let good = self.is_good(now);
+        let entry = self.entries.get_mut(&dir).filter(|entry| good && entry.bits & KEEPS_NAMES != 0)?;
+        entry.used = true;
+        entry.names.get(name).copied()
+    }
+
+    /// Whether a value that came with `grant` in the answer of `ticket` may be kept under one of `bits`.
+    fn may_keep(&self, key: Key, grant: &LeaseGrant, ticket: Ticket, bits: u32) -> bool {
+        ticket > self.forgotten
+            && self.entries.get(&key).is_some_and(|entry| {
+                let given = entry.still_granted(grant.bits, grant.number) & entry.bits & bits != 0;
+                given && entry.changing == 0 && ticket > entry.changed
+            })
+    }
+
+    /// Keeps attributes that came with `grant`.
+    pub fn keep_attr(&mut self, volume: u64, attr: &Attr, grant: &LeaseGrant, ticket: Ticket) {
+        let key = (volume, attr.ino);
+        if !self.may_keep(key, grant, ticket, KEEPS_ATTR) {
+            return;
+        }
+        let entry = self.entries.get_mut(&key).expect("it was just looked at");
+        if entry.attr.as_ref().is_none_or(|kept| kept.change <= attr.change) {
+            entry.attr = Some(attr.clone());
+        }
+    }
+
+    /// Keeps a name, or that it is not there, that came with `grant` on the directory.
+    pub fn keep_name(&mut self, dir: Key, name: &[u8], ino: Option<u64>, grant: &LeaseGrant, ticket: Ticket) {
+        if self.may_keep(dir, grant, ticket, KEEPS_NAMES) {
+            self.insert_name(dir, name, ino);
+        }
+    }
+
+    fn insert_name(&mut self, dir: Key, name: &[u8], ino: Option<u64>) {
+        let Some(entry) = self.entries.get_mut(&dir) else { return };
+        if entry.names.len() >= NAMES_PER_DIRECTORY || self.names >= NAMES_MAX {
+            self.names -= entry.forget_names();
+        }
+        if self.names < NAMES_MAX && entry.names.insert(name.to_vec(), ino).is_none() {
+            self.names += 1;
+        }
+    }
+
+    /// Keeps what an answer without grants brought: only under a lease that was there when the call began and that
+    /// nothing has touched since.
+    fn may_keep_more(&self, key: Key, ticket: Ticket, bits: u32) -> bool {
+        ticket > self.forgotten
+            && self.entries.get(&key).is_some_and(|entry| {
+                let last = entry.changed.max(entry.recalled_at).max(entry.gained);
+                entry.bits & bits != 0 && entry.changing == 0 && ticket > last
+            })
+    }
+
+    /// Keeps that a name is not there.
+    pub fn keep_absent(&mut self, dir: Key, name: &[u8], ticket: Ticket) {
+        if self.may_keep_more(dir, ticket, KEEPS_NAMES) {
+            self.insert_name(dir, name, None);
+        }
+    }
+
+    /// Keeps a symlink's target.
+    pub fn keep_target(&mut self, key: Key, target: &[u8], ticket: Ticket) {
+        if self.may_keep_more(key, ticket, KEEPS_ATTR) {
+            self.entries.get_mut(&key).expect("it was just looked at").target = Some(target.to_vec());
+        }
+    }
+
+    /// Keeps an extended attribute, or that it is not there.
+    pub fn keep_xattr(&mut self, key: Key, name: &[u8], value: Option<&[u8]>, ticket: Ticket) {
+        if value.is_some_and(|value| value.len() > XATTR_BYTES)
+            || !self.may_keep_more(key, ticket, KEEPS_ATTR)
+        {
+            return;
+        }
+        let entry = self.entries.get_mut(&key).expect("it was just looked at");
+        if entry.xattrs.len() < XATTRS_PER_INODE {
+            entry.xattrs.insert(name.to_vec(), value.map(<[u8]>::to_vec));
+        }
+    }
+
+    /// This session begins to change an inode, or in a directory the name `name`.
+    pub fn change_begin(&mut self, key: Key, name: Option<&[u8]>) {
+        let entry = self.entries.entry(key).or_default();
+        entry.overlap |= entry.changing > 0;
+        entry.changing += 1;
+        entry.forget_attr();
+        if let Some(name) = name
+            && entry.names.remove(name).is_some()
+        {
+            self.names -= 1;
+        }
+    }
+
+    /// The change is done or failed. With `attr` or a name the state afterwards is known; it is kept when no other
+    /// change by this session overlapped.
+    /// `ticket` is the one of the changing call.
+    pub fn change_end(
+        &mut self,
+        key: Key,
+        ticket: Ticket,
+        attr: Option<&Attr>,
+        name: Option<(&[u8], Option<u64>)>,
+    ) {
+        let next = self.next;
+        let on = self.on && ticket > self.forgotten;
+        let Some(entry) = self.entries.get_mut(&key) else { return };
+        entry.changing = entry.changing.saturating_sub(1);
+        entry.changed = next;
+        // A recall in between, also one that was followed by a new grant, may have been for a later change.
+        let alone = !entry.overlap && ticket > entry.recalled_at;
+        if entry.changing == 0 {
+            entry.overlap = false;
+        }
+        entry.forget_attr();
+        if alone && on && entry.bits & KEEPS_ATTR != 0 {
+            entry.attr = attr.cloned();
+        }
+        let keeps_names = alone && on && entry.bits & KEEPS_NAMES != 0;
+        let bare = entry.held() == 0;
+        match name {
+            Some((name, ino)) if keeps_names => self.insert_name(key, name, ino),
+            Some((name, _)) if entry.names.remove(name).is_some() => self.names -= 1,
+            _ => {}
+        }
+        if bare {
+            self.mark(key);
+        }
+    }
+}

@@ -1,0 +1,342 @@
+//! Leases at work: what [`crate::engine::leases`] decides, connected to the calls of a session, to the files in use and
+//! to the kernel. See `docs/protocols/leases.md`.
+//!
+//! `recalls` hears what the leader wants back and gives it back; `data` takes leases for reads and writes.
+
+mod data;
+mod recalls;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use proto::mrc::{Attr, HeldLease, LEASE_ATTR, LEASE_NAMES, LeaseGrant, ReturnedLease};
+use rt::clock::Clock;
+use tokio::sync::Notify;
+
+use crate::engine::leases::{Cached, Key, Leases, Ticket};
+use crate::volume::Volume;
+pub(crate) use data::Locked;
+pub use data::Using;
+
+/// A kernel that keeps what we answered, told when it must forget. Each call returns when the kernel has done it.
+pub trait KernelCaches: Send + Sync {
+    /// Attributes of an inode. False: the kernel does not know the inode (yet).
+    fn forget_attr(&self, ino: u64) -> bool;
+    /// Pages of an inode in `[offset, offset + len)`, to the end with `len` 0; modified ones are written first. Waits
+    /// for requests on these pages: call it from a thread that serves none.
+    fn forget_pages(&self, ino: u64, offset: u64, len: u64);
+    /// All names.
+    fn forget_names(&self);
+    /// Whether [`KernelCaches::forget_names`] works; else names must not be given any time to live.
+    fn can_forget_names(&self) -> bool;
+}
+
+/// Nobody keeps anything: users of the library.
+pub struct NoKernel;
+
+impl KernelCaches for NoKernel {
+    fn forget_attr(&self, _ino: u64) -> bool {
+        true
+    }
+
+    fn forget_pages(&self, _ino: u64, _offset: u64, _len: u64) {}
+
+    fn forget_names(&self) {}
+
+    fn can_forget_names(&self) -> bool {
+        false
+    }
+}
+
+/// The leases of one session.
+pub struct Leasing {
+    clock: Arc<dyn Clock>,
+    /// order: a leaf.
+    engine: Mutex<Leases>,
+    /// order: a leaf. Whose files recalls are about.
+    volumes: Mutex<HashMap<u64, Weak<Volume>>>,
+    /// order: a leaf. What is to be sent back; bounded by what is held.
+    returns: Mutex<Vec<ReturnedLease>>,
+    /// Something is to be sent back.
+    owing: Notify,
+    /// An operation that a recall may wait for has ended.
+    released: Notify,
+    /// Enough leases to give some back.
+    many: AtomicBool,
+}
+
+/// A call that may bring leases.
+pub(crate) struct Asked<'a> {
+    leasing: &'a Leasing,
+    ticket: Ticket,
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        self.leasing.engine.lock().end(self.ticket);
+    }
+}
+
+/// A change of one or more inodes by this session, under way.
+pub(crate) struct Changing<'a> {
+    asked: Asked<'a>,
+    volume: u64,
+    /// Inode, and in a directory the name.
+    what: Vec<(u64, Option<Vec<u8>>)>,
+}
+
+impl Leasing {
+    pub(crate) fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
+        Arc::new(Self {
+            clock,
+            engine: Mutex::default(),
+            volumes: Mutex::default(),
+            returns: Mutex::default(),
+            owing: Notify::new(),
+            released: Notify::new(),
+            many: AtomicBool::new(false),
+        })
+    }
+
+    fn now(&self) -> Duration {
+        self.clock.monotonic()
+    }
+
+    /// Recalls for this volume go to `volume`.
+    pub(crate) fn attach(&self, volume: &Arc<Volume>) {
+        self.volumes.lock().insert(volume.id(), Arc::downgrade(volume));
+    }
+
+    fn volume(&self, id: u64) -> Option<Arc<Volume>> {
+        self.volumes.lock().get(&id).and_then(Weak::upgrade)
+    }
+
+    fn all_volumes(&self) -> Vec<Arc<Volume>> {
+        self.volumes.lock().values().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Whether leases are kept at all.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.engine.lock().is_on()
+    }
+
+    /// Leases held.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.engine.lock().len()
+    }
+
+    /// What the leader is to be told when the session is opened. To be followed by [`Leasing::told`].
+    pub(crate) fn to_tell(&self) -> Vec<HeldLease> {
+        self.engine.lock().tell_begin()
+    }
+
+    /// The leader was told, or could not be.
+    pub(crate) fn told(&self, new_leader: bool) {
+        self.engine.lock().tell_end(new_leader);
+        self.released.notify_waiters();
+    }
+
+    /// The leader answered a renewal that began at `start`.
+    pub(crate) fn renewed(&self, start: Duration, ttl_ms: u64) {
+        if ttl_ms > 0 {
+            self.engine.lock().renewed(start + Duration::from_millis(ttl_ms));
+        }
+    }
+
+    /// The session lost all its leases: nothing that the kernel or we keep may be believed.
+    pub(crate) fn expelled(&self) {
+        let held = self.engine.lock().expelled();
+        if !held.is_empty() {
+            tracing::warn!(leases = held.len(), "all leases were lost: this client did not answer in time");
+        }
+        self.forget_in_kernel(held);
+        self.released.notify_waiters();
+    }
+
+    fn turn_off(&self) {
+        let held = self.engine.lock().turn_off();
+        self.forget_in_kernel(held);
+        self.released.notify_waiters();
+    }
+
+    fn forget_in_kernel(&self, held: Vec<Key>) {
+        for volume in self.all_volumes() {
+            volume.kernel().forget_names();
+        }
+        for (volume, ino) in held {
+            let Some(volume) = self.volume(volume) else { continue };
+            let kernel = volume.kernel();
+            kernel.forget_attr(ino);
+            // May wait for requests on the pages.
+            volume.runtime().spawn_blocking(move || kernel.forget_pages(ino, 0, 0));
+        }
+    }
+
+    /// Grows with each loss of everything.
+    pub(crate) fn generation(&self) -> u64 {
+        self.engine.lock().generation()
+    }
+
+    /// A call that may bring leases begins.
+    pub(crate) fn ask(&self) -> Asked<'_> {
+        Asked { leasing: self, ticket: self.engine.lock().begin() }
+    }
+
+    /// A change begins.
+    pub(crate) fn change(&self, volume: u64, what: Vec<(u64, Option<Vec<u8>>)>) -> Changing<'_> {
+        let ticket = {
+            let mut engine = self.engine.lock();
+            for (ino, name) in &what {
+                engine.change_begin((volume, *ino), name.as_deref());
+            }
+            engine.begin()
+        };
+        Changing { asked: Asked { leasing: self, ticket }, volume, what }
+    }
+
+    /// Attributes that may be answered without a call.
+    pub(crate) fn attr(&self, key: Key) -> Option<Attr> {
+        self.engine.lock().attr(key, self.now())
+    }
+
+    pub(crate) fn target(&self, key: Key) -> Option<Vec<u8>> {
+        self.engine.lock().target(key, self.now())
+    }
+
+    pub(crate) fn xattr(&self, key: Key, name: &[u8]) -> Cached<Vec<u8>> {
+        self.engine.lock().xattr(key, name, self.now())
+    }
+
+    /// What a name means, with the attributes.
+    pub(crate) fn name(&self, dir: Key, name: &[u8]) -> Cached<Attr> {
+        let now = self.now();
+        let mut engine = self.engine.lock();
+        match engine.name(dir, name, now)? {
+            None => Some(None),
+            Some(ino) => engine.attr((dir.0, ino), now).map(Some),
+        }
+    }
+
+    /// The inode that a name means here, also when its attributes are not kept.
+    pub(crate) fn named(&self, dir: Key, name: &[u8]) -> Option<u64> {
+        self.engine.lock().name(dir, name, self.now()).flatten()
+    }
+
+    /// Whether it is kept that a name is not there.
+    pub(crate) fn is_absent(&self, dir: Key, name: &[u8]) -> bool {
+        self.engine.lock().name(dir, name, self.now()) == Some(None)
+    }
+
+    /// How long a kernel may believe attributes, and names of a directory.
+    pub(crate) fn times_to_live(&self, volume: u64, ino: u64) -> (Duration, Duration) {
+        let now = self.now();
+        let engine = self.engine.lock();
+        let (bits, left) = (engine.bits((volume, ino), now), engine.time_left(now));
+        let under = |bit: u32| if bits & bit != 0 { left } else { Duration::ZERO };
+        (under(LEASE_ATTR | proto::mrc::LEASE_WRITE), under(LEASE_NAMES))
+    }
+
+    /// Bits that may be used now.
+    pub(crate) fn bits(&self, key: Key) -> u32 {
+        self.engine.lock().bits(key, self.now())
+    }
+
+    fn after_grants(&self, waits: bool, engine: &Leases) {
+        if waits {
+            self.released.notify_waiters();
+        }
+        if engine.is_crowded() && !self.many.swap(true, Ordering::AcqRel) {
+            self.owing.notify_one();
+        }
+    }
+}
+
+impl Asked<'_> {
+    pub(crate) fn ticket(&self) -> Ticket {
+        self.ticket
+    }
+
+    /// The answer: grants, and the attributes that it brought.
+    pub(crate) fn learn<'a>(
+        &self,
+        volume: u64,
+        grants: &[LeaseGrant],
+        attrs: impl IntoIterator<Item = &'a Attr>,
+    ) {
+        if grants.is_empty() {
+            return;
+        }
+        let mut engine = self.leasing.engine.lock();
+        let mut waits = false;
+        for grant in grants {
+            waits |= engine.granted(volume, grant, self.ticket);
+        }
+        for attr in attrs {
+            if let Some(grant) = grants.iter().find(|grant| grant.ino == attr.ino) {
+                engine.keep_attr(volume, attr, grant, self.ticket);
+            }
+        }
+        self.leasing.after_grants(waits, &engine);
+    }
+
+    /// A name of a directory that the answer told, or told to be absent. After [`Asked::learn`].
+    pub(crate) fn learn_name(&self, dir: Key, name: &[u8], ino: Option<u64>, grants: &[LeaseGrant]) {
+        if let Some(grant) = grants.iter().find(|grant| grant.ino == dir.1) {
+            self.leasing.engine.lock().keep_name(dir, name, ino, grant, self.ticket);
+        }
+    }
+
+    /// A name was not there.
+    pub(crate) fn learn_absent(&self, dir: Key, name: &[u8]) {
+        self.leasing.engine.lock().keep_absent(dir, name, self.ticket);
+    }
+
+    pub(crate) fn learn_target(&self, key: Key, target: &[u8]) {
+        self.leasing.engine.lock().keep_target(key, target, self.ticket);
+    }
+
+    pub(crate) fn learn_xattr(&self, key: Key, name: &[u8], value: Option<&[u8]>) {
+        self.leasing.engine.lock().keep_xattr(key, name, value, self.ticket);
+    }
+}
+
+impl Changing<'_> {
+    /// The change was done. Attributes of changed inodes as the answer tells them, and what the names mean now, in the
+    /// order of `what`; inodes of which nothing is said are asked for again.
+    pub(crate) fn done(mut self, grants: &[LeaseGrant], attrs: &[&Attr], names: &[Option<u64>]) {
+        let what = std::mem::take(&mut self.what);
+        let mut engine = self.asked.leasing.engine.lock();
+        let mut waits = false;
+        for grant in grants {
+            waits |= engine.granted(self.volume, grant, self.asked.ticket);
+        }
+        let mut names = names.iter();
+        for (ino, name) in &what {
+            let attr = attrs.iter().find(|attr| attr.ino == *ino).copied();
+            let name = name.as_deref().and_then(|name| names.next().map(|meaning| (name, *meaning)));
+            engine.change_end((self.volume, *ino), self.asked.ticket, attr, name);
+        }
+        // What the change did not touch but made: a new inode.
+        for attr in attrs.iter().filter(|attr| what.iter().all(|(ino, _)| *ino != attr.ino)) {
+            if let Some(grant) = grants.iter().find(|grant| grant.ino == attr.ino) {
+                engine.keep_attr(self.volume, attr, grant, self.asked.ticket);
+            }
+        }
+        self.asked.leasing.after_grants(waits, &engine);
+    }
+}
+
+impl Drop for Changing<'_> {
+    fn drop(&mut self) {
+        // Failed or given up: nobody knows what holds now.
+        let mut engine = self.asked.leasing.engine.lock();
+        for (ino, _) in std::mem::take(&mut self.what) {
+            engine.change_end((self.volume, ino), self.asked.ticket, None, None);
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! Hearing recalls and answering them: one call waits at the leader; each recall is worked off on its own; what was given
+//! up is sent back together.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use proto::error::Code;
+use proto::limits::{LEASE_TTL_MS, RECALL_POLL_MS};
+use proto::mrc::{
+    AwaitRecalls, AwaitRecallsRequest, LEASE_ATTR, LEASE_NAMES, LEASE_READ, LEASE_WRITE, Recall,
+    ReturnLeasesRequest,
+};
+
+use super::{KernelCaches, Leasing};
+use crate::config::Patience;
+use crate::engine::leases::Leases;
+use crate::remote::Session;
+use crate::volume::Volume;
+
+/// How long operations that use a lease may take to end. Then the lease is kept until the MRC loses its patience.
+const USERS: Duration = Duration::from_millis(LEASE_TTL_MS);
+/// How long an answer that a recall may have overtaken is waited for. If it comes later its operation asks anew.
+const EARLY: Duration = Duration::from_millis(20);
+/// After this long the kernel is asked anew to drop pages, around those that it has locked meanwhile.
+const PAGES: Duration = Duration::from_millis(20);
+/// Most attempts of that; each waits twice as long.
+const PAGES_ATTEMPTS: u32 = 8;
+/// Pause after a failed call.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Returns in one call.
+const RETURNS_AT_ONCE: usize = 1024;
+
+impl Leasing {
+    /// Hears and answers recalls until nobody uses the session any more. Leases are kept from now on.
+    pub(crate) fn start(session: &Arc<Session>) {
+        let (hears, sends) = (Arc::downgrade(session), Arc::downgrade(session));
+        tokio::spawn(async move {
+            let mut after = 0;
+            loop {
+                let Some(session) = hears.upgrade() else { return };
+                after = session.leasing().clone().hear(session, after).await;
+            }
+        });
+        tokio::spawn(async move {
+            loop {
+                let Some(session) = sends.upgrade() else { return };
+                session.leasing().give_back_old(&session);
+                let sent = session.leasing().send_returns(&session).await;
+                let leasing = session.leasing().clone();
+                drop(session);
+                if sent {
+                    // The session may end while nothing is owed.
+                    let _ = tokio::time::timeout(Duration::from_secs(1), leasing.owing.notified()).await;
+                } else {
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        });
+    }
+
+    /// One waiting call; gives the number of the last recall heard.
+    async fn hear(self: Arc<Self>, session: Arc<Session>, after: u64) -> u64 {
+        // The first call does not wait: its answer says that the leader takes us for somebody who hears recalls.
+        let wait_ms = if self.is_on() { RECALL_POLL_MS } else { 0 };
+        let request = AwaitRecallsRequest { session: session.id(), after, wait_ms };
+        let wait = Duration::from_millis(u64::from(wait_ms));
+        let patience = Patience::For(Duration::ZERO);
+        let (group, before) = (session.group().clone(), session.incarnation());
+        let weak = Arc::downgrade(&session);
+        // The session may end while the call waits.
+        drop(session);
+        let (answer, _) = group.call_for::<AwaitRecalls>(&request, patience, wait).await;
+        let Some(session) = weak.upgrade() else { return after };
+        match answer {
+            Ok(reply) if before == session.incarnation() && reply.incarnation != before => {
+                reopen(&session).await;
+                0
+            }
+            Ok(reply) => {
+                if !self.is_on() {
+                    self.engine.lock().turn_on();
+                    // The time for which leases are good comes with a renewal.
+                    let _ = session.renew().await;
+                }
+                let last = reply.recalls.last().map_or(after, |recall| recall.recall);
+                for recall in reply.recalls {
+                    tokio::spawn(self.clone().give_up(session.clone(), recall));
+                }
+                last
+            }
+            Err(error) if error.code == Code::SessionUnknown => {
+                reopen(&session).await;
+                0
+            }
+            Err(error) if matches!(error.code, Code::UnknownMethod | Code::NotSupported) => {
+                self.turn_off();
+                tokio::time::sleep(Duration::from_secs(5)).await;
+                0
+            }
+            Err(error) => {
+                tracing::debug!(%error, "recalls cannot be heard; trying again");
+                tokio::time::sleep(PAUSE).await;
+                0
+            }
+        }
+    }
+
+    /// Works a recall off and owes the return.
+    async fn give_up(self: Arc<Self>, session: Arc<Session>, recall: Recall) {
+        self.engine.lock().recalled(&recall);
+        if let Some(volume) = self.volume(recall.volume) {
+            let kernel = volume.kernel();
+            forget_at_once(&*kernel, &recall);
+            self.wait_for(EARLY, |engine| !engine.is_early(&recall)).await;
+            if !self.wait_unused(&recall).await {
+                tracing::warn!(ino = recall.ino, "an operation still uses a lease that was recalled");
+            }
+            self.give_up_data(&volume, &recall).await;
+        }
+        let mut returned = self.engine.lock().returned(&recall);
+        if recall.tell_handles || recall.bits & (LEASE_ATTR | LEASE_WRITE) != 0 {
+            (returned.untold_readers, returned.untold_writers) = session.tell(recall.volume, recall.ino);
+        }
+        self.returns.lock().push(returned);
+        self.owing.notify_one();
+    }
+
+    async fn wait_unused(&self, recall: &Recall) -> bool {
+        self.wait_for(USERS, |engine| engine.is_unused(recall)).await
+    }
+
+    /// False when it is not so in time.
+    async fn wait_for(&self, time: Duration, is_so: impl Fn(&Leases) -> bool) -> bool {
+        let wait = async {
+            loop {
+                let released = self.released.notified();
+                tokio::pin!(released);
+                released.as_mut().enable();
+                if is_so(&self.engine.lock()) {
+                    return;
+                }
+                released.await;
+            }
+        };
+        tokio::time::timeout(time, wait).await.is_ok()
+    }
+
+    /// Writes out and reports what was written here, and drops pages.
+    async fn give_up_data(&self, volume: &Arc<Volume>, recall: &Recall) {
+        if recall.bits & (LEASE_READ | LEASE_WRITE) == 0 {
+            return;
+        }
+        let inode = volume.inode(recall.ino);
+        if let Some(inode) = inode.as_ref().filter(|_| recall.bits & LEASE_WRITE != 0) {
+            inode.flush_buffer().await;
+        }
+        // After a write lease others may read: then pages may stay, but none may be stored to without our hearing of it.
+        let stored_to = inode.as_ref().is_none_or(|inode| inode.may_write());
+        if recall.bits & LEASE_READ != 0 || stored_to {
+            forget_pages(volume, recall.ino).await;
+            self.wait_unused(recall).await;
+        }
+        let Some(inode) = inode.filter(|_| recall.bits & LEASE_WRITE != 0) else { return };
+        if let Err(error) = inode.report().await {
+            tracing::warn!(ino = recall.ino, %error, "a size could not be reported before a lease was returned");
+        }
+    }
+
+    /// Sends what is owed. False when it has to be tried again.
+    async fn send_returns(&self, session: &Arc<Session>) -> bool {
+        loop {
+            let mut returned = std::mem::take(&mut *self.returns.lock());
+            if returned.is_empty() {
+                return true;
+            }
+            if returned.len() > RETURNS_AT_ONCE {
+                let rest = returned.split_off(RETURNS_AT_ONCE);
+                self.returns.lock().extend(rest);
+            }
+            let told = returned.iter().any(|lease| lease.untold_readers + lease.untold_writers > 0);
+            let request = ReturnLeasesRequest { session: session.id(), returned };
+            match session.return_leases(&request, told).await {
+                Ok(()) => {}
+                // What was held under another leader or before an expulsion need not be returned.
+                Err(error) if error.code == Code::SessionUnknown => {}
+                Err(error) => {
+                    tracing::debug!(%error, "leases could not be returned; trying again");
+                    self.returns.lock().extend(request.returned);
+                    return false;
+                }
+            }
+        }
+    }
+
+    fn give_back_old(self: &Arc<Self>, session: &Arc<Session>) {
+        self.many.store(false, Ordering::Release);
+        for recall in self.engine.lock().too_many() {
+            tokio::spawn(self.clone().give_up(session.clone(), recall));
+        }
+    }
+}
+
+async fn reopen(session: &Session) {
+    if let Err(error) = session.reopen().await {
+        tracing::debug!(%error, "the session could not be opened anew; trying again");
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// What the kernel forgets without waiting for anybody: attributes and names.
+fn forget_at_once(kernel: &dyn KernelCaches, recall: &Recall) {
+    let mut names = recall.bits & LEASE_NAMES != 0;
+    if recall.bits & (LEASE_ATTR | LEASE_READ | LEASE_WRITE) != 0 {
+        // An inode that the kernel does not know yet may be on its way to it with a name: that name must be looked up
+        // again before it is believed.
+        names |= !kernel.forget_attr(recall.ino);
+    }
+    if names {
+        kernel.forget_names();
+    }
+}
+
+/// Has the kernel write out and drop an inode's pages. Pages that it has locked for requests which wait for a lease
+/// themselves hold nothing yet, and waiting for them would close a circle: after a while it is tried around them.
+async fn forget_pages(volume: &Arc<Volume>, ino: u64) {
+    let mut pause = PAGES;
+    for _ in 0..PAGES_ATTEMPTS {
+        let (kernel, inode) = (volume.kernel(), volume.inode(ino));
+        let gaps = inode.map_or_else(|| vec![(0, 0)], |inode| inode.locked.gaps());
+        let done = volume.runtime().spawn_blocking(move || {
+            for (offset, len) in gaps {
+                kernel.forget_pages(ino, offset, len);
+            }
+        });
+        if tokio::time::timeout(pause, done).await.is_ok() {
+            return;
+        }
+        pause *= 2;
+    }
+    tracing::warn!(ino, "the kernel does not give up pages of an inode");
+}

@@ -1,0 +1,178 @@
+//! Giving bits: by the way with an answer, or on request with waiting.
+
+use std::time::Duration;
+
+use proto::mrc::{LEASE_ATTR, LEASE_NAMES, LeaseGrant};
+
+use super::session::State;
+use super::{
+    ALL_BITS, ASKING_PER_INODE, Asker, Effect, Entry, Holder, Leases, WAITING_MAX, Waiting, conflicts,
+};
+use crate::engine::sessions::FileId;
+
+/// Answer to a request for bits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Acquired {
+    /// What the session holds now; not more than was possible.
+    Given(Option<LeaseGrant>),
+    /// Others have to return theirs first; ask [`Leases::standing`] when woken.
+    Waits(u64),
+    /// Too many wait, or the session holds too many leases.
+    Full,
+}
+
+impl Leases {
+    /// Gives of `bits` what costs nobody anything. `None`: the session holds nothing on the inode.
+    pub fn grant(&mut self, now: Duration, id: u64, file: FileId, bits: u32) -> Option<LeaseGrant> {
+        if !self.may_hold(now, id) || !self.awaited.is_empty() {
+            return None;
+        }
+        let give = match self.inodes.get(&file) {
+            Some(entry) => {
+                let asked = entry.asking.iter().filter(|asker| asker.session != id);
+                let asked = asked.fold(0, |bits, asker| bits | asker.bits);
+                let recalled = entry.holder(id).map_or(0, |own| own.recalled);
+                let against = conflicts(asked | entry.others(id)) | entry.blocked(id) | recalled;
+                bits & !against & !self.cooled(now, entry, id)
+            }
+            None => bits,
+        };
+        self.give(id, file, give)
+    }
+
+    /// Whether the session may be given leases.
+    fn may_hold(&self, now: Duration, id: u64) -> bool {
+        let Some(session) = self.sessions.get(&id) else { return false };
+        session.state == State::Part && now < session.seen + self.times.ttl
+    }
+
+    /// Bits that are not given because another session changed the inode a moment ago.
+    fn cooled(&self, now: Duration, entry: &Entry, id: u64) -> u32 {
+        let hot = |at: Duration| now.saturating_sub(at) < self.times.cool;
+        if entry.changed_by_others(id).is_some_and(hot) { LEASE_ATTR | LEASE_NAMES } else { 0 }
+    }
+
+    /// Adds bits without looking at others; tells what the session holds.
+    fn give(&mut self, id: u64, file: FileId, bits: u32) -> Option<LeaseGrant> {
+        let held = self.inodes.get(&file).is_some_and(|entry| entry.holder(id).is_some());
+        let session = self.sessions.get_mut(&id)?;
+        if !held && (bits == 0 || session.held.len() >= self.times.per_session) {
+            return None;
+        }
+        session.held.insert(file);
+        let number = self.number();
+        let entry = self.inodes.entry(file).or_default();
+        let holder = match entry.holders.iter().position(|holder| holder.session == id) {
+            Some(at) => &mut entry.holders[at],
+            None => {
+                self.counts.held += 1;
+                entry.holders.push(Holder {
+                    session: id,
+                    bits: 0,
+                    number,
+                    recalled: 0,
+                    upto: 0,
+                    recall: 0,
+                    since: Duration::ZERO,
+                    tell: false,
+                });
+                entry.holders.last_mut().expect("pushed above")
+            }
+        };
+        assert_eq!(bits & holder.recalled, 0, "bits under recall are not given");
+        holder.bits |= bits;
+        let usable = holder.bits & !holder.recalled;
+        if usable == 0 {
+            // Nothing is told: a number that the client never hears of would have its returns look overtaken.
+            return None;
+        }
+        holder.number = number;
+        self.counts.grants += 1;
+        Some(LeaseGrant { ino: file.1, bits: usable, number })
+    }
+
+    /// Asks for bits, recalling what stands against them.
+    pub fn acquire(&mut self, now: Duration, id: u64, file: FileId, bits: u32) -> Acquired {
+        if !self.may_hold(now, id) {
+            return Acquired::Given(None);
+        }
+        let entry = self.inodes.get(&file);
+        let wanted = bits & ALL_BITS & !entry.map_or(0, |entry| self.cooled(now, entry, id));
+        let own = entry.and_then(|entry| entry.holder(id));
+        let usable = own.map_or(0, |own| own.bits & !own.recalled);
+        if wanted & !usable == 0 && self.awaited.is_empty() {
+            return Acquired::Given(self.give(id, file, 0));
+        }
+        let room = own.is_some() || self.sessions[&id].held.len() < self.times.per_session;
+        let queued = entry.map_or(0, |entry| entry.asking.len());
+        if !room || queued >= ASKING_PER_INODE || self.waiting.len() >= WAITING_MAX {
+            return Acquired::Full;
+        }
+        let ticket = self.number();
+        self.waiting.insert(ticket, Waiting::Acquire { file, ready: None });
+        let entry = self.inodes.entry(file).or_default();
+        entry.asking.push_back(Asker { ticket, session: id, bits: wanted });
+        self.settle_askers(now, file);
+        if let super::Standing::Given(given) = self.standing(ticket) {
+            self.effects.retain(|effect| *effect != Effect::Wake(ticket));
+            return Acquired::Given(given);
+        }
+        self.counts.waits += 1;
+        Acquired::Waits(ticket)
+    }
+
+    /// Whoever waited for bits gave up.
+    pub fn cancel(&mut self, now: Duration, ticket: u64) {
+        let Some(Waiting::Acquire { file, .. }) = self.waiting.get(&ticket) else { return };
+        let file = *file;
+        self.waiting.remove(&ticket);
+        if let Some(entry) = self.inodes.get_mut(&file) {
+            entry.asking.retain(|asker| asker.ticket != ticket);
+        }
+        self.settle(now, file);
+    }
+
+    /// Whether nothing stands against an asker but its turn being handled.
+    pub(super) fn may_be_given(&self, entry: &Entry, asker: Asker) -> bool {
+        let recalled = entry.holder(asker.session).map_or(0, |own| own.recalled);
+        self.awaited.is_empty()
+            && self.has_its_turn(entry, asker)
+            && asker.bits & recalled == 0
+            && entry.others(asker.session) & conflicts(asker.bits) == 0
+    }
+
+    /// No change under way and no earlier asker stands against it.
+    fn has_its_turn(&self, entry: &Entry, asker: Asker) -> bool {
+        let earlier = entry.asking.iter().take_while(|one| one.ticket != asker.ticket);
+        let before = earlier.filter(|one| one.session != asker.session).fold(0, |bits, one| bits | one.bits);
+        entry.blocked(asker.session) & asker.bits == 0 && conflicts(before) & asker.bits == 0
+    }
+
+    /// Gives to those who wait what is free, in their order, and recalls for those whose turn it is.
+    pub(super) fn settle_askers(&mut self, now: Duration, file: FileId) {
+        let mut at = 0;
+        while let Some(entry) = self.inodes.get(&file)
+            && let Some(asker) = entry.asking.get(at).copied()
+        {
+            if self.may_be_given(entry, asker) {
+                self.inodes.entry(file).or_default().asking.remove(at);
+                let given = self.give(asker.session, file, asker.bits);
+                if let Some(Waiting::Acquire { ready, .. }) = self.waiting.get_mut(&asker.ticket) {
+                    *ready = Some(given);
+                    self.effects.push(Effect::Wake(asker.ticket));
+                }
+                continue;
+            }
+            if self.has_its_turn(entry, asker) {
+                let against = conflicts(asker.bits);
+                let holders = entry.holders.iter().filter(|one| one.session != asker.session);
+                let theirs: Vec<u64> =
+                    holders.filter(|one| one.bits & against != 0).map(|one| one.session).collect();
+                for session in theirs {
+                    self.recall(now, file, session, against, false);
+                }
+            }
+            at += 1;
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! Asks for a lease; waits for others to give theirs back.
+
+use proto::error::{Code, WireError};
+use proto::mrc::{AcquireLease, Attr, AttrReply};
+use rt::rpc::{Request, Response, parse};
+
+use crate::engine::leases::ALL_BITS;
+use crate::leasing::read::Reading;
+use crate::namespace::read;
+use crate::service::Mrc;
+
+pub(crate) async fn serve(mrc: &Mrc, request: Request) -> Result<Response, WireError> {
+    let ask = parse::<AcquireLease>(&request)?;
+    if ask.bits & !ALL_BITS != 0 {
+        return Err(WireError::new(
+            Code::InvalidArgument,
+            format!("lease bits {:#x}; this version knows {ALL_BITS:#x}", ask.bits),
+        ));
+    }
+    mrc.lead(request.deadline).await?;
+    mrc.leader().require_session(ask.head.session)?;
+    let file = (ask.head.volume, ask.ino);
+    // Nothing is given on what does not exist.
+    read::getattr(mrc.table(), file.0, file.1)?;
+    let given = mrc.leader().leasing().acquire(ask.head.session, file, ask.bits, request.deadline).await?;
+    // Given before the row is read.
+    let reading = Reading { head: &ask.head, directory: None, deadline: request.deadline };
+    let (attr, _) = mrc
+        .read_leased(
+            reading,
+            || Ok(read::getattr(mrc.table(), file.0, file.1)?),
+            |attr: &Attr, each: &mut dyn FnMut(&Attr)| each(attr),
+            |_| 0,
+        )
+        .await?;
+    Ok(Response::of(&AttrReply { attr, leases: given.into_iter().collect() }))
+}

@@ -1,0 +1,190 @@
+//! What the page promises, step by step, without a driver.
+
+use std::time::Duration;
+
+use super::*;
+
+type Engine = Column<u32, &'static str>;
+
+const NOW: Duration = Duration::from_secs(1);
+
+fn role(epoch: u64) -> Role {
+    let member = |osd| Standing { osd, up: true, since: 1 };
+    Role { epoch, primary: Some(1), members: (1..=3).map(member).collect() }
+}
+
+fn told(adopted: u64, objects: &[(u64, Version)]) -> Reply {
+    Reply::Told(Told { adopted, doubtful: false, objects: objects.to_vec() })
+}
+
+fn version(epoch: u64, number: u64) -> Version {
+    Version { epoch, number }
+}
+
+/// Ids of the calls of a kind, by OSD.
+fn calls(effects: &[Effect<u32, &'static str>], kind: fn(&Request<u32>) -> bool) -> Vec<(u64, u64)> {
+    effects
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::Call { call, osd, what, .. } if kind(what) => Some((*osd, *call)),
+            _ => None,
+        })
+        .collect()
+}
+
+fn works(effects: &[Effect<u32, &'static str>]) -> Vec<(u64, Work<u32>)> {
+    effects
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::Work { work, what } => Some((*work, what.clone())),
+            _ => None,
+        })
+        .collect()
+}
+
+fn answers(effects: &[Effect<u32, &'static str>]) -> Vec<(&'static str, Outcome)> {
+    effects
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::Answer { waiter, outcome } => Some((*waiter, outcome.clone())),
+            _ => None,
+        })
+        .collect()
+}
+
+fn called(call: u64, reply: Reply) -> Event<u32, &'static str> {
+    Event::Called { call, result: Ok(reply), mine: Vec::new() }
+}
+
+fn worked(work: u64) -> Event<u32, &'static str> {
+    Event::Worked { work, done: Some(Reply::Done) }
+}
+
+fn change(waiter: &'static str) -> Event<u32, &'static str> {
+    Event::Change {
+        object: 4,
+        range: Range { from: 0, to: 9 },
+        payload: 5,
+        local: Version::default(),
+        waiter,
+    }
+}
+
+/// A primary that serves in epoch 7, with all three equal and empty.
+fn serving() -> Engine {
+    let mut engine = Engine::new(1, role(7), 0);
+    let effects = engine.handle(Event::Read { object: 4, waiter: "first" }, NOW);
+    let asks = calls(&effects, |what| matches!(what, Request::Ask));
+    assert_eq!(asks.iter().map(|(osd, _)| *osd).collect::<Vec<_>>(), [2, 3]);
+    let (list, _) = works(&effects)[0];
+    engine.handle(Event::Worked { work: list, done: Some(told(3, &[])) }, NOW);
+    let settled = engine.handle(called(asks[0].1, told(3, &[])), NOW);
+    let adopts = calls(&settled, |what| matches!(what, Request::Adopt));
+    assert_eq!(adopts.len(), 1, "osd 3 has not told yet");
+    let (adopt, _) = works(&settled)[0];
+    engine.handle(called(asks[1].1, told(3, &[])), NOW);
+    engine.handle(called(adopts[0].1, Reply::Done), NOW);
+    let effects = engine.handle(worked(adopt), NOW);
+    assert_eq!(answers(&effects), [("first", Outcome::Again)]);
+    assert!(engine.is_serving());
+    engine
+}
+
+#[test]
+fn a_change_is_answered_when_a_majority_has_it() {
+    let mut engine = serving();
+    let effects = engine.handle(change("w"), NOW);
+    let sends = calls(&effects, |what| matches!(what, Request::Apply { number: 1, .. }));
+    assert_eq!(sends.len(), 2, "one message to each replica");
+    let (own, what) = works(&effects)[0].clone();
+    assert_eq!(what, Work::Apply { object: 4, version: version(7, 1), payload: 5 });
+    assert_eq!(answers(&engine.handle(worked(own), NOW)), []);
+    let read =
+        Event::Looked { epoch: 7, object: 4, range: Range { from: 8, to: 9 }, leased: true, waiter: "r" };
+    assert_eq!(answers(&engine.handle(read, NOW)), [], "not committed: not shown");
+    let done = answers(&engine.handle(called(sends[0].1, Reply::Applied), NOW));
+    assert_eq!(done, [("w", Outcome::Committed(1)), ("r", Outcome::Readable(7))]);
+}
+
+#[test]
+fn without_a_lease_a_read_asks_a_majority() {
+    let mut engine = serving();
+    let read = Event::Looked { epoch: 7, object: 4, range: Range::ALL, leased: false, waiter: "r" };
+    let effects = engine.handle(read, NOW);
+    assert_eq!(answers(&effects), []);
+    let confirms = calls(&effects, |what| matches!(what, Request::Confirm));
+    assert_eq!(
+        answers(&engine.handle(called(confirms[0].1, Reply::Done), NOW)),
+        [("r", Outcome::Readable(7))]
+    );
+}
+
+#[test]
+fn a_newer_promise_ends_a_primary() {
+    let mut engine = serving();
+    let effects = engine.handle(change("w"), NOW);
+    let sends = calls(&effects, |what| matches!(what, Request::Apply { .. }));
+    let refused = Event::Called { call: sends[0].1, result: Err(Trouble::OldEpoch(9)), mine: Vec::new() };
+    assert_eq!(answers(&engine.handle(refused, NOW)), [("w", Outcome::Failed(Failure::OldEpoch(9)))]);
+    assert_eq!(answers(&engine.handle(change("x"), NOW)), [("x", Outcome::Failed(Failure::OldEpoch(9)))]);
+}
+
+#[test]
+fn a_replica_takes_changes_in_order_and_repeats_for_nothing() {
+    let mut engine = Engine::new(2, role(7), 0);
+    let apply = |number, base, local, waiter| Event::Apply {
+        epoch: 7,
+        object: 4,
+        base,
+        number,
+        payload: 5,
+        local,
+        waiter,
+    };
+    let early = engine.handle(apply(1, Version::default(), Version::default(), "a"), NOW);
+    assert_eq!(
+        answers(&early),
+        [("a", Outcome::Failed(Failure::OldEpoch(7)))],
+        "its state was not asked yet"
+    );
+    let effects = engine.handle(Event::Ask { epoch: 7, waiter: "ask" }, NOW);
+    let (list, _) = works(&effects)[0];
+    engine.handle(Event::Worked { work: list, done: Some(told(0, &[])) }, NOW);
+    // The second overtakes the first: it waits.
+    let second = engine.handle(apply(2, version(7, 1), Version::default(), "b"), NOW);
+    assert!(answers(&second).is_empty() && works(&second).is_empty());
+    let first = engine.handle(apply(1, Version::default(), Version::default(), "a"), NOW);
+    let (work, _) = works(&first)[0];
+    let effects = engine.handle(worked(work), NOW);
+    assert_eq!(answers(&effects), [("a", Outcome::Replied(Reply::Applied))]);
+    let (work, _) = works(&effects)[0];
+    let effects = engine.handle(worked(work), NOW);
+    assert_eq!(answers(&effects), [("b", Outcome::Replied(Reply::Applied))]);
+    let repeat = engine.handle(apply(1, Version::default(), version(7, 2), "c"), NOW);
+    assert_eq!(answers(&repeat), [("c", Outcome::Replied(Reply::Applied))]);
+    assert!(works(&repeat).is_empty());
+    // A base that never comes.
+    engine.handle(apply(9, version(7, 8), version(7, 2), "d"), NOW);
+    let late = engine.handle(Event::Tick, NOW + PARKED);
+    assert_eq!(answers(&late), [("d", Outcome::Replied(Reply::NeedsObject))]);
+    let old = engine.handle(Event::Ask { epoch: 6, waiter: "old" }, NOW);
+    assert_eq!(answers(&old), [("old", Outcome::Failed(Failure::OldEpoch(7)))]);
+}
+
+#[test]
+fn the_newest_state_of_those_who_adopted_last_wins() {
+    let mut engine = Engine::new(1, role(7), 0);
+    let effects = engine.handle(Event::Read { object: 4, waiter: "r" }, NOW);
+    let asks = calls(&effects, |what| matches!(what, Request::Ask));
+    let (list, _) = works(&effects)[0];
+    // Osd 1 kept a change of epoch 3 that epoch 5 was opened without: it is dead.
+    let mine = told(3, &[(4, version(3, 9)), (8, version(3, 8))]);
+    engine.handle(Event::Worked { work: list, done: Some(mine) }, NOW);
+    let theirs = told(5, &[(4, version(5, 1))]);
+    let effects = engine.handle(called(asks[0].1, theirs.clone()), NOW);
+    assert_eq!(calls(&effects, |what| matches!(what, Request::Fetch { .. })).len(), 2);
+    assert!(calls(&effects, |what| matches!(what, Request::Adopt)).is_empty(), "one of three agrees");
+    let effects = engine.handle(called(asks[1].1, theirs), NOW);
+    assert_eq!(calls(&effects, |what| matches!(what, Request::Adopt)).len(), 2);
+    assert_eq!(engine.lag(), (3, 2));
+}

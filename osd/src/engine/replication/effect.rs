@@ -1,0 +1,83 @@
+//! All that a column can ask for.
+
+use super::Version;
+use super::event::{Failure, Told};
+
+/// Something to do in this OSD's own store; `Event::Worked` follows.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Work<P> {
+    /// The change; the object's version becomes this.
+    Apply { object: u64, version: Version, payload: P },
+    /// The object becomes what the payload says (removed when `version` is the default).
+    Install { object: u64, version: Version, payload: P },
+    /// Lists the column's objects. Answers `Reply::Told`.
+    List,
+    /// Writes down the adopted epoch.
+    Adopt { epoch: u64 },
+    /// All of the column on disk.
+    Sync,
+}
+
+/// Something to ask of another OSD; `Event::Called` follows.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Request<P> {
+    /// Promise and state. Answers `Reply::Told`.
+    Ask,
+    /// The change. Answers `Applied` or `NeedsObject`.
+    Apply { object: u64, base: Version, number: u64, payload: P },
+    /// The object as it is here now, whole. Answers `Reply::Version` with what was sent.
+    Push { object: u64 },
+    /// The object as it is there, whole. `Event::Fetched` follows instead of `Event::Called`.
+    Fetch { object: u64 },
+    /// The epoch is to be adopted.
+    Adopt,
+    /// All on disk.
+    Sync,
+    /// Nobody promised more?
+    Confirm,
+}
+
+/// An answer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Reply {
+    /// It was done.
+    Done,
+    /// The change was applied (here: already).
+    Applied,
+    /// The base of the change is not there.
+    NeedsObject,
+    /// An object has this version now.
+    Version(Version),
+    /// State of a replica.
+    Told(Told),
+    /// There is no room.
+    NoSpace,
+}
+
+/// What somebody waiting gets.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// The change is committed, with this number.
+    Committed(u64),
+    /// The store may be looked into, in this epoch; or: what was seen there may be shown.
+    Readable(u64),
+    /// The column serves, or the object is here, only now: ask again.
+    Again,
+    /// Everything acknowledged before is on disk at a majority.
+    Synced,
+    /// To another OSD.
+    Replied(Reply),
+    /// No.
+    Failed(Failure),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub enum Effect<P, W> {
+    /// Do this here.
+    Work { work: u64, what: Work<P> },
+    /// Ask this of another OSD, in this epoch.
+    Call { call: u64, osd: u64, epoch: u64, what: Request<P> },
+    /// Answer.
+    Answer { waiter: W, outcome: Outcome },
+}

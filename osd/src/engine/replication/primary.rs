@@ -1,0 +1,622 @@
+//! The primary's part: opening a column in an epoch, its members, repairs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::column::{After, Called, Column};
+use super::effect::{Outcome, Reply, Request, Work};
+use super::event::{Failure, Told, Trouble};
+use super::member::{Contact, Member};
+use super::operations::{Object, Operation, Round, Waiting};
+use super::{ASK_AGAIN, Role, Version};
+
+/// A member without room is tried again after this.
+const FULL: Duration = Duration::from_secs(1);
+
+/// How far the opening is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Phase {
+    /// Asks for states.
+    Gathering,
+    /// Knows the state of the epoch; a majority has yet to have it.
+    Settling,
+    /// Serves.
+    Serving,
+    /// A change failed here.
+    Broken,
+}
+
+/// What a primary knows of its column.
+#[derive(Debug)]
+pub(super) struct Primary<P, W> {
+    me: u64,
+    epoch: u64,
+    pub(super) phase: Phase,
+    pub(super) members: BTreeMap<u64, Member>,
+    /// Answers while gathering.
+    told: BTreeMap<u64, Told>,
+    /// Somebody was asked to adopt: the state of the epoch is fixed.
+    fixed: bool,
+    /// What objects must become that this OSD lacks: same keys as its own `dirty` and `moving`.
+    heads: BTreeMap<u64, Version>,
+    /// Objects with changes that are not applied here yet.
+    pub(super) objects: BTreeMap<u64, Object<P>>,
+    /// Changes not yet committed, by object and number.
+    pub(super) changes: BTreeMap<(u64, u64), Operation<W>>,
+    /// Who waits for the end of the opening.
+    pub(super) waiting: Vec<W>,
+    /// Who waits for an object that is being fetched.
+    pub(super) stalled: BTreeMap<u64, Vec<W>>,
+    /// Reads that wait for commits or for a round.
+    pub(super) reads: BTreeMap<u64, Waiting<W>>,
+    /// Syncs and confirmations under way.
+    pub(super) rounds: BTreeMap<u64, Round<W>>,
+    /// Ids of reads and rounds.
+    pub(super) ids: u64,
+}
+
+impl<P, W> Primary<P, W> {
+    fn new(me: u64, role: &Role) -> Self {
+        Self {
+            me,
+            epoch: role.epoch,
+            phase: Phase::Gathering,
+            members: role.members.iter().map(|standing| (standing.osd, Member::new(*standing))).collect(),
+            told: BTreeMap::new(),
+            fixed: false,
+            heads: BTreeMap::new(),
+            objects: BTreeMap::new(),
+            changes: BTreeMap::new(),
+            waiting: Vec::new(),
+            stalled: BTreeMap::new(),
+            reads: BTreeMap::new(),
+            rounds: BTreeMap::new(),
+            ids: 0,
+        }
+    }
+
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    pub(super) fn majority(&self) -> usize {
+        self.members.len() / 2 + 1
+    }
+
+    /// This OSD as a member.
+    pub(super) fn own(&mut self) -> &mut Member {
+        self.members.get_mut(&self.me).expect("the primary is in the list")
+    }
+
+    /// Whether an answer belongs to the talk that goes on with this member.
+    pub(super) fn talks(&self, epoch: u64, osd: u64, talk: u64) -> bool {
+        epoch == self.epoch && self.members.get(&osd).is_some_and(|member| member.talk == talk)
+    }
+
+    /// This OSD does not have the object's state.
+    pub(super) fn lacks(&self, object: u64) -> bool {
+        self.heads.contains_key(&object)
+    }
+
+    pub(super) fn next_tick(&self) -> Option<Duration> {
+        if self.phase == Phase::Broken {
+            return None;
+        }
+        let due = |(osd, member): (&u64, &Member)| match member.contact {
+            Contact::Unknown { again } if member.up && *osd != self.me => Some(again),
+            Contact::Known if member.full_until > Duration::ZERO && !member.dirty.is_empty() => {
+                Some(member.full_until)
+            }
+            _ => None,
+        };
+        self.members.iter().filter_map(due).min()
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        let quiet = self.changes.is_empty() && self.waiting.is_empty() && self.stalled.is_empty();
+        let done = self.reads.is_empty() && self.rounds.is_empty() && self.objects.is_empty();
+        let in_sync = self.members.values().all(|member| member.has_all(u64::MAX - 1));
+        self.phase == Phase::Serving && quiet && done && in_sync
+    }
+
+    pub(super) fn adopted(&self) -> usize {
+        self.members.values().filter(|member| member.adopted).count()
+    }
+
+    fn gather_anew(&mut self, now: Duration) {
+        self.phase = Phase::Gathering;
+        self.told.clear();
+        self.heads.clear();
+        for member in self.members.values_mut() {
+            member.forget(now);
+        }
+    }
+
+    /// Enough has been told to know what was committed.
+    fn knows_enough(&self) -> bool {
+        if !self.told.contains_key(&self.me) {
+            return false;
+        }
+        let doubtful = self.told.values().filter(|told| told.doubtful).count();
+        if self.told.len() - doubtful >= self.majority() {
+            return true;
+        }
+        let all_told = self.members.iter().all(|(osd, member)| !member.up || self.told.contains_key(osd));
+        doubtful >= self.majority() && all_told
+    }
+
+    /// Object by object the newest state of those who adopted the highest epoch.
+    fn state_of_epoch(&self) -> BTreeMap<u64, Version> {
+        let sound: Vec<&Told> = self.told.values().filter(|told| !told.doubtful).collect();
+        let basis: Vec<&Told> = if sound.len() >= self.majority() {
+            let highest = sound.iter().map(|told| told.adopted).max().unwrap_or(0);
+            self.told.values().filter(|told| told.adopted == highest).collect()
+        } else {
+            // Power went away under a majority: whatever is left of anybody, the newest.
+            self.told.values().collect()
+        };
+        let mut state: BTreeMap<u64, Version> = BTreeMap::new();
+        for (object, version) in basis.iter().flat_map(|told| &told.objects) {
+            let newest = state.entry(*object).or_default();
+            *newest = (*newest).max(*version);
+        }
+        state
+    }
+}
+
+/// Objects whose versions differ.
+fn differences(one: &BTreeMap<u64, Version>, other: &BTreeMap<u64, Version>) -> BTreeSet<u64> {
+    let differs = |object: &&u64| one.get(object) != other.get(object);
+    one.keys().chain(other.keys()).filter(differs).copied().collect()
+}
+
+impl<P: Clone, W> Column<P, W> {
+    /// Whether this OSD leads the column by the map that it knows; opens the column on the first touch.
+    pub(super) fn leads(&mut self, now: Duration) -> bool {
+        if self.role.primary != Some(self.me) || self.role.epoch < self.promised() {
+            return false;
+        }
+        if self.primary.is_none() {
+            self.primary = Some(Primary::new(self.me, &self.role));
+            self.ask_members(now);
+            self.list_own_state();
+        }
+        true
+    }
+
+    /// Somebody else leads, or this OSD in another epoch: nobody waits for us any more.
+    pub(super) fn depose(&mut self, epoch: u64) {
+        if let Some(primary) = self.primary.take() {
+            self.fail_all(primary, Failure::OldEpoch(epoch));
+        }
+    }
+
+    fn fail_all(&mut self, primary: Primary<P, W>, why: Failure) {
+        let changes = primary.changes.into_values().filter_map(|change| change.waiter);
+        let reads = primary.reads.into_values().map(|read| read.waiter);
+        let rounds = primary.rounds.into_values().filter_map(|round| round.waiter);
+        let waiting = primary.waiting.into_iter().chain(primary.stalled.into_values().flatten());
+        for waiter in changes.chain(reads).chain(rounds).chain(waiting) {
+            self.answer(waiter, Outcome::Failed(why));
+        }
+    }
+
+    /// A change failed here: this OSD's state is not what it numbered.
+    pub(super) fn break_off(&mut self, why: Failure) {
+        let Some(primary) = self.primary.take() else { return };
+        let mut broken = Primary::new(self.me, &self.role);
+        broken.phase = Phase::Broken;
+        self.fail_all(primary, why);
+        self.primary = Some(broken);
+    }
+
+    pub(super) fn members_changed(&mut self, now: Duration) {
+        let Some(primary) = &mut self.primary else { return };
+        if self.role.epoch != primary.epoch || self.role.primary != Some(self.me) {
+            let epoch = self.role.epoch;
+            return self.depose(epoch);
+        }
+        let mut lost = false;
+        for standing in &self.role.members {
+            let Some(member) = primary.members.get_mut(&standing.osd) else { continue };
+            if (member.up, member.since) != (standing.up, standing.since) && standing.osd != self.me {
+                (member.up, member.since) = (standing.up, standing.since);
+                member.forget(now);
+                primary.told.remove(&standing.osd);
+                lost = true;
+            }
+        }
+        if lost {
+            self.member_lost(now);
+        }
+    }
+
+    /// A member's state is unknown again.
+    fn member_lost(&mut self, now: Duration) {
+        let Some(primary) = &mut self.primary else { return };
+        if primary.phase == Phase::Settling && !primary.fixed {
+            primary.gather_anew(now);
+        }
+        self.ask_members(now);
+        self.list_own_state();
+        self.try_settle(now);
+        self.progress(now);
+    }
+
+    pub(super) fn ask_members(&mut self, now: Duration) {
+        let Some(primary) = &mut self.primary else { return };
+        if primary.phase == Phase::Broken {
+            return;
+        }
+        let (me, epoch) = (self.me, primary.epoch);
+        let mut due = Vec::new();
+        for (osd, member) in &mut primary.members {
+            if *osd != me && member.up && matches!(member.contact, Contact::Unknown { again } if again <= now)
+            {
+                member.contact = Contact::Asked;
+                due.push((*osd, member.talk));
+            }
+        }
+        for (osd, talk) in due {
+            self.call(osd, epoch, talk, Request::Ask, Called::Ask);
+        }
+        self.progress(now);
+    }
+
+    pub(super) fn wants_list(&self) -> bool {
+        self.primary.as_ref().is_some_and(|primary| {
+            let contact = primary.members.get(&self.me).map(|member| member.contact);
+            primary.phase == Phase::Gathering && matches!(contact, Some(Contact::Unknown { .. }))
+        })
+    }
+
+    pub(super) fn list_own_state(&mut self) {
+        if !self.wants_list() || !self.is_still() {
+            return;
+        }
+        let Some(primary) = &mut self.primary else { return };
+        let epoch = primary.epoch;
+        primary.own().contact = Contact::Asked;
+        self.work(Work::List, After::List { epoch });
+    }
+
+    pub(super) fn listed(&mut self, epoch: u64, done: Option<Reply>, now: Duration) {
+        let Some(primary) = self.primary.as_mut().filter(|primary| primary.epoch == epoch) else { return };
+        if primary.phase != Phase::Gathering {
+            return;
+        }
+        let Some(Reply::Told(told)) = done else { return self.break_off(Failure::Broken) };
+        primary.own().contact = Contact::Known;
+        primary.told.insert(self.me, told);
+        self.try_settle(now);
+    }
+
+    fn try_settle(&mut self, now: Duration) {
+        let Some(primary) = &mut self.primary else { return };
+        if primary.phase != Phase::Gathering || !primary.knows_enough() {
+            return;
+        }
+        let state = primary.state_of_epoch();
+        for (osd, told) in std::mem::take(&mut primary.told) {
+            let theirs: BTreeMap<u64, Version> = told.objects.into_iter().collect();
+            self.numbers = theirs.values().map(|version| version.number).fold(self.numbers, u64::max);
+            let member = primary.members.get_mut(&osd).expect("only members are asked");
+            member.contact = Contact::Known;
+            member.dirty = differences(&state, &theirs);
+            member.adopted = told.adopted == primary.epoch && !told.doubtful;
+            primary.fixed |= member.adopted;
+            if osd == self.me {
+                let head = |object: &u64| (*object, state.get(object).copied().unwrap_or_default());
+                primary.heads = member.dirty.iter().map(head).collect();
+            }
+        }
+        primary.phase = Phase::Settling;
+        self.progress(now);
+    }
+
+    /// A member told its state when the state of the epoch was known already.
+    fn compare(&mut self, osd: u64, told: Told, mine: &[(u64, Version)]) {
+        let Some(primary) = &mut self.primary else { return };
+        let mut state: BTreeMap<u64, Version> = mine.iter().copied().collect();
+        state.extend(primary.objects.iter().map(|(object, known)| (*object, known.head)));
+        state.extend(primary.heads.iter().map(|(object, head)| (*object, *head)));
+        state.retain(|_, version| *version != Version::default());
+        let theirs: BTreeMap<u64, Version> = told.objects.into_iter().collect();
+        let member = primary.members.get_mut(&osd).expect("only members are asked");
+        member.contact = Contact::Known;
+        member.dirty = differences(&state, &theirs);
+        member.adopted = told.adopted == primary.epoch && !told.doubtful;
+        let mut acked = Vec::new();
+        for ((object, number), change) in &mut primary.changes {
+            change.acks.remove(&osd);
+            let has = theirs.get(object).is_some_and(|v| v.epoch == primary.epoch && v.number >= *number);
+            if has {
+                acked.push((*object, *number));
+            }
+        }
+        for (object, number) in acked {
+            self.acknowledge(osd, object, number);
+        }
+        self.commit_all();
+    }
+
+    pub(super) fn member_answered(
+        &mut self,
+        osd: u64,
+        what: Called,
+        result: Result<Reply, Trouble>,
+        mine: &[(u64, Version)],
+        now: Duration,
+    ) {
+        let Some(primary) = &mut self.primary else { return };
+        let epoch = primary.epoch;
+        let member = primary.members.get_mut(&osd).expect("only members are asked");
+        match (what, result) {
+            (Called::Ask, Ok(Reply::Told(told))) if primary.phase == Phase::Gathering => {
+                member.contact = Contact::Known;
+                primary.told.insert(osd, told);
+                self.try_settle(now);
+            }
+            (Called::Ask, Ok(Reply::Told(told))) => self.compare(osd, told, mine),
+            (Called::Apply { object, number }, Ok(Reply::Applied)) => {
+                member.outstanding.remove(&number);
+                self.acknowledge(osd, object, number);
+            }
+            (Called::Apply { object, number }, Ok(Reply::NeedsObject)) => {
+                member.outstanding.remove(&number);
+                member.dirty.insert(object);
+            }
+            (Called::Apply { object, number }, Err(Trouble::NoSpace)) => {
+                member.outstanding.remove(&number);
+                member.dirty.insert(object);
+                member.full_until = now + FULL;
+                self.refused(osd, object, number);
+            }
+            (Called::Push { object }, Ok(Reply::Version(version))) => {
+                member.moving.remove(&object);
+                if version.epoch == epoch {
+                    self.acknowledge(osd, object, version.number);
+                }
+            }
+            (Called::Push { object }, Err(Trouble::NoSpace)) => {
+                member.moving.remove(&object);
+                member.dirty.insert(object);
+                member.full_until = now + FULL;
+            }
+            (Called::Adopt, Ok(Reply::Done)) => {
+                (member.adopted, member.adopting) = (true, false);
+                self.commit_all();
+            }
+            (Called::Sync { round } | Called::Confirm { round }, Ok(Reply::Done)) => {
+                self.round_answered(osd, round);
+            }
+            // Lost, a refusal of an epoch that is not above ours, or nonsense: ask for its state again.
+            _ => return self.lose(osd, now),
+        }
+        self.progress(now);
+    }
+
+    fn lose(&mut self, osd: u64, now: Duration) {
+        let Some(primary) = &mut self.primary else { return };
+        if let Some(member) = primary.members.get_mut(&osd) {
+            member.forget(now + ASK_AGAIN);
+        }
+        primary.told.remove(&osd);
+        for round in primary.rounds.values_mut() {
+            round.asked.remove(&osd);
+        }
+        self.member_lost(now);
+    }
+
+    /// A holder sent an object that this OSD lacks, or did not. The same version is the same bytes, whatever has
+    /// become of the holder since.
+    pub(super) fn got_object(
+        &mut self,
+        osd: u64,
+        talks: bool,
+        object: u64,
+        got: Option<(Version, P)>,
+        now: Duration,
+    ) {
+        let Some(primary) = &mut self.primary else { return };
+        let epoch = primary.epoch;
+        if !primary.own().moving.contains(&object) {
+            return;
+        }
+        let wanted = primary.heads.get(&object).copied();
+        match got {
+            Some((version, payload)) if Some(version) == wanted => {
+                let work = Work::Install { object, version, payload };
+                self.work(work, After::Fetched { epoch, object });
+            }
+            _ => {
+                let own = primary.own();
+                own.moving.remove(&object);
+                own.dirty.insert(object);
+                if talks {
+                    self.lose(osd, now);
+                } else {
+                    self.progress(now);
+                }
+            }
+        }
+    }
+
+    /// An object that this OSD lacked is in its store, or did not get there.
+    pub(super) fn caught_up(&mut self, epoch: u64, object: u64, done: Option<Reply>, now: Duration) {
+        let Some(primary) = self.primary.as_mut().filter(|primary| primary.epoch == epoch) else { return };
+        if !primary.own().moving.remove(&object) {
+            return;
+        }
+        let stalled = primary.stalled.remove(&object).unwrap_or_default();
+        if matches!(done, None | Some(Reply::NoSpace)) {
+            let own = primary.own();
+            own.dirty.insert(object);
+            own.full_until = now + FULL;
+            let why = if done.is_none() { Failure::Broken } else { Failure::NoSpace };
+            for waiter in stalled {
+                self.answer(waiter, Outcome::Failed(why));
+            }
+            return;
+        }
+        primary.heads.remove(&object);
+        for waiter in stalled {
+            self.answer(waiter, Outcome::Again);
+        }
+        self.progress(now);
+    }
+
+    pub(super) fn own_adopted(&mut self, epoch: u64, done: bool, now: Duration) {
+        let Some(primary) = self.primary.as_mut().filter(|primary| primary.epoch == epoch) else { return };
+        if !done {
+            return self.break_off(Failure::Broken);
+        }
+        let own = primary.own();
+        (own.adopted, own.adopting) = (true, false);
+        self.commit_all();
+        self.progress(now);
+    }
+
+    /// Whatever can go on goes on.
+    pub(super) fn progress(&mut self, now: Duration) {
+        let Some(primary) = &mut self.primary else { return };
+        if !matches!(primary.phase, Phase::Settling | Phase::Serving) {
+            return;
+        }
+        if primary.phase == Phase::Settling && primary.adopted() >= primary.majority() {
+            primary.phase = Phase::Serving;
+            for waiter in std::mem::take(&mut primary.waiting) {
+                self.answer(waiter, Outcome::Again);
+            }
+        }
+        self.ask_to_adopt();
+        self.repair(now);
+        self.ask_rounds();
+    }
+
+    fn ask_to_adopt(&mut self) {
+        let Some(primary) = &mut self.primary else { return };
+        let epoch = primary.epoch;
+        // Not before a majority has all of it: otherwise the only holder of an object could be lost after the state
+        // of the epoch was fixed.
+        let agreeing = primary.members.values().filter(|member| member.agrees()).count();
+        if !primary.fixed && agreeing < primary.majority() {
+            return;
+        }
+        let ready = |member: &Member| member.agrees() && !member.adopted && !member.adopting && member.up;
+        let due: Vec<(u64, u64)> = primary
+            .members
+            .iter_mut()
+            .filter(|(_, member)| ready(member))
+            .map(|(osd, member)| {
+                member.adopting = true;
+                (*osd, member.talk)
+            })
+            .collect();
+        primary.fixed |= !due.is_empty();
+        for (osd, talk) in due {
+            if osd == self.me {
+                self.work(Work::Adopt { epoch }, After::Adopt { epoch });
+            } else {
+                self.call(osd, epoch, talk, Request::Adopt, Called::Adopt);
+            }
+        }
+    }
+
+    fn repair(&mut self, now: Duration) {
+        let Some(primary) = &mut self.primary else { return };
+        let (me, epoch) = (self.me, primary.epoch);
+        let mut calls = Vec::new();
+        let objects = &primary.objects;
+        let heads = &primary.heads;
+        for (osd, member) in &mut primary.members {
+            if *osd == me {
+                continue;
+            }
+            // What is pushed must hold every change that was numbered before: later ones are sent one by one.
+            let still = |object: &&u64| !heads.contains_key(object) && !objects.contains_key(object);
+            while member.may_move(now)
+                && let Some(object) = member.dirty.iter().find(still).copied()
+            {
+                member.dirty.remove(&object);
+                member.moving.insert(object);
+                calls.push((*osd, member.talk, object));
+            }
+        }
+        for (osd, talk, object) in calls {
+            self.call(osd, epoch, talk, Request::Push { object }, Called::Push { object });
+        }
+        while let Some(primary) = &mut self.primary
+            && primary.own().may_move(now)
+            && let Some(object) = self.fetchable()
+        {
+            self.fetch(object);
+        }
+    }
+
+    /// An object that this OSD lacks and somebody has.
+    fn fetchable(&self) -> Option<u64> {
+        let primary = self.primary.as_ref()?;
+        let own = primary.members.get(&self.me)?;
+        own.dirty.iter().find(|object| self.holder(**object).is_some()).copied()
+    }
+
+    fn holder(&self, object: u64) -> Option<u64> {
+        let primary = self.primary.as_ref()?;
+        let has = |(osd, member): &(&u64, &Member)| {
+            **osd != self.me
+                && member.up
+                && member.is_known()
+                && !member.dirty.contains(&object)
+                && !member.moving.contains(&object)
+        };
+        primary.members.iter().find(has).map(|(osd, _)| *osd)
+    }
+
+    /// Gets an object that this OSD lacks, or removes it when it shall not exist.
+    pub(super) fn fetch(&mut self, object: u64) {
+        let holder = self.holder(object);
+        let Some(primary) = &mut self.primary else { return };
+        let (Some(holder), epoch) = (holder, primary.epoch) else { return };
+        let own = primary.own();
+        if !own.dirty.remove(&object) {
+            return;
+        }
+        own.moving.insert(object);
+        let talk = primary.members[&holder].talk;
+        self.call(holder, epoch, talk, Request::Fetch { object }, Called::Fetch { object });
+    }
+
+    /// (members that are not in sync, objects that differ at them) of a column that this OSD leads.
+    #[must_use]
+    pub fn lag(&self) -> (usize, usize) {
+        let Some(primary) = self.primary.as_ref() else { return (0, 0) };
+        let lagging = primary.members.values().filter(|member| !member.agrees() || !member.adopted).count();
+        let objects = primary.members.values().map(|member| member.dirty.len() + member.moving.len()).sum();
+        (lagging, objects)
+    }
+
+    /// An object that this OSD leads and does not have.
+    #[must_use]
+    pub fn lacking(&self) -> Option<u64> {
+        self.primary.as_ref().and_then(|primary| primary.heads.keys().next().copied())
+    }
+
+    /// Objects with changes that are not applied here yet.
+    #[must_use]
+    pub fn busy_objects(&self) -> Vec<u64> {
+        self.primary.iter().flat_map(|primary| primary.objects.keys().copied()).collect()
+    }
+
+    /// A change failed here after it was numbered: only a new life of this OSD can lead the column again.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        self.primary.as_ref().is_some_and(|primary| primary.phase == Phase::Broken)
+    }
+
+    /// Whether this OSD leads and serves.
+    #[must_use]
+    pub fn is_serving(&self) -> bool {
+        self.primary.as_ref().is_some_and(|primary| primary.phase == Phase::Serving)
+    }
+}

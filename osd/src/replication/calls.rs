@@ -1,0 +1,238 @@
+//! Calls to the other OSDs of a column.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use proto::error::{Code, WireError};
+use proto::osd::{
+    self, ApplyReplica, AskReplica, ChangeKind, FetchReplica, InstallReplica, ObjectCopy, OrderKind,
+    OrderReplica, ReplicaApply, ReplicaAsk, ReplicaFetch, ReplicaHead, ReplicaInstall, ReplicaOrder,
+};
+use proto::rpc::Method;
+use rt::rpc::{CallOptions, call_with};
+
+use super::cell::Cell;
+use super::{Change, Payload, Replicas, Waiter};
+use crate::engine::replication::{Event, Reply, Request, Told, Trouble, Version};
+use crate::store::Copied;
+
+/// A replica that does not answer for so long is asked for its state again.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// The same for whole objects and syncs.
+const LONG_PATIENCE: Duration = Duration::from_secs(10);
+/// How often and how long the heir of a lagging column is told of it.
+const NUDGES: u32 = 20;
+const NUDGE_AGAIN: Duration = Duration::from_millis(500);
+
+type Called = Result<Reply, Trouble>;
+
+impl Replicas {
+    /// Asks another OSD and gives what came of it.
+    pub(super) async fn call(
+        self: Arc<Self>,
+        cell: &Cell,
+        call: u64,
+        osd: u64,
+        epoch: u64,
+        what: Request<Payload>,
+    ) -> Event<Payload, Waiter> {
+        if let Request::Fetch { object } = what {
+            let result = self.fetch(cell, osd, epoch, object).await;
+            return Event::Fetched { call, result: result.map_err(|error| self.trouble(osd, &error)) };
+        }
+        let result: Result<Reply, WireError> = match what {
+            Request::Ask => self.ask(cell, osd, epoch).await,
+            Request::Apply { object, base, number, payload } => {
+                self.apply(cell, osd, epoch, (object, base, number), &payload).await
+            }
+            Request::Push { object } => self.push(cell, osd, epoch, object).await,
+            Request::Adopt => self.order(cell, osd, epoch, OrderKind::Adopt).await,
+            Request::Sync => self.order(cell, osd, epoch, OrderKind::Sync).await,
+            Request::Confirm => self.order(cell, osd, epoch, OrderKind::Confirm).await,
+            Request::Fetch { .. } => Err(WireError::new(Code::Internal, "a fetch was taken care of above")),
+        };
+        let result: Called = result.map_err(|error| self.trouble(osd, &error));
+        Event::Called { call, result, mine: Vec::new() }
+    }
+
+    fn trouble(&self, osd: u64, error: &WireError) -> Trouble {
+        match error.code {
+            Code::OldEpoch => error.hint.parse().map_or(Trouble::Lost, Trouble::OldEpoch),
+            Code::NoSpace => Trouble::NoSpace,
+            code => {
+                if code == Code::Unavailable {
+                    self.suspect(osd);
+                }
+                tracing::debug!(osd, %error, "a call to another replica failed");
+                Trouble::Lost
+            }
+        }
+    }
+
+    /// Tells the DIR that an OSD could not be reached.
+    fn suspect(&self, osd: u64) {
+        let known = self.known();
+        let addr = known.map.osds.iter().find(|entry| entry.osd == osd).map(|entry| entry.addr.clone());
+        if let Some(addr) = addr {
+            // When many are waiting to be told, one less does no harm.
+            let _ = self.evidence.try_send((osd, addr));
+        }
+    }
+
+    fn head(&self, cell: &Cell, osd: u64, epoch: u64) -> Result<(ReplicaHead, String), WireError> {
+        let known = self.known();
+        let entry =
+            known.map.osds.iter().find(|entry| entry.osd == osd).ok_or_else(|| {
+                WireError::new(Code::Unavailable, format!("osd#{osd} is not in the OSD map"))
+            })?;
+        let head = ReplicaHead {
+            capability: self.right()?,
+            volume: cell.key.0,
+            ino: cell.key.1,
+            of: cell.of.clone(),
+            epoch,
+            to_since: entry.since_epoch,
+        };
+        Ok((head, entry.addr.clone()))
+    }
+
+    async fn send<M: Method>(
+        &self,
+        addr: &str,
+        request: &M::Request,
+        payload: Bytes,
+        deadline: Duration,
+    ) -> Result<(M::Reply, Bytes), WireError> {
+        let connector = self.connector.get().ok_or_else(|| {
+            WireError::new(Code::Unavailable, "this OSD has not started its heartbeats yet")
+        })?;
+        let channel = connector.channel(addr)?;
+        let options = CallOptions { deadline, ..CallOptions::default() };
+        call_with::<M>(&*channel, request, payload, &options).await
+    }
+
+    async fn ask(&self, cell: &Cell, osd: u64, epoch: u64) -> Result<Reply, WireError> {
+        let (head, addr) = self.head(cell, osd, epoch)?;
+        let (state, _) = self.send::<AskReplica>(&addr, &ReplicaAsk { head }, Bytes::new(), PATIENCE).await?;
+        if !state.objects.len().is_multiple_of(3) {
+            return Err(WireError::new(Code::Internal, "a replica's state is not a list of triples"));
+        }
+        let triples = state.objects.chunks_exact(3);
+        let objects = triples.map(|t| (t[0], Version { epoch: t[1], number: t[2] })).collect();
+        Ok(Reply::Told(Told { adopted: state.adopted, doubtful: state.doubtful, objects }))
+    }
+
+    async fn apply(
+        &self,
+        cell: &Cell,
+        osd: u64,
+        epoch: u64,
+        (object, base, number): (u64, Version, u64),
+        change: &Change,
+    ) -> Result<Reply, WireError> {
+        let (head, addr) = self.head(cell, osd, epoch)?;
+        let mut request = ReplicaApply {
+            head,
+            object,
+            base_epoch: base.epoch,
+            base_number: base.number,
+            number,
+            kind: ChangeKind::Write as i32,
+            offset: 0,
+            len: 0,
+            checksums: Vec::new(),
+            crc: 0,
+            sync: false,
+        };
+        let mut payload = Bytes::new();
+        match change {
+            Change::Write { offset, data, sums, crc, sync } => {
+                (request.offset, request.crc, request.sync) = (*offset, *crc, *sync);
+                request.checksums.clone_from(sums);
+                payload = data.clone();
+            }
+            Change::Punch { offset, len } => {
+                request.kind = ChangeKind::Punch as i32;
+                (request.offset, request.len) = (*offset, *len);
+            }
+            Change::Cut { keep } => {
+                request.kind = ChangeKind::Cut as i32;
+                request.len = *keep;
+            }
+            Change::Copy(_) => return Err(WireError::new(Code::Internal, "a copy is not a numbered change")),
+        }
+        let (applied, _) = self.send::<ApplyReplica>(&addr, &request, payload, PATIENCE).await?;
+        Ok(if applied.needs_object { Reply::NeedsObject } else { Reply::Applied })
+    }
+
+    async fn push(&self, cell: &Cell, osd: u64, epoch: u64, object: u64) -> Result<Reply, WireError> {
+        let key = self.object(cell, object);
+        let (copy, payload) = wire_copy(object, self.store.copy(key).await?);
+        let (head, addr) = self.head(cell, osd, epoch)?;
+        let request = ReplicaInstall { head, copy };
+        let (done, _) = self.send::<InstallReplica>(&addr, &request, payload, LONG_PATIENCE).await?;
+        Ok(Reply::Version(Version { epoch: done.epoch, number: done.number }))
+    }
+
+    async fn fetch(
+        &self,
+        cell: &Cell,
+        osd: u64,
+        epoch: u64,
+        object: u64,
+    ) -> Result<(Version, Payload), WireError> {
+        let (head, addr) = self.head(cell, osd, epoch)?;
+        let request = ReplicaFetch { head, object };
+        let (copy, payload) = self.send::<FetchReplica>(&addr, &request, Bytes::new(), LONG_PATIENCE).await?;
+        let version = Version { epoch: copy.epoch, number: copy.number };
+        let key = self.object(cell, object);
+        let copied = parse_copy(&copy, payload)?.map(|copied| copied.check(key)).transpose()?;
+        Ok((version, Arc::new(Change::Copy(copied))))
+    }
+
+    async fn order(&self, cell: &Cell, osd: u64, epoch: u64, kind: OrderKind) -> Result<Reply, WireError> {
+        let (head, addr) = self.head(cell, osd, epoch)?;
+        let request = ReplicaOrder { head, kind: kind as i32 };
+        let patience = if kind == OrderKind::Sync { LONG_PATIENCE } else { PATIENCE };
+        self.send::<OrderReplica>(&addr, &request, Bytes::new(), patience).await?;
+        Ok(Reply::Done)
+    }
+
+    /// Tells whoever leads now that this column lags; gives up when the map has moved on.
+    pub(super) async fn nudge(&self, cell: &Cell, heir: u64) {
+        for _ in 0..NUDGES {
+            let known = self.known();
+            let role = crate::engine::replication::role(&known.map, &cell.list);
+            if role.primary != Some(heir) {
+                return;
+            }
+            if self.order(cell, heir, role.epoch, OrderKind::Open).await.is_ok() {
+                return;
+            }
+            tokio::time::sleep(NUDGE_AGAIN).await;
+        }
+    }
+}
+
+/// An object for the wire.
+pub(super) fn wire_copy(object: u64, copy: Option<((u64, u64), Copied)>) -> (ObjectCopy, Bytes) {
+    let Some(((epoch, number), copied)) = copy else {
+        return (ObjectCopy { object, ..ObjectCopy::default() }, Bytes::new());
+    };
+    let runs = copied.runs.iter().flat_map(|(first, count)| [*first, *count]).collect();
+    let copy = ObjectCopy { object, epoch, number, bytes: copied.bytes, runs, checksums: copied.sums };
+    (copy, copied.data)
+}
+
+/// An object from the wire, its shape checked; the checksums are [`Copied::check`]'s business.
+pub(super) fn parse_copy(copy: &osd::ObjectCopy, data: Bytes) -> Result<Option<Copied>, WireError> {
+    if (copy.epoch, copy.number) == (0, 0) {
+        return Ok(None);
+    }
+    if !copy.runs.len().is_multiple_of(2) || copy.bytes > proto::limits::STRIPE_BYTES_MAX {
+        return Err(WireError::new(Code::BadRequest, "a copy of an object has odd runs or is too long"));
+    }
+    let runs = copy.runs.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect();
+    Ok(Some(Copied { bytes: copy.bytes, runs, sums: copy.checksums.clone(), data }))
+}

@@ -1,0 +1,247 @@
+//! Requests of clients at the primary.
+
+use std::sync::Arc;
+
+use proto::error::{Code, WireError};
+use proto::id::{Ino, ObjectKey, VolumeId};
+use proto::osd::ColumnOf;
+use tokio::sync::oneshot;
+
+use super::cell::Cell;
+use super::peers::refusal;
+use super::{Change, Payload, Replicas};
+use crate::engine::replication::{Event, Outcome, Range};
+use crate::store::{Listed, ReadOutcome};
+
+/// Objects cut at the same time.
+const CUTS_AT_ONCE: usize = 256;
+
+/// A column that a client means.
+#[derive(Clone)]
+pub(crate) struct Asked {
+    cell: Arc<Cell>,
+}
+
+impl Replicas {
+    /// Finds the column that a client means. The caller has checked the capability; this checks what it says of
+    /// the layout.
+    pub(crate) async fn of_client(
+        self: &Arc<Self>,
+        capability: &proto::capability::Capability,
+        of: &ColumnOf,
+        map_epoch: u64,
+    ) -> Result<Asked, WireError> {
+        if capability.layout == 0 || of.layout.digest() != capability.layout {
+            return Err(WireError::new(
+                Code::OldView,
+                format!(
+                    "the layout of ino-{} is not the one that its capability was made for",
+                    capability.ino
+                ),
+            ));
+        }
+        let known = self.known_at(map_epoch).await?;
+        let cell = self.cell(&known, capability.volume, capability.ino, of)?;
+        Ok(Asked { cell })
+    }
+
+    /// Changes one object; gives the number of the change.
+    pub(crate) async fn change_object(
+        self: &Arc<Self>,
+        asked: &Asked,
+        object: u64,
+        change: Change,
+    ) -> Result<u64, WireError> {
+        let cell = &asked.cell;
+        in_column(cell, object)?;
+        let (range, bytes) = match &change {
+            Change::Write { offset, data, .. } => {
+                let len = u32::try_from(data.len()).unwrap_or(u32::MAX);
+                (Range { from: *offset, to: offset.saturating_add(len) }, data.len() as u64)
+            }
+            Change::Punch { offset, len } => (Range { from: *offset, to: offset.saturating_add(*len) }, 0),
+            Change::Cut { .. } | Change::Copy(_) => (Range::ALL, 0),
+        };
+        if bytes > 0 && !self.store.has_room(bytes) {
+            return Err(WireError::new(Code::NoSpace, "the OSD that leads this column is nearly full"));
+        }
+        if bytes > u64::from(proto::limits::STRIPE_BYTES_MAX)
+            || u64::from(range.from) + bytes > u64::from(proto::limits::STRIPE_BYTES_MAX)
+        {
+            return Err(WireError::new(Code::InvalidArgument, "a write reaches beyond the largest object"));
+        }
+        let payload: Payload = Arc::new(change);
+        loop {
+            let (waiter, answer) = oneshot::channel();
+            self.tell_with(cell, |this| {
+                let local = this.version(cell, object);
+                Event::Change { object, range, payload: payload.clone(), local, waiter }
+            });
+            match outcome(answer).await? {
+                Outcome::Committed(number) => return Ok(number),
+                Outcome::Again => {}
+                other => return Err(unexpected(&other)),
+            }
+        }
+    }
+
+    /// Waits until this OSD serves the column and has the object; gives the epoch.
+    async fn readable(self: &Arc<Self>, cell: &Arc<Cell>, object: u64) -> Result<u64, WireError> {
+        loop {
+            let (waiter, answer) = oneshot::channel();
+            self.tell(cell, Event::Read { object, waiter });
+            match outcome(answer).await? {
+                Outcome::Readable(epoch) => return Ok(epoch),
+                Outcome::Again => {}
+                other => return Err(unexpected(&other)),
+            }
+        }
+    }
+
+    /// Waits until what was seen in the store may be shown.
+    async fn showable(
+        self: &Arc<Self>,
+        cell: &Arc<Cell>,
+        epoch: u64,
+        object: u64,
+        range: Range,
+    ) -> Result<(), WireError> {
+        let (waiter, answer) = oneshot::channel();
+        let leased = self.is_leased();
+        self.tell(cell, Event::Looked { epoch, object, range, leased, waiter });
+        match outcome(answer).await? {
+            Outcome::Readable(_) => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Reads part of an object.
+    pub(crate) async fn read_object(
+        self: &Arc<Self>,
+        asked: &Asked,
+        key: ObjectKey,
+        offset: u32,
+        len: u32,
+    ) -> Result<ReadOutcome, WireError> {
+        let cell = &asked.cell;
+        in_column(cell, key.object.0)?;
+        let epoch = self.readable(cell, key.object.0).await?;
+        let outcome = self.store.read(key, offset, len).await?;
+        let block = proto::limits::BLOCK_BYTES as u32;
+        // Whole blocks are shown.
+        let from = offset / block * block;
+        let range = Range { from, to: offset.saturating_add(len).saturating_add(block) };
+        self.showable(cell, epoch, key.object.0, range).await?;
+        Ok(outcome)
+    }
+
+    /// Cuts the column: `keep` bytes stay of `first` if it lies in the column, all higher objects go.
+    pub(crate) async fn truncate_column(
+        self: &Arc<Self>,
+        asked: &Asked,
+        first: u64,
+        keep: u32,
+    ) -> Result<u64, WireError> {
+        let objects = self.objects_from(asked, first).await?;
+        let mut last = 0;
+        let cut = |(object, length): &(u64, Option<u32>)| {
+            let keep = if *object == first { keep } else { 0 };
+            // What is short enough already needs no number.
+            length.is_none_or(|length| length > keep).then_some((*object, keep))
+        };
+        let cuts: Vec<(u64, u32)> = objects.iter().filter_map(cut).collect();
+        for chunk in cuts.chunks(CUTS_AT_ONCE) {
+            let chunk = chunk
+                .iter()
+                .map(|(object, keep)| self.change_object(asked, *object, Change::Cut { keep: *keep }));
+            let done = futures::future::try_join_all(chunk).await?;
+            last = done.into_iter().fold(last, u64::max);
+        }
+        Ok(last)
+    }
+
+    /// Objects from `first` on with their length; `None`: a change of it is under way.
+    async fn objects_from(
+        self: &Arc<Self>,
+        asked: &Asked,
+        first: u64,
+    ) -> Result<Vec<(u64, Option<u32>)>, WireError> {
+        let cell = &asked.cell;
+        let epoch = self.all_here(cell).await?;
+        // In this order: what is no longer under way is in the store.
+        let busy = cell.engine.lock().busy_objects();
+        let mut objects: std::collections::BTreeMap<u64, Option<u32>> =
+            self.listed(cell)?.into_iter().map(|(object, record)| (object.0, Some(record.length))).collect();
+        objects.extend(busy.into_iter().map(|object| (object, None)));
+        objects.retain(|object, _| *object >= first);
+        self.showable(cell, epoch, 0, Range { from: 0, to: 0 }).await?;
+        Ok(objects.into_iter().collect())
+    }
+
+    /// Waits until this OSD has every object of the column.
+    async fn all_here(self: &Arc<Self>, cell: &Arc<Cell>) -> Result<u64, WireError> {
+        let mut epoch = self.readable(cell, 0).await?;
+        loop {
+            let lacking = cell.engine.lock().lacking();
+            let Some(object) = lacking else { return Ok(epoch) };
+            epoch = self.readable(cell, object).await?;
+        }
+    }
+
+    fn listed(&self, cell: &Cell) -> Result<Vec<Listed>, WireError> {
+        let (volume, ino, column) = cell.key;
+        Ok(self.store.list_column(VolumeId(volume), Ino(ino), (u64::from(column), cell.width))?)
+    }
+
+    /// The column's objects that hold something, from `first` on, at most `limit`, and whether there are more.
+    pub(crate) async fn stat_column(
+        self: &Arc<Self>,
+        asked: &Asked,
+        first: u64,
+        limit: usize,
+    ) -> Result<(Vec<Listed>, bool), WireError> {
+        let cell = &asked.cell;
+        let epoch = self.all_here(cell).await?;
+        let mut found = self.listed(cell)?;
+        self.showable(cell, epoch, 0, Range { from: 0, to: 0 }).await?;
+        found.retain(|(object, record)| object.0 >= first && record.length > 0);
+        let more = found.len() > limit;
+        found.truncate(limit);
+        Ok((found, more))
+    }
+
+    /// All that was acknowledged of the column is on disk at a majority.
+    pub(crate) async fn sync_column(self: &Arc<Self>, asked: &Asked) -> Result<(), WireError> {
+        loop {
+            let (waiter, answer) = oneshot::channel();
+            self.tell(&asked.cell, Event::Sync { waiter });
+            match outcome(answer).await? {
+                Outcome::Synced => return Ok(()),
+                Outcome::Again => {}
+                other => return Err(unexpected(&other)),
+            }
+        }
+    }
+}
+
+fn in_column(cell: &Cell, object: u64) -> Result<(), WireError> {
+    if object % cell.width.max(1) == u64::from(cell.key.2) {
+        return Ok(());
+    }
+    Err(WireError::new(
+        Code::BadRequest,
+        format!("object {object} does not lie in column {} of {}", cell.key.2, cell.width),
+    ))
+}
+
+fn unexpected(outcome: &Outcome) -> WireError {
+    WireError::new(Code::Internal, format!("a column's answer {outcome:?} does not fit the question"))
+}
+
+async fn outcome(answer: oneshot::Receiver<Outcome>) -> Result<Outcome, WireError> {
+    match answer.await {
+        Ok(Outcome::Failed(failure)) => Err(refusal(failure)),
+        Ok(outcome) => Ok(outcome),
+        Err(_) => Err(WireError::new(Code::Busy, "the column was dropped from memory; try again")),
+    }
+}

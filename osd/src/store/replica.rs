@@ -1,0 +1,237 @@
+//! What replication needs of the store: versions of a column's objects, whole copies, the column's record, losses.
+//!
+//! The record of a column is an object of length 0 with the number [`RECORDS`] + column: its epoch is the adopted one,
+//! its version the losses at that time + 1. So it is journalled, synced and removed with the file's objects.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use proto::checksum::block_checksum;
+use proto::id::{Ino, ObjectKey, ObjectNo, VolumeId};
+use proto::limits::BLOCK_BYTES;
+use rt::disk::Disk;
+
+use super::blocks::AlignedBuf;
+use super::error::{Result, StoreError};
+use super::shard::{Committed, Shard, Stamp, name};
+use super::{LOSSES, Store};
+use crate::engine::entry::Part;
+use crate::engine::record::{ObjectRecord, blocks_of};
+
+/// The first object number that names the record of a column. Files end far below: 2^63 bytes of the smallest stripes.
+pub(crate) const RECORDS: u64 = 1 << 63;
+
+/// A whole object on its way from one replica to another.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Copied {
+    /// Length, bytes.
+    pub bytes: u32,
+    /// (first block, blocks) of each run of data, ascending.
+    pub runs: Vec<(u32, u32)>,
+    /// Checksum of each block of `data`.
+    pub sums: Vec<u32>,
+    /// The blocks of the runs, whole.
+    pub data: Bytes,
+}
+
+/// The record of a column.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Kept {
+    /// The epoch adopted last.
+    pub adopted: u64,
+    /// View of the layout then.
+    pub view: u64,
+    /// The machine ended uncleanly since: what was acknowledged may be forgotten.
+    pub doubtful: bool,
+}
+
+impl Copied {
+    /// Refuses what contradicts itself or its checksums.
+    pub fn check(self, key: ObjectKey) -> Result<Self> {
+        let bad = |what: &str| Err(StoreError::Corrupt(format!("the copy of {} {what}", name(key))));
+        let mut next = 0;
+        let mut blocks = Vec::with_capacity(self.sums.len());
+        for (first, count) in &self.runs {
+            let end = first.checked_add(*count).filter(|end| *end <= blocks_of(self.bytes) && *first >= next);
+            let Some(end) = end.filter(|_| *count > 0) else { return bad("has runs out of order") };
+            // Bounded by the length, which is bounded by the largest stripe.
+            if blocks.len() + *count as usize > self.sums.len() {
+                return bad("has fewer checksums than blocks");
+            }
+            blocks.extend(*first..end);
+            next = end;
+        }
+        if blocks.len() != self.sums.len() || self.data.len() != blocks.len() * BLOCK_BYTES {
+            return bad("has another size than its runs say");
+        }
+        for ((block, data), sum) in blocks.iter().zip(self.data.chunks(BLOCK_BYTES)).zip(&self.sums) {
+            if block_checksum(key, *block, data) != *sum {
+                return bad("was damaged on the way");
+            }
+        }
+        Ok(self)
+    }
+}
+
+impl Store {
+    /// (epoch, version) of an object; zeroes when there is none.
+    pub fn stamp_of(&self, key: ObjectKey) -> Result<(u64, u64)> {
+        let slot = self.shard(key).lock().lookup(&self.env, key)?;
+        Ok(slot.map_or((0, 0), |record| (record.epoch, record.version)))
+    }
+
+    /// The record of an object; `None` when there is none.
+    pub fn record_of(&self, key: ObjectKey) -> Result<Option<Arc<ObjectRecord>>> {
+        self.shard(key).lock().lookup(&self.env, key)
+    }
+
+    /// All objects of a column, ascending.
+    pub fn list_column(
+        &self,
+        volume: VolumeId,
+        ino: Ino,
+        (column, width): (u64, u64),
+    ) -> Result<Vec<(ObjectNo, Arc<ObjectRecord>)>> {
+        const ALL: usize = 1 << 40;
+        let (mut objects, _) = self.list(volume, ino, ObjectNo(0), ALL)?;
+        objects.retain(|(object, _)| object.0 % width.max(1) == column);
+        Ok(objects)
+    }
+
+    /// The record of a column.
+    pub fn column(&self, volume: VolumeId, ino: Ino, column: u64) -> Result<Kept> {
+        let key = ObjectKey { volume, ino, object: ObjectNo(RECORDS + column) };
+        let kept = self.record_of(key)?;
+        Ok(kept.map_or(Kept { doubtful: self.losses > 0, ..Kept::default() }, |record| Kept {
+            adopted: record.epoch,
+            view: record.view,
+            doubtful: record.version != self.losses + 1,
+        }))
+    }
+
+    /// Writes down that a column's epoch is adopted.
+    pub fn adopt(&self, volume: VolumeId, ino: Ino, column: u64, epoch: u64, view: u64) -> Result<()> {
+        let key = ObjectKey { volume, ino, object: ObjectNo(RECORDS + column) };
+        let stamp = Stamp { epoch, view, version: self.losses + 1 };
+        self.shard(key).lock().commit(&self.env, key, stamp, true, 0, &[]).map(drop)
+    }
+
+    /// A whole object with its (epoch, version); `None` when there is none.
+    pub async fn copy(&self, key: ObjectKey) -> Result<Option<((u64, u64), Copied)>> {
+        let Some((record, data)) = self.shard(key).copy(key).await? else { return Ok(None) };
+        let mut runs: Vec<(u32, u32)> = Vec::new();
+        let mut sums = Vec::new();
+        for piece in &record.pieces {
+            sums.extend_from_slice(&record.sums[piece.first as usize..piece.end() as usize]);
+            match runs.last_mut() {
+                Some((first, count)) if *first + *count == piece.first => *count += piece.count,
+                _ => runs.push((piece.first, piece.count)),
+            }
+        }
+        let copied = Copied { bytes: record.length, runs, sums, data };
+        Ok(Some(((record.epoch, record.version), copied)))
+    }
+
+    /// Makes an object what `copied` says, at once; `None`: there is none any more.
+    pub async fn install(&self, key: ObjectKey, stamp: Stamp, copied: Option<&Copied>) -> Result<()> {
+        let shard = self.shard(key);
+        let Some(copied) = copied else {
+            let mut state = shard.lock();
+            let Some(record) = state.lookup(&self.env, key)? else { return Ok(()) };
+            return state.commit_remove(&self.env, &[(key, record)], key.object, stamp);
+        };
+        shard.replace(key, stamp, copied).await.map(drop)
+    }
+
+    /// Whether the store takes nothing more because its medium failed.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.env.health.check().is_err()
+    }
+
+    /// Whether there is room for a change of some bytes with plenty to spare: a numbered change must not fail.
+    #[must_use]
+    pub fn has_room(&self, bytes: u64) -> bool {
+        let spare = (self.env.budget.limit() / 64).min(16_384);
+        self.env.budget.limit().saturating_sub(self.env.budget.used()) > spare + bytes.div_ceil(4096)
+    }
+}
+
+impl Shard {
+    /// Replaces an object by one entry.
+    async fn replace(self: &Arc<Self>, key: ObjectKey, stamp: Stamp, copied: &Copied) -> Result<Committed> {
+        self.env.health.check()?;
+        let large = copied.data.len() >= self.env.tuning.large_bytes as usize;
+        let moved = if large {
+            let reservation = self.reserve(copied.sums.len() as u32, false)?;
+            let places = self.write_runs(key, &reservation, &AlignedBuf::align(copied.data.clone())).await?;
+            Some((reservation, places))
+        } else {
+            None
+        };
+        // Where each block lies, in the order of the data.
+        let mut places =
+            moved.iter().flat_map(|(_, runs)| runs).flat_map(|run| run.start..run.start + run.count);
+        let mut parts: Vec<Part<'_>> = Vec::new();
+        let (mut next, mut at) = (0, 0);
+        for (first, count) in &copied.runs {
+            if next < *first {
+                parts.push(Part::Hole { first: next, count: first - next });
+            }
+            let blocks = *count as usize;
+            let sums = &copied.sums[at..at + blocks];
+            if large {
+                for (block, sum) in (*first..).zip(sums) {
+                    let start = places.next().expect("as many places as blocks");
+                    extend(&mut parts, block, *sum, start);
+                }
+            } else {
+                let data = &copied.data[at * BLOCK_BYTES..(at + blocks) * BLOCK_BYTES];
+                parts.push(Part::Inline { first: *first, sums: sums.to_vec(), data });
+            }
+            (next, at) = (first + count, at + blocks);
+        }
+        let end = blocks_of(copied.bytes);
+        if next < end {
+            parts.push(Part::Hole { first: next, count: end - next });
+        }
+        drop(places);
+        let committed = self.lock().commit(&self.env, key, stamp, true, copied.bytes, &parts)?;
+        if let Some((reservation, _)) = moved {
+            reservation.keep_all();
+        }
+        Ok(committed)
+    }
+}
+
+fn extend(parts: &mut Vec<Part<'_>>, block: u32, sum: u32, place: u64) {
+    if let Some(Part::Extent { first, sums, start }) = parts.last_mut() {
+        let count = sums.len() as u32;
+        if *first + count == block && *start + u64::from(count) == place {
+            sums.push(sum);
+            return;
+        }
+    }
+    parts.push(Part::Extent { first: block, sums: vec![sum], start: place });
+}
+
+/// Counts the ends of the machine that nobody prepared; `lost`: this start follows an end of the machine.
+pub(super) fn count_losses(disk: &dyn Disk, lost: bool) -> Result<u64> {
+    let failed = |error: std::io::Error| StoreError::Failed(format!("{LOSSES} of the OSD: {error}"));
+    let content = rt::disk::read(disk, LOSSES).map_err(failed)?;
+    let text = content.as_deref().map(String::from_utf8_lossy).unwrap_or_default();
+    let mut words = text.split_whitespace();
+    let before: u64 = words.next().and_then(|word| word.parse().ok()).unwrap_or(0);
+    let clean = words.next() == Some("clean");
+    let losses = before + u64::from(lost && !clean);
+    if losses != before || clean || content.is_none() {
+        rt::disk::replace(disk, LOSSES, format!("{losses} open\n").as_bytes()).map_err(failed)?;
+    }
+    Ok(losses)
+}
+
+/// Everything is on the medium: the next start has lost nothing, whatever happens to the machine.
+pub(super) fn ended_cleanly(disk: &dyn Disk, losses: u64) -> Result<()> {
+    rt::disk::replace(disk, LOSSES, format!("{losses} clean\n").as_bytes())
+        .map_err(|error| StoreError::Failed(format!("{LOSSES} of the OSD: {error}")))
+}
