@@ -12,7 +12,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use proto::mrc::{Attr, HeldLease, LEASE_ATTR, LEASE_NAMES, LeaseGrant, ReturnedLease};
+use proto::mrc::{Attr, HeldLease, LEASE_ATTR, LEASE_NAMES, LeaseGrant, ReadDirReply, ReturnedLease};
 use rt::clock::Clock;
 use tokio::sync::Notify;
 
@@ -291,6 +291,16 @@ impl Asked<'_> {
         }
     }
 
+    /// A page of a directory, after the cookie `after`. After [`Asked::learn`].
+    pub(crate) fn learn_page(&self, dir: Key, after: u64, page: &ReadDirReply) {
+        if let Some(grant) = page.leases.iter().find(|grant| grant.ino == dir.1) {
+            let names = page.entries.iter().map(|entry| (&entry.name[..], entry.ino));
+            let last = page.entries.last().map_or(after, |entry| entry.cookie);
+            let reach = (after, last, page.end);
+            self.leasing.engine.lock().keep_page(dir, names, reach, grant, self.ticket);
+        }
+    }
+
     /// A name was not there.
     pub(crate) fn learn_absent(&self, dir: Key, name: &[u8]) {
         self.leasing.engine.lock().keep_absent(dir, name, self.ticket);
@@ -318,7 +328,7 @@ impl Changing<'_> {
         let mut names = names.iter();
         for (ino, name) in &what {
             let attr = attrs.iter().find(|attr| attr.ino == *ino).copied();
-            let name = name.as_deref().and_then(|name| names.next().map(|meaning| (name, *meaning)));
+            let name = name.as_deref().map(|name| (name, names.next().copied()));
             engine.change_end((self.volume, *ino), self.asked.ticket, attr, name);
         }
         // What the change did not touch but made: a new inode.
@@ -335,8 +345,9 @@ impl Drop for Changing<'_> {
     fn drop(&mut self) {
         // Failed or given up: nobody knows what holds now.
         let mut engine = self.asked.leasing.engine.lock();
-        for (ino, _) in std::mem::take(&mut self.what) {
-            engine.change_end((self.volume, ino), self.asked.ticket, None, None);
+        for (ino, name) in std::mem::take(&mut self.what) {
+            let name = name.as_deref().map(|name| (name, None));
+            engine.change_end((self.volume, ino), self.asked.ticket, None, name);
         }
     }
 }

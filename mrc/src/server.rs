@@ -5,7 +5,7 @@ use proto::dir::Group as GroupStatusCall;
 use proto::error::WireError;
 use proto::find::Find;
 use proto::mrc::{
-    Access, AcquireLease, AwaitRecalls, Close, Create, GetAttr, GetLayout, GetXattr, Link, ListXattr, Lock,
+    Access, AcquireLease, AwaitRecalls, Close, CloseMany, Create, GetAttr, GetLayout, GetXattr, Link, ListXattr, Lock,
     Lookup, MetadataSync, MkDir, MkNod, Open, ReadDir, ReadLink, Rename, ReturnLeases, RmDir, SessionClose,
     SessionOpen, SessionRenew, SetAttr, SetXattr, StatFs, Symlink, TmpFile, Unlink, VolumeDrop, VolumeInit,
     Walk, WriteDone,
@@ -37,6 +37,7 @@ pub(crate) async fn dispatch(mrc: &Mrc, request: Request) -> Result<Response, Wi
         TmpFile::NUMBER => ops::tmpfile::serve(mrc, request).await,
         Open::NUMBER => ops::open::serve(mrc, request).await,
         Close::NUMBER => ops::close::serve(mrc, request).await,
+        CloseMany::NUMBER => ops::close::serve_many(mrc, request).await,
         Unlink::NUMBER => ops::unlink::serve(mrc, request).await,
         RmDir::NUMBER => ops::rmdir::serve(mrc, request).await,
         Link::NUMBER => ops::link::serve(mrc, request).await,

@@ -34,6 +34,8 @@ pub enum Kind {
     Error = 3,
     /// The sender no longer waits for the answer to this request id.
     Cancel = 4,
+    /// A request that nobody waits for: it is not answered.
+    Notice = 5,
 }
 
 /// The decoded header.
@@ -127,6 +129,7 @@ impl Header {
             2 => Kind::Reply,
             3 => Kind::Error,
             4 => Kind::Cancel,
+            5 => Kind::Notice,
             other => return Err(FrameError::Kind(other)),
         };
         let method = at.get_u16_le();

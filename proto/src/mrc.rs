@@ -212,4 +212,6 @@ crate::methods! {
     AwaitRecalls = 0x0231 reads (AwaitRecallsRequest) -> RecallsReply,
     /// Gives leases back.
     ReturnLeases = 0x0232 reads (ReturnLeasesRequest) -> Empty,
+    /// Closes several handles.
+    CloseMany = 0x0233 reads (CloseManyRequest) -> Empty,
 }

@@ -13,7 +13,13 @@ use proto::{dir, error::ErrorMessage, mrc, osd, raft};
 const FRAME_BYTES_MAX: usize = HEADER_BYTES + MESSAGE_BYTES_MAX + PAYLOAD_BYTES_MAX;
 
 fn kinds() -> impl Strategy<Value = Kind> {
-    prop_oneof![Just(Kind::Request), Just(Kind::Reply), Just(Kind::Error), Just(Kind::Cancel)]
+    prop_oneof![
+        Just(Kind::Request),
+        Just(Kind::Reply),
+        Just(Kind::Error),
+        Just(Kind::Cancel),
+        Just(Kind::Notice)
+    ]
 }
 
 prop_compose! {

@@ -84,6 +84,12 @@ pub trait Channel: Send + Sync + 'static {
     /// Sends a request and waits for its answer, at most until its deadline.
     fn call(&self, request: Request) -> BoxFuture<'_, Result<Response, WireError>>;
 
+    /// Sends a request whose answer nobody needs: done when it is on its way, in the order of sending. It is lost
+    /// without a word when the connection breaks afterwards; who needs to know, calls.
+    fn tell(&self, request: Request) -> BoxFuture<'_, Result<(), WireError>> {
+        Box::pin(async move { self.call(request).await.map(drop) })
+    }
+
     /// The address, for messages to people.
     fn address(&self) -> &str;
 }
@@ -125,6 +131,17 @@ pub async fn call_with<M: Method>(
         )
     })?;
     Ok((reply, response.payload))
+}
+
+/// Tells a typed message: see [`Channel::tell`].
+pub async fn tell<M: Method>(
+    channel: &dyn Channel,
+    message: &M::Request,
+    deadline: Duration,
+) -> Result<(), WireError> {
+    let message = Bytes::from(message.encode_to_vec());
+    let request = Request { method: M::NUMBER, message, payload: Bytes::new(), deadline, trace: 0 };
+    channel.tell(request).await
 }
 
 /// Calls a typed method without payloads, with default options.

@@ -1,8 +1,9 @@
 //! What all FUSE threads share, and how a request is run.
 
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::Poll;
 use std::time::Duration;
 
 use proto::mrc::{Attr, kind};
@@ -18,6 +19,7 @@ use super::kernel::notify::Notifier;
 use super::kernel::operation::Header;
 use super::kernel::responder::Responder;
 use super::mount::MountOptions;
+use super::parked;
 use super::record::{Op, Record};
 use crate::config::Creds;
 use crate::error::{Code, Error, Result, errno};
@@ -140,45 +142,22 @@ impl Door {
         self.run(op, call, work);
     }
 
-    /// Runs an operation: one poll on this thread, and only if it has to wait, on the runtime.
+    /// Runs an operation: one poll on this thread, and if it has to wait, the rest where what it waits for happens.
     fn run<W>(&self, op: Op, call: Call, work: W)
     where
         W: Future<Output = Result<Answer>> + Send + 'static,
     {
-        let shared = &self.shared;
+        let shared = self.shared.clone();
         let started = shared.monotonic();
-        let unique = call.unique();
-        let survivable = shared.options.survivable;
-        let mut work =
-            Box::pin(
-                async move { if survivable { session::for_kernel(unique, work).await } else { work.await } },
-            );
-        let _inside = shared.runtime.enter();
-        let mut context = Context::from_waker(Waker::noop());
-        match work.as_mut().poll(&mut context) {
-            Poll::Ready(result) => shared.finish(op, call, started, result),
-            // It registers its waker anew when the runtime polls it.
-            Poll::Pending => {
-                let shared = shared.clone();
-                // What a process leaves behind when it ends is not given up with it.
-                let watch = (!matches!(op, Op::flush | Op::release)).then(|| shared.interrupts.watch(unique));
-                self.shared.runtime.spawn(async move {
-                    let (ino, thread) = (call.header.node, call.header.pid);
-                    let result = match &watch {
-                        None => work.await,
-                        Some(watch) => tokio::select! {
-                            biased;
-                            result = work => result,
-                            () = killed(watch, thread) => Err(Error::new(
-                                Code::Cancelled,
-                                format!("the caller of an operation on ino-{ino} was killed"),
-                            )),
-                        },
-                    };
-                    shared.finish(op, call, started, result);
-                });
-            }
-        }
+        parked::begin(&self.shared.runtime, async move {
+            let unique = call.unique();
+            let result = if shared.options.survivable {
+                shared.watched(op, &call, session::for_kernel(unique, work)).await
+            } else {
+                shared.watched(op, &call, work).await
+            };
+            shared.finish(op, call, started, result);
+        });
     }
 }
 
@@ -225,6 +204,30 @@ fn is_trouble(code: Code) -> bool {
 }
 
 impl Shared {
+    /// Does the work, or gives up when its caller is killed while it waits.
+    async fn watched<W>(&self, op: Op, call: &Call, work: W) -> Result<Answer>
+    where
+        W: Future<Output = Result<Answer>> + Send,
+    {
+        let mut work = pin!(work);
+        if let Poll::Ready(result) = futures::poll!(&mut work) {
+            return result;
+        }
+        // What a process leaves behind when it ends is not given up with it.
+        if matches!(op, Op::flush | Op::release) {
+            return work.await;
+        }
+        let watch = self.interrupts.watch(call.unique());
+        tokio::select! {
+            biased;
+            result = work => result,
+            () = killed(&watch, call.header.pid) => Err(Error::new(
+                Code::Cancelled,
+                format!("the caller of an operation on ino-{} was killed", call.ino()),
+            )),
+        }
+    }
+
     fn monotonic(&self) -> Duration {
         self.volume.client().config().clock.monotonic()
     }

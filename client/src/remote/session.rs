@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use proto::error::Code;
 use proto::limits::LEASE_RENEW_MS;
 use proto::mrc::{
-    Close, CloseRequest, Lock, LockReply, LockRequest, Open, OpenFile, OpenReply, OpenRequest, OpenSession,
+    CloseMany, CloseRequest, Lock, LockReply, LockRequest, Open, OpenFile, OpenReply, OpenRequest, OpenSession,
     RenewSession, ReturnLeases, ReturnLeasesRequest, SessionClose, SessionOpen, SessionRenew, SessionReply,
 };
 use proto::rpc::{Method, Origin};
@@ -22,6 +22,7 @@ use rt::clock::Clock;
 use tokio::sync::{Notify, RwLock};
 
 use super::Group;
+use super::closes::{self, Closes};
 use crate::config::Patience;
 use crate::engine::kernel::KernelNumbers;
 use crate::engine::sequence::Sequence;
@@ -79,6 +80,7 @@ pub struct Session {
     /// Readers change the leader's view of open files and locks; the writer tells it anew.
     gate: RwLock<()>,
     ended: Notify,
+    closes: Arc<Closes>,
 }
 
 tokio::task_local! {
@@ -141,6 +143,7 @@ impl Session {
             locks: Mutex::new(BTreeMap::new()),
             gate: RwLock::new(()),
             ended: Notify::new(),
+            closes: Arc::default(),
         })
     }
 
@@ -331,13 +334,57 @@ impl Session {
         }
         let gate = self.gate.read().await;
         self.forget(request);
-        let (result, attempts) = self.group.call_for::<Close>(request, self.patience, Duration::ZERO).await;
+        let many = self.closes.add(request.clone());
         drop(gate);
-        match result {
-            Err(error) if error.code == Code::SessionUnknown => self.reopen().await,
-            Ok(_) if attempts.uncertain => self.reopen().await,
-            other => other.map(|_| ()),
+        if many { self.tell_closes().await } else { Ok(()) }
+    }
+
+    /// The leader hears of handles that were closed.
+    pub(crate) async fn tell_closes(&self) -> Result<()> {
+        if self.closes.is_empty() {
+            return Ok(());
         }
+        let gate = self.gate.read().await;
+        let mut told = Ok(());
+        for request in self.closes.take() {
+            let (result, attempts) =
+                self.group.call_for::<CloseMany>(&request, self.patience, Duration::ZERO).await;
+            match result {
+                Ok(_) if !attempts.uncertain => {}
+                // Perhaps it heard of them and perhaps not: it is told what is open.
+                Ok(_) => told = Err(None),
+                Err(error) => told = Err(Some(error)),
+            }
+        }
+        drop(gate);
+        let Err(why) = told else { return Ok(()) };
+        let reopened = self.reopen().await;
+        if reopened.is_err() {
+            // The next renewal finds another incarnation and opens the session anew.
+            self.incarnation.store(0, Ordering::Release);
+        }
+        match why {
+            Some(error) if error.code != Code::SessionUnknown => Err(error),
+            _ => reopened,
+        }
+    }
+
+    /// Does `work`, which may take away a file's last name; closes that wait are told before: who holds a file no more
+    /// must not keep it.
+    pub(crate) async fn removing<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        if self.closes.is_empty() {
+            return work.await;
+        }
+        // Both are sent at once, in this order.
+        let (told, done) = futures::join!(self.tell_closes(), work);
+        if let Err(error) = told {
+            tracing::debug!(%error, "closes before a removal could not be told");
+        }
+        done
+    }
+
+    pub(super) fn closes(&self) -> Arc<Closes> {
+        self.closes.clone()
     }
 
     fn forget(&self, request: &CloseRequest) {
@@ -407,6 +454,8 @@ impl Session {
                 return Err(error);
             }
         };
+        // What is open was told without them.
+        drop(self.closes.take());
         let before = self.incarnation.swap(reply.incarnation, Ordering::AcqRel);
         self.leasing.told(before != reply.incarnation);
         self.heard(&reply, start);
@@ -452,6 +501,7 @@ impl Session {
     /// Keeps the session alive until nobody uses it any more.
     pub fn keep_alive(self: &Arc<Self>) {
         let session = Arc::downgrade(self);
+        tokio::spawn(closes::keep_telling(session.clone()));
         tokio::spawn(async move {
             loop {
                 tokio::time::sleep(Duration::from_millis(LEASE_RENEW_MS)).await;

@@ -159,7 +159,7 @@ impl Volume {
         let (victim, untold_handles) = (victim.unwrap_or(0), told.count);
         let changing = self.leasing().change(self.id(), what);
         let make = |origin| RemoveEntry { head, origin, parent, name, victim, untold_handles };
-        told.result(self.session().mutate::<M>(make).await).await?;
+        told.result(self.session().removing(self.session().mutate::<M>(make)).await).await?;
         changing.done(&[], &[], &[None]);
         Ok(())
     }
@@ -194,9 +194,9 @@ impl Volume {
             untold_handles,
         };
         let changing = self.leasing().change(self.id(), touched);
-        told.result(self.session().mutate::<Rename>(make).await).await?;
+        told.result(self.session().removing(self.session().mutate::<Rename>(make)).await).await?;
         match (moved, exchange) {
-            // In the order of `touched`; two names of one directory overlap and are asked for again.
+            // In the order of `touched`.
             (Some(moved), false) => changing.done(&[], &[], &[None, Some(moved)]),
             _ => drop(changing),
         }
@@ -227,9 +227,7 @@ impl Volume {
         let asked = self.leasing().ask();
         let mut page = self.session().call::<ReadDir>(&request).await?;
         asked.learn(self.id(), &page.leases, page.entries.iter().filter_map(|entry| entry.attr.as_ref()));
-        for entry in &page.entries {
-            asked.learn_name(self.key(ino), &entry.name, Some(entry.ino), &page.leases);
-        }
+        asked.learn_page(self.key(ino), after, &page);
         drop(asked);
         for entry in &mut page.entries {
             if let Some(attr) = entry.attr.take() {

@@ -70,6 +70,28 @@ pub struct CloseRequest {
     pub write: bool,
 }
 
+/// One closed handle.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct ClosedHandle {
+    /// Inode.
+    #[prost(uint64, tag = "1")]
+    pub ino: u64,
+    /// Whether the handle was a writing one.
+    #[prost(bool, tag = "2")]
+    pub write: bool,
+}
+
+/// Closes several handles of one volume; each as by [`CloseRequest`].
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct CloseManyRequest {
+    /// Head.
+    #[prost(message, required, tag = "1")]
+    pub head: Head,
+    /// The handles.
+    #[prost(message, repeated, tag = "2")]
+    pub closed: Vec<ClosedHandle>,
+}
+
 /// A byte-range or whole-file lock (`fcntl`, `flock`).
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct LockRequest {

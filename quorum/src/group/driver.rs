@@ -233,14 +233,29 @@ impl Driver {
     }
 
     fn run(&self, out: Vec<Output<Waiter>>) {
+        let mut messages: BTreeMap<u64, Vec<Bytes>> = BTreeMap::new();
         for output in out {
             match output {
-                Output::Send { to, message } => self.senders.send(to, message),
+                Output::Send { to, message } => messages.entry(to).or_default().push(message),
                 // Whoever waited may have gone.
                 Output::Answer(waiter, result) => drop(waiter.send(result)),
                 Output::Sync(job) => self.syncer.give(Task::Sync(job)),
                 Output::Flush(index) => self.syncer.give(Task::Flush(index)),
-                Output::Members(members) => self.senders.reach(&members),
+                Output::Members(members) => {
+                    // In order: what was said to a member before it went still goes to it.
+                    self.send(std::mem::take(&mut messages));
+                    self.senders.reach(&members);
+                }
+            }
+        }
+        self.send(messages);
+    }
+
+    fn send(&self, messages: BTreeMap<u64, Vec<Bytes>>) {
+        for (to, messages) in messages {
+            if let Some(lost) = self.senders.send(to, messages) {
+                // Whoever drives looks into the inbox again.
+                self.push(Input::Unreachable(lost));
             }
         }
     }

@@ -1,17 +1,20 @@
-//! Messages to other members: one bounded queue and one task per peer, which sends what has gathered as one call.
+//! Messages to other members. What one turn of the driver has for a peer leaves as one message, on the driver's own
+//! thread while the connection takes it; only the rest waits, in a bounded queue, for the peer's task.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use proto::error::WireError;
 use proto::id::{GroupId, MemberId};
 use proto::limits::APPEND_INFLIGHT;
 use proto::raft::{Deliver, RaftMessages};
-use rt::rpc::{CallOptions, Connector};
+use rt::rpc::Connector;
 use tokio::runtime::Handle;
-use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::sync::Notify;
 
 use super::driver::Driver;
 use crate::replica::Input;
@@ -20,13 +23,10 @@ use crate::replica::Input;
 const QUEUE_MAX: usize = 4 * APPEND_INFLIGHT;
 /// Bytes of messages in one call.
 const CALL_BYTES: usize = 4 << 20;
-/// A call that takes longer is a lost one.
-const CALL_DEADLINE: Duration = Duration::from_secs(2);
-
-struct Peer {
-    address: String,
-    queue: Sender<Bytes>,
-}
+/// What takes longer to leave is lost.
+const SEND_DEADLINE: Duration = Duration::from_secs(2);
+/// The next message to a peer that cannot be reached would fail too; what gathers meanwhile is stale anyway.
+const AFTER_FAILURE: Duration = Duration::from_millis(20);
 
 /// See the module.
 pub(super) struct Senders {
@@ -36,8 +36,8 @@ pub(super) struct Senders {
     connector: Arc<Connector>,
     runtime: Handle,
     driver: Weak<Driver>,
-    /// order: nothing is taken while it is held.
-    peers: Mutex<BTreeMap<u64, Peer>>,
+    /// order: before a peer's queue.
+    peers: Mutex<BTreeMap<u64, Arc<Peer>>>,
 }
 
 impl Senders {
@@ -55,13 +55,18 @@ impl Senders {
     /// These are the members now.
     pub(super) fn reach(&self, members: &BTreeMap<u64, String>) {
         let mut peers = self.peers.lock();
-        peers.retain(|id, peer| members.get(id) == Some(&peer.address));
+        peers.retain(|id, peer| {
+            let stays = members.get(id) == Some(&peer.address);
+            if !stays {
+                peer.close();
+            }
+            stays
+        });
         for (id, address) in members {
             if *id == self.me.0 || peers.contains_key(id) {
                 continue;
             }
-            let (queue, messages) = channel(QUEUE_MAX);
-            let route = Route {
+            let peer = Arc::new(Peer {
                 to: *id,
                 address: address.clone(),
                 head: RaftMessages {
@@ -71,59 +76,116 @@ impl Senders {
                     messages: Vec::new(),
                 },
                 connector: self.connector.clone(),
-                driver: self.driver.clone(),
-            };
-            self.runtime.spawn(route.carry(messages));
-            peers.insert(*id, Peer { address: address.clone(), queue });
+                queue: Mutex::default(),
+                work: Notify::new(),
+            });
+            self.runtime.spawn(carry(peer.clone(), self.driver.clone()));
+            peers.insert(*id, peer);
         }
     }
 
-    /// Sends a message, or drops it when the peer's queue is full or the peer is not known.
-    pub(super) fn send(&self, to: u64, message: Bytes) {
-        if let Some(peer) = self.peers.lock().get(&to) {
-            let _ = peer.queue.try_send(message);
-        }
+    /// Sends what one turn has for a member; drops it when its queue is full or it is not known. Gives the member when
+    /// it turned out that it cannot be reached.
+    pub(super) fn send(&self, to: u64, messages: Vec<Bytes>) -> Option<u64> {
+        let peer = self.peers.lock().get(&to).cloned()?;
+        let _inside = self.runtime.enter();
+        peer.send(messages).is_err().then_some(to)
     }
 
     pub(super) fn stop(&self) {
-        self.peers.lock().clear();
+        for (_, peer) in std::mem::take(&mut *self.peers.lock()) {
+            peer.close();
+        }
     }
 }
 
-struct Route {
+#[derive(Default)]
+struct Queue {
+    messages: Vec<Bytes>,
+    /// The peer's task is at it: what comes now must not overtake.
+    busy: bool,
+    closed: bool,
+}
+
+struct Peer {
     to: u64,
     address: String,
     head: RaftMessages,
     connector: Arc<Connector>,
-    driver: Weak<Driver>,
+    /// order: held while a message is given to the connection, whose own locks are leaves.
+    queue: Mutex<Queue>,
+    work: Notify,
 }
 
-impl Route {
-    async fn carry(self, mut queue: Receiver<Bytes>) {
-        while let Some(first) = queue.recv().await {
-            let mut bytes = first.len();
-            let mut delivery = self.head.clone();
-            delivery.messages.push(first);
-            while bytes < CALL_BYTES {
-                let Ok(message) = queue.try_recv() else { break };
-                bytes += message.len();
-                delivery.messages.push(message);
+impl Peer {
+    fn close(&self) {
+        self.queue.lock().closed = true;
+        self.work.notify_one();
+    }
+
+    /// On this thread, if the connection takes it at once.
+    fn send(&self, messages: Vec<Bytes>) -> Result<(), WireError> {
+        let mut queue = self.queue.lock();
+        if queue.closed {
+            return Ok(());
+        }
+        let small = messages.iter().map(Bytes::len).sum::<usize>() <= CALL_BYTES;
+        if !queue.busy && small {
+            let delivery = RaftMessages { messages: messages.clone(), ..self.head.clone() };
+            let mut sent = Box::pin(self.deliver(&delivery));
+            match sent.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(result) => return result,
+                // No connection yet, or no room: nothing has left.
+                Poll::Pending => {}
             }
-            if let Err(error) = self.deliver(&delivery).await {
-                tracing::debug!(to = self.to, address = %self.address, %error, "raft messages were lost");
-                let Some(driver) = self.driver.upgrade() else { return };
-                driver.push(Input::Unreachable(self.to));
-                driver.drive();
-                drop(driver);
-                // The next message would fail too; what gathers meanwhile is stale anyway.
-                tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        queue.busy = true;
+        let room = QUEUE_MAX.saturating_sub(queue.messages.len());
+        queue.messages.extend(messages.into_iter().take(room));
+        drop(queue);
+        self.work.notify_one();
+        Ok(())
+    }
+
+    /// What waits, as much as goes into one call; `None`: the peer is no member any more.
+    async fn next(&self) -> Option<RaftMessages> {
+        loop {
+            {
+                let mut queue = self.queue.lock();
+                if queue.closed {
+                    return None;
+                }
+                if !queue.messages.is_empty() {
+                    let mut bytes = 0;
+                    let fits = queue.messages.iter().take_while(|message| {
+                        bytes += message.len();
+                        bytes <= CALL_BYTES
+                    });
+                    let count = fits.count().max(1);
+                    let messages = queue.messages.drain(..count).collect();
+                    return Some(RaftMessages { messages, ..self.head.clone() });
+                }
+                queue.busy = false;
             }
+            self.work.notified().await;
         }
     }
 
-    async fn deliver(&self, delivery: &RaftMessages) -> Result<(), proto::error::WireError> {
+    async fn deliver(&self, delivery: &RaftMessages) -> Result<(), WireError> {
         let channel = self.connector.channel(&self.address)?;
-        let options = CallOptions { deadline: CALL_DEADLINE, ..CallOptions::default() };
-        rt::rpc::call_with::<Deliver>(&*channel, delivery, Bytes::new(), &options).await.map(drop)
+        rt::rpc::tell::<Deliver>(&*channel, delivery, SEND_DEADLINE).await
+    }
+}
+
+async fn carry(peer: Arc<Peer>, driver: Weak<Driver>) {
+    while let Some(delivery) = peer.next().await {
+        if let Err(error) = peer.deliver(&delivery).await {
+            tracing::debug!(to = peer.to, address = %peer.address, %error, "raft messages were lost");
+            let Some(driver) = driver.upgrade() else { return };
+            driver.push(Input::Unreachable(peer.to));
+            driver.drive();
+            drop(driver);
+            tokio::time::sleep(AFTER_FAILURE).await;
+        }
     }
 }

@@ -44,9 +44,54 @@ pub(super) struct Entry {
     pub(super) target: Option<Vec<u8>>,
     pub(super) xattrs: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
     pub(super) names: BTreeMap<Vec<u8>, Option<u64>>,
+    /// Names that own changes under way are about: how many, and whether some of them overlapped.
+    pub(super) moving: BTreeMap<Vec<u8>, (u32, bool)>,
+    /// `names` has all that are there: any other is not.
+    pub(super) whole: bool,
+    /// Where the next page of a listing that may become whole has to begin.
+    pub(super) listing: Option<u64>,
 }
 
 impl Entry {
+    /// A page of the directory arrived that begins after the cookie `after` and ends with `last`, the directory's `end`
+    /// or not. Its names are in `names` already. They are all when every page came and nothing happened meanwhile.
+    pub(super) fn listed(&mut self, after: u64, last: u64, end: bool) {
+        let follows = self.listing.take() == Some(after) || after == 0;
+        match follows {
+            true if end => self.whole = true,
+            true => self.listing = Some(last),
+            false => {}
+        }
+    }
+
+    /// What a name means: known to be there, known to be absent.
+    pub(super) fn name(&self, name: &[u8]) -> Option<Option<u64>> {
+        if self.moving.contains_key(name) {
+            return None;
+        }
+        self.names.get(name).copied().or(self.whole.then_some(None))
+    }
+
+    /// An own change of a name begins. Gives the number of names that were dropped.
+    pub(super) fn move_begin(&mut self, name: &[u8]) -> usize {
+        let (count, overlap) = self.moving.entry(name.to_vec()).or_default();
+        *overlap |= *count > 0;
+        *count += 1;
+        self.listing = None;
+        usize::from(self.names.remove(name).is_some())
+    }
+
+    /// It is over; true when no other own change of that name overlapped it.
+    pub(super) fn move_end(&mut self, name: &[u8]) -> bool {
+        let Some((count, overlap)) = self.moving.get_mut(name) else { return false };
+        *count = count.saturating_sub(1);
+        let alone = !*overlap;
+        if *count == 0 {
+            self.moving.remove(name);
+        }
+        alone
+    }
+
     /// What the MRC counts as ours.
     pub(super) fn held(&self) -> u32 {
         self.bits | self.losing
@@ -122,6 +167,8 @@ impl Entry {
     pub(super) fn forget_names(&mut self) -> usize {
         let names = self.names.len();
         self.names = BTreeMap::new();
+        self.whole = false;
+        self.listing = None;
         names
     }
 

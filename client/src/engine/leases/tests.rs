@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use proptest::prelude::*;
-use proto::mrc::Attr;
+use proto::mrc::{Attr, kind};
 
 use super::*;
 
@@ -92,24 +92,121 @@ fn an_answer_read_before_an_own_change_is_not_kept_after_it() {
     assert_eq!(leases.attr(KEY, NOW).unwrap().change, 6);
 }
 
-#[test]
-fn overlapping_own_changes_leave_nothing_known() {
-    let mut leases = leases();
+/// Holds `N` of the directory, and `A` when attributes are to be kept.
+fn names(leases: &mut Leases, number: u64) -> LeaseGrant {
     let ticket = leases.begin();
-    let names = grant(DIR.1, LEASE_NAMES, 1);
+    let names = grant(DIR.1, LEASE_NAMES | LEASE_ATTR, number);
     leases.granted(DIR.0, &names, ticket);
     leases.end(ticket);
-    for name in [b"a", b"b"] {
+    names
+}
+
+/// An own change of a name: begun, done with that meaning.
+fn change_name(leases: &mut Leases, name: &[u8], meaning: Cached<u64>) {
+    leases.change_begin(DIR, Some(name));
+    let ticket = leases.begin();
+    leases.change_end(DIR, ticket, None, Some((name, meaning)));
+    leases.end(ticket);
+}
+
+#[test]
+fn overlapping_own_changes_of_a_name_leave_it_unknown() {
+    let mut leases = leases();
+    names(&mut leases, 1);
+    for name in [b"a", b"a", b"b"] {
         leases.change_begin(DIR, Some(name));
     }
     let ticket = leases.begin();
-    leases.change_end(DIR, ticket, None, Some((b"a", Some(10))));
-    leases.change_end(DIR, ticket, None, Some((b"b", Some(11))));
-    assert_eq!((leases.name(DIR, b"a", NOW), leases.name(DIR, b"b", NOW)), (None, None));
-    leases.change_begin(DIR, Some(b"a"));
-    let ticket = leases.begin();
-    leases.change_end(DIR, ticket, None, Some((b"a", Some(10))));
+    leases.change_end(DIR, ticket, None, Some((b"a", Some(Some(10)))));
+    assert_eq!(leases.name(DIR, b"a", NOW), None, "another change of it is under way");
+    leases.change_end(DIR, ticket, None, Some((b"a", Some(None))));
+    leases.change_end(DIR, ticket, None, Some((b"b", Some(Some(11)))));
+    assert_eq!(leases.name(DIR, b"a", NOW), None, "which of both came last?");
+    assert_eq!(leases.name(DIR, b"b", NOW), Some(Some(11)), "nobody else changed b");
+    change_name(&mut leases, b"a", Some(Some(10)));
     assert_eq!(leases.name(DIR, b"a", NOW), Some(Some(10)));
+}
+
+fn empty_directory() -> Attr {
+    Attr { ino: DIR.1, mode: kind::DIR << 12 | 0o755, size: 0, ..Attr::default() }
+}
+
+#[test]
+fn an_empty_directory_is_known_as_a_whole_until_a_recall() {
+    let mut leases = leases();
+    let ticket = leases.begin();
+    let grant = grant(DIR.1, LEASE_NAMES | LEASE_ATTR, 1);
+    leases.granted(DIR.0, &grant, ticket);
+    leases.keep_attr(DIR.0, &empty_directory(), &grant, ticket);
+    leases.end(ticket);
+    assert_eq!(leases.name(DIR, b"a", NOW), Some(None));
+    change_name(&mut leases, b"a", Some(Some(10)));
+    change_name(&mut leases, b"b", Some(Some(11)));
+    change_name(&mut leases, b"a", Some(None));
+    let seen = [b"a", b"b", b"c"].map(|name| leases.name(DIR, name, NOW));
+    assert_eq!(seen, [Some(None), Some(Some(11)), Some(None)]);
+    // While a name is being changed nobody knows what it means; the others stay known.
+    leases.change_begin(DIR, Some(b"c"));
+    assert_eq!((leases.name(DIR, b"c", NOW), leases.name(DIR, b"d", NOW)), (None, Some(None)));
+    let ticket = leases.begin();
+    leases.change_end(DIR, ticket, None, Some((b"c", Some(None))));
+    leases.recalled(&recall(DIR, LEASE_NAMES, 1));
+    assert_eq!((leases.name(DIR, b"b", NOW), leases.name(DIR, b"d", NOW)), (None, None));
+}
+
+#[test]
+fn a_change_with_an_unknown_end_leaves_the_directory_known_in_parts() {
+    let mut leases = leases();
+    let ticket = leases.begin();
+    let grant = grant(DIR.1, LEASE_NAMES | LEASE_ATTR, 1);
+    leases.granted(DIR.0, &grant, ticket);
+    leases.keep_attr(DIR.0, &empty_directory(), &grant, ticket);
+    leases.end(ticket);
+    change_name(&mut leases, b"a", Some(Some(10)));
+    change_name(&mut leases, b"b", None);
+    let seen = [b"a", b"b", b"c"].map(|name| leases.name(DIR, name, NOW));
+    assert_eq!(seen, [Some(Some(10)), None, None]);
+}
+
+fn page(leases: &mut Leases, grant: &LeaseGrant, reach: (u64, u64, bool), names: &[(&[u8], u64)]) {
+    let ticket = leases.begin();
+    leases.keep_page(DIR, names.iter().copied(), reach, grant, ticket);
+    leases.end(ticket);
+}
+
+#[test]
+fn a_directory_read_to_its_end_is_known_as_a_whole() {
+    let mut leases = leases();
+    // The first page brings the lease.
+    let ticket = leases.begin();
+    let grant = grant(DIR.1, LEASE_NAMES, 1);
+    leases.granted(DIR.0, &grant, ticket);
+    leases.keep_page(DIR, [(&b"a"[..], 10)].into_iter(), (0, 5, false), &grant, ticket);
+    leases.end(ticket);
+    assert_eq!(leases.name(DIR, b"z", NOW), None, "it may be on the next page");
+    page(&mut leases, &grant, (5, 9, true), &[(b"b", 11)]);
+    assert_eq!((leases.name(DIR, b"b", NOW), leases.name(DIR, b"z", NOW)), (Some(Some(11)), Some(None)));
+}
+
+#[test]
+fn a_listing_with_a_gap_or_a_change_in_between_is_not_whole() {
+    for disturb in 0..4 {
+        let mut leases = leases();
+        let mut grant = names(&mut leases, 1);
+        page(&mut leases, &grant, (0, 5, false), &[(b"a", 10)]);
+        match disturb {
+            0 => page(&mut leases, &grant, (3, 5, false), &[]),
+            1 => change_name(&mut leases, b"y", Some(Some(12))),
+            2 => {
+                leases.recalled(&recall(DIR, LEASE_NAMES, 1));
+                leases.returned(&recall(DIR, LEASE_NAMES, 1));
+                grant = names(&mut leases, 2);
+            }
+            _ => page(&mut leases, &grant, (9, 9, false), &[]),
+        }
+        page(&mut leases, &grant, (5, 9, true), &[(b"b", 11)]);
+        assert_eq!(leases.name(DIR, b"z", NOW), None, "disturbance {disturb}");
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use proto::mrc::{Attr, LeaseGrant};
+use proto::mrc::{Attr, LeaseGrant, kind};
 
 use super::{KEEPS_ATTR, KEEPS_NAMES, Key, Leases, NAMES_MAX, Ticket};
 
@@ -44,7 +44,7 @@ impl Leases {
         let good = self.is_good(now);
         let entry = self.entries.get_mut(&dir).filter(|entry| good && entry.bits & KEEPS_NAMES != 0)?;
         entry.used = true;
-        entry.names.get(name).copied()
+        entry.name(name)
     }
 
     /// Whether a value that came with `grant` in the answer of `ticket` may be kept under one of `bits`.
@@ -66,6 +66,37 @@ impl Leases {
         if entry.attr.as_ref().is_none_or(|kept| kept.change <= attr.change) {
             entry.attr = Some(attr.clone());
         }
+        // The size of a directory is the number of its entries.
+        if attr.mode >> 12 == kind::DIR && attr.size == 0 && self.may_keep(key, grant, ticket, KEEPS_NAMES) {
+            let entry = self.entries.get_mut(&key).expect("it was just looked at");
+            self.names -= entry.forget_names();
+            entry.whole = true;
+        }
+    }
+
+    /// Keeps a page of a directory that came with `grant`: its names with their inodes, which follow the cookie `after`
+    /// and end with the cookie `last`, the directory's end or not.
+    pub fn keep_page<'a>(
+        &mut self,
+        dir: Key,
+        names: impl Iterator<Item = (&'a [u8], u64)>,
+        (after, last, end): (u64, u64, bool),
+        grant: &LeaseGrant,
+        ticket: Ticket,
+    ) {
+        if !self.may_keep(dir, grant, ticket, KEEPS_NAMES) {
+            return;
+        }
+        let mut complete = true;
+        for (name, ino) in names {
+            complete &= self.insert_name(dir, name, Some(ino));
+        }
+        let entry = self.entries.get_mut(&dir).expect("it was just looked at");
+        if complete {
+            entry.listed(after, last, end);
+        } else {
+            entry.listing = None;
+        }
     }
 
     /// Keeps a name, or that it is not there, that came with `grant` on the directory.
@@ -75,14 +106,22 @@ impl Leases {
         }
     }
 
-    fn insert_name(&mut self, dir: Key, name: &[u8], ino: Option<u64>) {
-        let Some(entry) = self.entries.get_mut(&dir) else { return };
-        if entry.names.len() >= NAMES_PER_DIRECTORY || self.names >= NAMES_MAX {
+    /// False when there was no room for it beside the others.
+    fn insert_name(&mut self, dir: Key, name: &[u8], ino: Option<u64>) -> bool {
+        let Some(entry) = self.entries.get_mut(&dir) else { return false };
+        if ino.is_none() && entry.whole {
+            // That goes without saying.
+            self.names -= usize::from(entry.names.remove(name).is_some());
+            return true;
+        }
+        let room = entry.names.len() < NAMES_PER_DIRECTORY && self.names < NAMES_MAX;
+        if !room {
             self.names -= entry.forget_names();
         }
         if self.names < NAMES_MAX && entry.names.insert(name.to_vec(), ino).is_none() {
             self.names += 1;
         }
+        room
     }
 
     /// Keeps what an answer without grants brought: only under a lease that was there when the call began and that
@@ -128,22 +167,20 @@ impl Leases {
         entry.overlap |= entry.changing > 0;
         entry.changing += 1;
         entry.forget_attr();
-        if let Some(name) = name
-            && entry.names.remove(name).is_some()
-        {
-            self.names -= 1;
+        if let Some(name) = name {
+            self.names -= entry.move_begin(name);
         }
     }
 
-    /// The change is done or failed. With `attr` or a name the state afterwards is known; it is kept when no other
-    /// change by this session overlapped.
+    /// The change is done or failed. With `attr` or the meaning of a name the state afterwards is known; it is kept when
+    /// no other change of the inode, or of that name, by this session overlapped.
     /// `ticket` is the one of the changing call.
     pub fn change_end(
         &mut self,
         key: Key,
         ticket: Ticket,
         attr: Option<&Attr>,
-        name: Option<(&[u8], Option<u64>)>,
+        name: Option<(&[u8], Cached<u64>)>,
     ) {
         let next = self.next;
         let on = self.on && ticket > self.forgotten;
@@ -151,20 +188,25 @@ impl Leases {
         entry.changing = entry.changing.saturating_sub(1);
         entry.changed = next;
         // A recall in between, also one that was followed by a new grant, may have been for a later change.
-        let alone = !entry.overlap && ticket > entry.recalled_at;
+        let good = on && ticket > entry.recalled_at;
+        let alone = !entry.overlap;
         if entry.changing == 0 {
             entry.overlap = false;
         }
         entry.forget_attr();
-        if alone && on && entry.bits & KEEPS_ATTR != 0 {
+        if good && alone && entry.bits & KEEPS_ATTR != 0 {
             entry.attr = attr.cloned();
         }
-        let keeps_names = alone && on && entry.bits & KEEPS_NAMES != 0;
         let bare = entry.held() == 0;
-        match name {
-            Some((name, ino)) if keeps_names => self.insert_name(key, name, ino),
-            Some((name, _)) if entry.names.remove(name).is_some() => self.names -= 1,
-            _ => {}
+        if let Some((name, meaning)) = name {
+            let keeps = entry.move_end(name) && good && entry.bits & KEEPS_NAMES != 0;
+            match meaning.filter(|_| keeps) {
+                Some(ino) => drop(self.insert_name(key, name, ino)),
+                None => {
+                    entry.whole = false;
+                    self.names -= usize::from(entry.names.remove(name).is_some());
+                }
+            }
         }
         if bare {
             self.mark(key);

@@ -127,20 +127,7 @@ impl TcpChannel {
         let (sender, answer) = oneshot::channel();
         connection.waiting.lock().insert(number, sender);
         let mut guard = Forget { connection: &connection, number, method: request.method, sent: false };
-        let header = Header {
-            kind: Kind::Request,
-            method: request.method,
-            request: number,
-            trace: request.trace,
-            deadline_ms: u32::try_from(request.deadline.as_millis()).unwrap_or(u32::MAX),
-            message_bytes: u32::try_from(request.message.len()).unwrap_or(u32::MAX),
-            payload_bytes: u32::try_from(request.payload.len()).unwrap_or(u32::MAX),
-        };
-        connection
-            .outbox
-            .send(header, request.message, request.payload)
-            .await
-            .map_err(|error| self.unavailable("send to", &error))?;
+        self.send(&connection, Kind::Request, number, request).await?;
         guard.sent = true;
         answer.await.unwrap_or_else(|_| {
             Err(WireError::new(
@@ -149,6 +136,33 @@ impl TcpChannel {
             )
             .with_hint("reset"))
         })
+    }
+
+    async fn send(
+        &self,
+        connection: &Connection,
+        kind: Kind,
+        number: u64,
+        request: Request,
+    ) -> Result<(), WireError> {
+        let header = Header {
+            kind,
+            method: request.method,
+            request: number,
+            trace: request.trace,
+            deadline_ms: u32::try_from(request.deadline.as_millis()).unwrap_or(u32::MAX),
+            message_bytes: u32::try_from(request.message.len()).unwrap_or(u32::MAX),
+            payload_bytes: u32::try_from(request.payload.len()).unwrap_or(u32::MAX),
+        };
+        let sent = connection.outbox.send(header, request.message, request.payload).await;
+        sent.map_err(|error| self.unavailable("send to", &error))
+    }
+
+    fn out_of_time(&self, deadline: Duration) -> WireError {
+        WireError::new(
+            Code::DeadlineExceeded,
+            format!("{} did not answer within {} ms", self.address, deadline.as_millis()),
+        )
     }
 }
 
@@ -220,12 +234,23 @@ impl Channel for TcpChannel {
     fn call(&self, request: Request) -> BoxFuture<'_, Answer> {
         let deadline = request.deadline;
         Box::pin(async move {
-            tokio::time::timeout(deadline, self.exchange(request)).await.unwrap_or_else(|_| {
-                Err(WireError::new(
-                    Code::DeadlineExceeded,
-                    format!("{} did not answer within {} ms", self.address, deadline.as_millis()),
-                ))
-            })
+            let exchanged = tokio::time::timeout(deadline, self.exchange(request)).await;
+            exchanged.unwrap_or_else(|_| Err(self.out_of_time(deadline)))
+        })
+    }
+
+    fn tell(&self, request: Request) -> BoxFuture<'_, Result<(), WireError>> {
+        let deadline = request.deadline;
+        Box::pin(async move {
+            let mut send = std::pin::pin!(async {
+                let connection = self.connection().await?;
+                self.send(&connection, Kind::Notice, 0, request).await
+            });
+            // The first poll costs no timer: on a live connection with room it is the only one.
+            if let std::task::Poll::Ready(sent) = futures::poll!(&mut send) {
+                return sent;
+            }
+            tokio::time::timeout(deadline, send).await.unwrap_or_else(|_| Err(self.out_of_time(deadline)))
         })
     }
 

@@ -165,6 +165,7 @@ async fn requests(server: &Arc<Server>, link: &Arc<Link>, mut source: Source, pe
     while let Some(frame) = source.next(&mut buffer).await? {
         match frame.header.kind {
             Kind::Request => dispatch(server, link, peer.clone(), frame).await?,
+            Kind::Notice => take_notice(server, peer.clone(), frame).await?,
             Kind::Cancel => {
                 if let Some(task) = link.running.lock().remove(&frame.header.request) {
                     task.abort();
@@ -182,20 +183,14 @@ async fn dispatch(server: &Arc<Server>, link: &Arc<Link>, peer: Peer, frame: Fra
     let slot = server.slots.clone().acquire_owned().await.map_err(io::Error::other)?;
     let header = frame.header;
     let started = Instant::now();
-    let request = Request {
-        method: header.method,
-        message: frame.message,
-        payload: frame.payload,
-        deadline: Duration::from_millis(u64::from(header.deadline_ms)),
-        trace: header.trace,
-    };
+    let request = request_of(frame);
+    let deadline = request.deadline;
     let mut answer = server.service.clone().call(peer, request);
     if let Poll::Ready(result) = futures::poll!(&mut answer) {
         server.count(header.method, &result, started);
         return reply(&link.outbox, header, result).await;
     }
     let (server, link_of_task) = (server.clone(), link.clone());
-    let deadline = Duration::from_millis(u64::from(header.deadline_ms));
     // The entry is made before the task can end: the lock is held over the spawn.
     let mut running = link.running.lock();
     let task = tokio::spawn(async move {
@@ -213,6 +208,39 @@ async fn dispatch(server: &Arc<Server>, link: &Arc<Link>, peer: Peer, frame: Fra
     });
     running.insert(header.request, task.abort_handle());
     Ok(())
+}
+
+/// A request that nobody waits for.
+async fn take_notice(server: &Arc<Server>, peer: Peer, frame: Frame) -> io::Result<()> {
+    let slot = server.slots.clone().acquire_owned().await.map_err(io::Error::other)?;
+    let method = frame.header.method;
+    let started = Instant::now();
+    let request = request_of(frame);
+    let deadline = request.deadline;
+    let mut done = server.service.clone().call(peer, request);
+    if let Poll::Ready(result) = futures::poll!(&mut done) {
+        server.count(method, &result, started);
+        return Ok(());
+    }
+    let server = server.clone();
+    tokio::spawn(async move {
+        let _slot = slot;
+        // Bounded like a request that is waited for; its sender does not hear of it.
+        if let Ok(result) = tokio::time::timeout(deadline, done).await {
+            server.count(method, &result, started);
+        }
+    });
+    Ok(())
+}
+
+fn request_of(frame: Frame) -> Request {
+    Request {
+        method: frame.header.method,
+        message: frame.message,
+        payload: frame.payload,
+        deadline: Duration::from_millis(u64::from(frame.header.deadline_ms)),
+        trace: frame.header.trace,
+    }
 }
 
 async fn reply(outbox: &Outbox, request: Header, result: Result<Response, WireError>) -> io::Result<()> {
