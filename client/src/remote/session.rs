@@ -298,6 +298,7 @@ impl Session {
 
     /// Gives leases back; with `told` the call also tells of handles.
     pub(crate) async fn return_leases(&self, request: &ReturnLeasesRequest, told: bool) -> Result<()> {
+        self.tell_closes().await?;
         let patience = Patience::For(Duration::from_millis(LEASE_RENEW_MS));
         let (result, attempts) = self.group.call_for::<ReturnLeases>(request, patience, Duration::ZERO).await;
         if result.is_ok() && told && attempts.uncertain {
@@ -336,7 +337,9 @@ impl Session {
         self.forget(request);
         let many = self.closes.add(request.clone());
         drop(gate);
-        if many { self.tell_closes().await } else { Ok(()) }
+        // Whoever has to know of it recalls the lease first, and hears of closes before it comes back.
+        let leased = self.leasing.bits((request.head.volume, request.ino)) != 0;
+        if many || !leased { self.tell_closes().await } else { Ok(()) }
     }
 
     /// The leader hears of handles that were closed.

@@ -1,7 +1,7 @@
 //! Names: find, make, remove, move, list.
 
 use proto::error::{Code, WireError};
-use proto::limits::READDIR_ENTRIES_MAX;
+use proto::limits::{NAME_BYTES_MAX, READDIR_ENTRIES_MAX};
 use proto::mrc::{
     Attr, DirEntry, EntryRequest, InoRequest, Link, LinkRequest, Lookup, MakeRequest, MkDir, MkNod,
     RENAME_EXCHANGE, ReadDir, ReadDirReply, ReadDirRequest, ReadLink, RemoveEntry, Rename, RenameRequest,
@@ -29,6 +29,11 @@ impl Told<'_> {
     }
 }
 
+/// Whether an entry of a directory may be called so; what else is asked for is the MRC's to answer or refuse.
+fn is_plain(name: &[u8]) -> bool {
+    name != b"." && name != b".." && (1..=NAME_BYTES_MAX).contains(&name.len())
+}
+
 /// A move, as rename2(2) and the spool want it.
 #[derive(Debug, Clone, Copy)]
 pub struct Move<'a> {
@@ -49,8 +54,8 @@ pub struct Move<'a> {
 impl Volume {
     /// Finds a name in a directory.
     pub async fn lookup(&self, creds: &Creds, parent: u64, name: &[u8]) -> Result<Attr> {
-        let (dir, plain) = (self.key(parent), name != b"." && name != b"..");
-        if plain && let Some(kept) = self.kept_name(creds, parent, name) {
+        let (dir, plain) = (self.key(parent), is_plain(name));
+        if let Some(kept) = self.kept_name(creds, parent, name) {
             return kept;
         }
         let request = EntryRequest { head: self.head(creds), parent, name: name.to_vec() };
@@ -69,7 +74,7 @@ impl Volume {
 
     /// What a name means, if that may be answered without a call.
     pub(super) fn kept_name(&self, creds: &Creds, parent: u64, name: &[u8]) -> Option<Result<Attr>> {
-        if !creds.may_use_kept() {
+        if !creds.may_use_kept() || !is_plain(name) {
             return None;
         }
         let kept = self.leasing().name(self.key(parent), name)?;
