@@ -3,8 +3,10 @@
 //!
 //! A queue has entries; each is memory that the kernel puts a request into and takes the answer from. An entry is with
 //! the kernel (registered, or committed with an answer) or with us (its request is being done), never with both. The
-//! kernel hands a queue's waiting request out only when an entry is committed, not when a new one is registered: so
-//! entries are added long before the last one is taken (waiting locks take them for long).
+//! kernel hands a queue's waiting requests out only when an entry is committed, one for each, not when a new one is
+//! registered; later requests that find an entry pass them. So requests that came when no entry was left can wait for as
+//! long as nothing else is answered, for ever behind locks that wait. Hence more entries from the start than a burst of
+//! waiting programs takes before this side runs, and twice as many long before the last one is taken.
 //!
 //! `FORGET` and `INTERRUPT` still come over read(2), notifications still go by write(2).
 
@@ -29,10 +31,10 @@ use entry::{Entry, REGISTER};
 
 /// The kernel's switch.
 const SWITCH: &str = "/sys/module/fuse/parameters/enable_uring";
-/// Entries that a queue begins with, and by how many it grows.
-const ENTRIES: usize = 32;
+/// Entries that a queue begins with.
+const ENTRIES: usize = 256;
 /// Most entries of a queue; each is a mebibyte of address space, of memory only what was used.
-const ENTRIES_MAX: usize = 1024;
+const ENTRIES_MAX: usize = 2048;
 /// Submissions and completions on their way at once.
 const RING_ENTRIES: u32 = 256;
 /// `user_data` of the bell.
@@ -214,13 +216,11 @@ impl<H: Handler> Queue<H> {
         Ok(())
     }
 
-    /// More entries, unless there are many.
+    /// Twice as many entries, unless there are many.
     fn grow(&mut self) -> io::Result<()> {
         let first = self.entries.len();
-        if first >= ENTRIES_MAX {
-            return Ok(());
-        }
-        for number in first..first + ENTRIES {
+        let upto = (2 * first).clamp(ENTRIES, ENTRIES_MAX);
+        for number in first..upto {
             self.entries.push(Entry::new(self.request_bytes));
             self.submit(number, REGISTER, 0)?;
             self.with_kernel += 1;
