@@ -13,7 +13,7 @@ use proto::rpc::Method;
 use rt::rpc::{CallOptions, call_with};
 
 use super::cell::Cell;
-use super::{Change, Payload, Replicas, Waiter};
+use super::{Change, Evidence, Payload, Replicas, Waiter};
 use crate::engine::replication::{Event, Reply, Request, Told, Trouble, Version};
 use crate::store::Copied;
 
@@ -61,8 +61,8 @@ impl Replicas {
             Code::OldEpoch => error.hint.parse().map_or(Trouble::Lost, Trouble::OldEpoch),
             Code::NoSpace => Trouble::NoSpace,
             code => {
-                if code == Code::Unavailable {
-                    self.suspect(osd);
+                if code == Code::Unavailable && matches!(error.hint.as_str(), "refused" | "reset") {
+                    self.suspect(osd, error.hint == "refused");
                 }
                 tracing::debug!(osd, %error, "a call to another replica failed");
                 Trouble::Lost
@@ -70,13 +70,13 @@ impl Replicas {
         }
     }
 
-    /// Tells the DIR that an OSD could not be reached.
-    fn suspect(&self, osd: u64) {
+    /// Tells the DIR that a connection to an OSD was refused or lost.
+    fn suspect(&self, osd: u64, refused: bool) {
         let known = self.known();
         let addr = known.map.osds.iter().find(|entry| entry.osd == osd).map(|entry| entry.addr.clone());
         if let Some(addr) = addr {
             // When many are waiting to be told, one less does no harm.
-            let _ = self.evidence.try_send((osd, addr));
+            let _ = self.evidence.try_send(Evidence { osd, addr, refused });
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use osd::agent::{Agent, AgentConfig};
 use osd::{Osd, OsdConfig};
 use parking_lot::Mutex;
-use rt::rpc::{BoxFuture, Service};
+use rt::rpc::{BoxFuture, Connector, Service};
 use serde_json::{Value, json};
 
 use super::{Host, Role, make_dir};
@@ -17,11 +17,13 @@ const LAG_SHOWN_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
 
 struct Running {
     osd: Arc<Osd>,
-    /// Tells the DIR that the OSD is alive; taken when it stops. order: never held over an await.
+    connector: Arc<Connector>,
+    config: AgentConfig,
+    /// Tells the DIR that the OSD is alive, from when its door is open until it stops. order: never held over an await.
     agent: Mutex<Option<Agent>>,
 }
 
-/// Opens the store and begins to register.
+/// Opens the store; registers when the door is open.
 pub(crate) async fn start(host: &Host, file: &OsdFile) -> Result<Arc<dyn Role>, Failure> {
     let node = file.node();
     make_dir(&node.data)?;
@@ -39,9 +41,8 @@ pub(crate) async fn start(host: &Host, file: &OsdFile) -> Result<Arc<dyn Role>, 
     };
     let config =
         AgentConfig { dirs: file.dir.clone(), addr: node.advertise.clone(), domain, http: node.http.clone() };
-    let agent = Agent::start(osd.clone(), host.connector.clone(), config);
     show_lag(host, &osd);
-    Ok(Arc::new(Running { osd, agent: Mutex::new(Some(agent)) }))
+    Ok(Arc::new(Running { osd, connector: host.connector.clone(), config, agent: Mutex::new(None) }))
 }
 
 /// Keeps the gauges of what is not in sync at `/metrics`, as long as the OSD lives.
@@ -66,6 +67,11 @@ fn show_lag(host: &Host, osd: &Arc<Osd>) {
 impl Role for Running {
     fn service(&self) -> Option<Arc<dyn Service>> {
         Some(self.osd.clone())
+    }
+
+    fn opened(&self) {
+        let agent = Agent::start(self.osd.clone(), self.connector.clone(), self.config.clone());
+        *self.agent.lock() = Some(agent);
     }
 
     fn health(&self) -> Result<(), String> {

@@ -535,9 +535,15 @@ impl<P: Clone, W> Column<P, W> {
             }
             // What is pushed must hold every change that was numbered before: later ones are sent one by one.
             let still = |object: &&u64| !heads.contains_key(object) && !objects.contains_key(object);
-            while member.may_move(now)
-                && let Some(object) = member.dirty.iter().find(still).copied()
-            {
+            // Somebody waits for the commit of these.
+            let urgent = |member: &Member| {
+                let changed = primary.changes.keys().map(|(object, _)| object);
+                changed.filter(|object| member.dirty.contains(object)).find(still).copied()
+            };
+            loop {
+                let first = member.may_hurry(now).then(|| urgent(member)).flatten();
+                let next = || member.may_move(now).then(|| member.dirty.iter().find(still).copied()).flatten();
+                let Some(object) = first.or_else(next) else { break };
                 member.dirty.remove(&object);
                 member.moving.insert(object);
                 calls.push((*osd, member.talk, object));
@@ -546,19 +552,27 @@ impl<P: Clone, W> Column<P, W> {
         for (osd, talk, object) in calls {
             self.call(osd, epoch, talk, Request::Push { object }, Called::Push { object });
         }
-        while let Some(primary) = &mut self.primary
-            && primary.own().may_move(now)
-            && let Some(object) = self.fetchable()
-        {
+        while let Some(object) = self.fetchable(now) {
             self.fetch(object);
         }
     }
 
-    /// An object that this OSD lacks and somebody has.
-    fn fetchable(&self) -> Option<u64> {
+    /// The object that this OSD lacks and somebody has that comes next.
+    fn fetchable(&self, now: Duration) -> Option<u64> {
         let primary = self.primary.as_ref()?;
-        let own = primary.members.get(&self.me)?;
-        own.dirty.iter().find(|object| self.holder(**object).is_some()).copied()
+        let own = primary.members.get(&self.me).filter(|own| own.may_hurry(now))?;
+        let held = |object: &&u64| own.dirty.contains(object) && self.holder(**object).is_some();
+        if primary.phase == Phase::Settling {
+            // What others lack as well goes first: they get it from here, and a majority that agrees is waited for.
+            let others = primary.members.iter().filter(|(osd, _)| **osd != self.me).map(|(_, member)| member);
+            let mut others: Vec<&Member> = others.filter(|member| member.is_known()).collect();
+            others.sort_by_key(|member| member.dirty.len());
+            let first = others.iter().flat_map(|member| &member.dirty).find(held);
+            if let Some(object) = first {
+                return Some(*object);
+            }
+        }
+        own.may_move(now).then(|| own.dirty.iter().find(held).copied()).flatten()
     }
 
     fn holder(&self, object: u64) -> Option<u64> {
