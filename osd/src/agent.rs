@@ -53,6 +53,7 @@ impl Agent {
         if let Some(evidence) = osd.replicas().connect(&connector) {
             let (connector, leader, uuid) = (connector.clone(), leader.clone(), osd.uuid().to_owned());
             tasks.push(tokio::spawn(report_evidence(evidence, connector, leader, uuid)));
+            tasks.push(tokio::spawn(osd.replicas().clone().keep_mending()));
         }
         let told = Arc::new(Told {
             osd: osd.clone(),
@@ -212,14 +213,14 @@ impl Heart {
     }
 
     async fn beat(&self, member: &str, period: Duration) -> Result<OsdHeartbeatReply, WireError> {
-        let status = self.osd.status();
+        let (total_bytes, free_bytes) = self.osd.space();
         let entry = OsdEntry {
             osd: self.told.number.load(Ordering::Acquire),
-            uuid: status.uuid,
+            uuid: self.osd.uuid().to_owned(),
             addr: self.config.addr.clone(),
             domain: self.config.domain.clone(),
-            total_bytes: status.total_bytes,
-            free_bytes: status.free_bytes,
+            total_bytes,
+            free_bytes,
             http: self.config.http.clone(),
             life: self.osd.replicas().life(),
             ..OsdEntry::default()

@@ -1,12 +1,13 @@
 //! Replicated columns: carries out what the engines ask, between the store and the other OSDs.
 //!
 //! [`cell`] one column in memory · [`carry`] effects · [`calls`] to other OSDs · [`clients`] requests of clients ·
-//! [`peers`] requests of other OSDs.
+//! [`peers`] requests of other OSDs · [`mend`] damaged blocks.
 
 mod calls;
 mod carry;
 mod cell;
 mod clients;
+mod mend;
 mod peers;
 
 use std::collections::BTreeMap;
@@ -115,7 +116,7 @@ pub struct Replicas {
 }
 
 /// What is not in sync, as far as the columns that this OSD leads know.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Lag {
     /// Columns in memory.
     pub columns: usize,
@@ -125,6 +126,8 @@ pub struct Lag {
     pub replicas: usize,
     /// Objects known to differ.
     pub objects: usize,
+    /// Of whom: OSD -> (columns, objects known to differ).
+    pub behind: BTreeMap<u64, (usize, usize)>,
 }
 
 impl Replicas {
@@ -333,6 +336,10 @@ impl Replicas {
             lag.leading += usize::from(engine.is_serving());
             lag.replicas += replicas;
             lag.objects += objects;
+            for (osd, objects) in engine.behind() {
+                let behind = lag.behind.entry(osd).or_default();
+                (behind.0, behind.1) = (behind.0 + 1, behind.1 + objects);
+            }
         }
         lag
     }

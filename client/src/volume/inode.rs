@@ -372,7 +372,8 @@ impl Inode {
         let mut backoff = Backoff::new(self.volume.patience());
         let mut corrupt_once = false;
         let generation = self.volume.leasing().generation();
-        let mut trail = Trail { begun: self.volume.client().config().clock.monotonic(), failed: 0, last: None };
+        let mut trail =
+            Trail { begun: self.volume.client().config().clock.monotonic(), failed: 0, last: None };
         self.renew_in_time().await?;
         loop {
             let map = self.volume.osds().map();
