@@ -51,6 +51,13 @@ fn show_lag(host: &Host, osd: &Arc<Osd>) {
         host.metrics.gauge("osd_lagging_replicas", "Replicas that lag or are not known, of columns led here");
     let objects =
         host.metrics.gauge("osd_unsynced_objects", "Objects that differ at replicas of columns led here");
+    let behind = host.metrics.gauge_by(
+        "osd_behind_objects",
+        "Objects that differ at the replicas of one OSD, of columns led here",
+        "behind",
+    );
+    let damaged = host.metrics.gauge("osd_damaged_blocks", "Blocks known not to match their checksum");
+    let mended = host.metrics.gauge("osd_mended_blocks", "Damaged blocks made good from another replica");
     let osd = Arc::downgrade(osd);
     tokio::spawn(async move {
         let mut ticks = tokio::time::interval(LAG_SHOWN_EVERY);
@@ -60,6 +67,12 @@ fn show_lag(host: &Host, osd: &Arc<Osd>) {
             let lag = osd.replicas().lag();
             replicas.set(i64::try_from(lag.replicas).unwrap_or(i64::MAX));
             objects.set(i64::try_from(lag.objects).unwrap_or(i64::MAX));
+            behind.set(lag.behind.iter().map(|(osd, (_, objects))| {
+                (format!("osd-{osd}"), i64::try_from(*objects).unwrap_or(i64::MAX))
+            }));
+            let damage = osd.store().damage_count();
+            damaged.set(i64::try_from(damage.left).unwrap_or(i64::MAX));
+            mended.set(i64::try_from(damage.mended).unwrap_or(i64::MAX));
         }
     });
 }
@@ -86,11 +99,21 @@ impl Role for Running {
         Box::pin(async move {
             let status = self.osd.status();
             let lag = self.osd.replicas().lag();
+            let behind: Vec<Value> = lag
+                .behind
+                .iter()
+                .map(|(osd, (columns, objects))| json!({"osd": osd, "columns": columns, "objects": objects}))
+                .collect();
             json!({
                 "replicated_columns": lag.columns,
                 "columns_led": lag.leading,
                 "lagging_replicas": lag.replicas,
                 "unsynced_objects": lag.objects,
+                "in_sync": lag.replicas == 0,
+                "behind": behind,
+                "damage_found": status.damage_found,
+                "damage_mended": status.damage_mended,
+                "damaged_blocks": status.damaged_blocks,
                 "osd": number,
                 "map_epoch": self.osd.map_epoch(),
                 "total_bytes": status.total_bytes,
