@@ -62,6 +62,7 @@ pub(crate) enum Event {
     Start { node: u64 },
     NewLife { node: u64, life: u64 },
     Resume { node: u64 },
+    Mend { node: u64 },
     Heal,
     Quiet,
 }
@@ -231,6 +232,7 @@ impl Sim {
                 }
             }
             Event::Resume { node } => self.resume(node),
+            Event::Mend { node } => self.mend(node)?,
             Event::Heal => {
                 if self.world.now() >= self.cut_until {
                     self.net.heal();
@@ -398,7 +400,8 @@ impl Sim {
         if !begun || self.clients.iter().any(|client| !client.is_through()) {
             return Ok(false);
         }
-        Ok(self.lists.keys().all(|column| self.converged(*column).is_ok()))
+        let mended = self.nodes.values().all(|node| node.damaged.is_empty());
+        Ok(mended && self.lists.keys().all(|column| self.converged(*column).is_ok()))
     }
 
     fn converged(&self, column: u64) -> Result<(), Violation> {
@@ -441,7 +444,8 @@ impl Sim {
             }
         }
         for node in self.nodes.values() {
-            let _ = write!(text, " [OSD {} runs {} map {}]", node.id, node.runs, node.map.epoch);
+            let (id, runs, epoch) = (node.id, node.runs, node.map.epoch);
+            let _ = write!(text, " [OSD {id} runs {runs} map {epoch} damaged {:?}]", node.damaged);
         }
         for client in &self.clients {
             let _ =

@@ -25,6 +25,8 @@ const PROBE_DEADLINE: Duration = Duration::from_millis(150);
 const PROPOSE_DEADLINE: Duration = Duration::from_secs(2);
 /// Pause after a proposal failed.
 const RETRY: Duration = Duration::from_millis(200);
+/// Waking up so much later than planned: the process did not run, and heartbeats wait to be read.
+const STALLED: Duration = Duration::from_millis(150);
 
 /// Runs until the DIR is dropped or told to stop.
 pub(crate) async fn run(dir: Weak<Dir>, mut views: watch::Receiver<Arc<View>>, stop: Arc<Notify>) {
@@ -32,9 +34,17 @@ pub(crate) async fn run(dir: Weak<Dir>, mut views: watch::Receiver<Arc<View>>, s
         views.borrow_and_update();
         let Some(this) = dir.upgrade() else { return };
         let pause = turn(&this).await;
+        let due = this.clock.monotonic() + pause;
         drop(this);
         tokio::select! {
-            () = tokio::time::sleep(pause) => {}
+            () = tokio::time::sleep(pause) => {
+                let Some(this) = dir.upgrade() else { return };
+                let late = this.clock.monotonic().saturating_sub(due);
+                if late > STALLED {
+                    tracing::warn!(late_ms = late.as_millis(), "the DIR did not run for a while; leases are extended");
+                    this.decide(Event::Stalled);
+                }
+            }
             changed = views.changed() => if changed.is_err() { return },
             () = stop.notified() => return,
         }

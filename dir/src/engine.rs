@@ -38,10 +38,12 @@ pub(crate) enum Event {
     Map(BTreeMap<u64, OsdRow>),
     /// An OSD says that it lives.
     Heartbeat(OsdEntry),
-    /// Somebody was refused by an OSD's address.
-    Reported { osd: u64, addr: String, reporter: String },
+    /// Somebody was refused by an OSD's address, or lost the connection to it.
+    Reported { osd: u64, addr: String, reporter: String, refused: bool },
     /// The DIR looked for itself.
     Probed { osd: u64, addr: String, verdict: Verdict },
+    /// This process did not run for a while: that it heard of nobody meanwhile says nothing.
+    Stalled,
     /// Time passed.
     Tick,
 }
@@ -73,7 +75,7 @@ pub(crate) enum Effect {
 pub(crate) enum Why {
     /// Nothing heard for a whole lease.
     Silent,
-    /// Two parties were refused.
+    /// Two parties were refused, each by itself.
     Reported,
     /// The DIR was refused, and its heartbeat was late or another party was refused as well.
     Refused,
@@ -84,8 +86,8 @@ pub(crate) enum Why {
 struct Life {
     /// Alive until then unless heard of.
     lease_until: Duration,
-    /// Reporter -> until when the report counts.
-    evidence: BTreeMap<String, Duration>,
+    /// Reporter -> until when the report counts, and whether it was refused.
+    evidence: BTreeMap<String, (Duration, bool)>,
     /// A probe is on its way until then.
     probe_until: Duration,
     /// Late heartbeats are looked into no sooner than then.
@@ -130,8 +132,16 @@ impl Engine {
             }
             _ if !self.leading => Vec::new(),
             Event::Heartbeat(entry) => self.heartbeat(entry, now),
-            Event::Reported { osd, addr, reporter } => self.reported(osd, &addr, reporter, now),
+            Event::Reported { osd, addr, reporter, refused } => {
+                self.reported(osd, &addr, (reporter, refused), now)
+            }
             Event::Probed { osd, addr, verdict } => self.probed(osd, &addr, verdict, now),
+            Event::Stalled => {
+                for life in self.lives.values_mut() {
+                    life.lease_until = life.lease_until.max(now + SUSPECT);
+                }
+                Vec::new()
+            }
             Event::Tick => self.tick(now),
         };
         self.invariants();
@@ -189,15 +199,22 @@ impl Engine {
         if changes { vec![Effect::Register(entry)] } else { Vec::new() }
     }
 
-    fn reported(&mut self, osd: u64, addr: &str, reporter: String, now: Duration) -> Vec<Effect> {
+    fn reported(
+        &mut self,
+        osd: u64,
+        addr: &str,
+        (reporter, refused): (String, bool),
+        now: Duration,
+    ) -> Vec<Effect> {
         let Some(life) = Self::living(&self.rows, &mut self.lives, osd, addr) else {
             return Vec::new();
         };
-        life.evidence.retain(|_, until| *until > now);
-        if life.evidence.len() < REPORTERS_MAX {
-            life.evidence.insert(reporter, now + EVIDENCE);
+        life.evidence.retain(|_, (until, _)| *until > now);
+        if life.evidence.len() < REPORTERS_MAX || life.evidence.contains_key(&reporter) {
+            life.evidence.insert(reporter, (now + EVIDENCE, refused));
         }
-        if life.evidence.len() >= 2 {
+        // A reset connection proves nothing: a living OSD holds a lease and may answer reads as long as it lasts.
+        if life.evidence.values().filter(|(_, refused)| *refused).count() >= 2 {
             return life.take_down(osd, addr, Why::Reported, now);
         }
         if life.probe_until > now {

@@ -173,8 +173,12 @@ async fn a_refused_report_takes_down_at_once_and_a_false_one_does_not() {
     tokio::spawn(rt::rpc::tcp::serve(listener, Arc::new(Living), None, stopped));
     bed.beat("dead", &dead, 1).await;
     bed.beat("living", &living, 1).await;
-    let report =
-        |osd, addr: &str, reporter: &str| ReportDown { osd, addr: addr.into(), reporter: reporter.into() };
+    let report = |osd, addr: &str, reporter: &str| ReportDown {
+        osd,
+        addr: addr.into(),
+        reporter: reporter.into(),
+        refused: true,
+    };
     bed.call::<Report>(&report(2, &living, "client-1")).await.unwrap();
     assert_eq!(state(&bed.map(0, 0).await, 2), OsdState::Up, "it answers the DIR: it lives");
     let start = Instant::now();

@@ -13,6 +13,7 @@ use proto::limits::OSD_HEARTBEAT_MS;
 use rt::rpc::{CallOptions, Connector, call_with};
 use tokio::sync::{mpsc, watch};
 
+use crate::replication::Evidence;
 use crate::server::Osd;
 
 /// How long a long poll for the map waits at the DIR.
@@ -40,46 +41,47 @@ pub struct AgentConfig {
 
 /// The running agent; dropping it ends it.
 pub struct Agent {
-    number: Arc<AtomicU64>,
-    map: watch::Receiver<OsdMap>,
+    told: Arc<Told>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
 
 impl Agent {
     /// Starts the heartbeats on the current tokio runtime.
     pub fn start(osd: Arc<Osd>, connector: Arc<Connector>, config: AgentConfig) -> Self {
-        let number = Arc::new(AtomicU64::new(0));
-        let (map_out, map) = watch::channel(OsdMap::default());
         let leader = Arc::new(Mutex::new(None));
         let mut tasks = Vec::new();
         if let Some(evidence) = osd.replicas().connect(&connector) {
             let (connector, leader, uuid) = (connector.clone(), leader.clone(), osd.uuid().to_owned());
             tasks.push(tokio::spawn(report_evidence(evidence, connector, leader, uuid)));
+            tasks.push(tokio::spawn(osd.replicas().clone().keep_mending()));
         }
-        let poll = MapPoll { connector: connector.clone(), leader: leader.clone(), map: map.clone() };
-        let (news_out, news) = mpsc::channel(1);
-        tasks.push(tokio::spawn(poll.run(news_out)));
-        let number_out = number.clone();
-        let beat = Heart { osd, connector, config, number: number_out, map: map_out, leader, next: 0 };
-        tasks.push(tokio::spawn(beat.run(news)));
-        Self { number, map, tasks }
+        let told = Arc::new(Told {
+            osd: osd.clone(),
+            number: AtomicU64::new(0),
+            map: watch::Sender::new(OsdMap::default()),
+        });
+        let poll = MapPoll { connector: connector.clone(), leader: leader.clone(), told: told.clone() };
+        tasks.push(tokio::spawn(poll.run()));
+        let beat = Heart { osd, connector, config, told: told.clone(), leader, next: 0 };
+        tasks.push(tokio::spawn(beat.run()));
+        Self { told, tasks }
     }
 
     /// The OSD's number, once the DIR has told it.
     #[must_use]
     pub fn number(&self) -> Option<u64> {
-        Some(self.number.load(Ordering::Acquire)).filter(|number| *number != 0)
+        Some(self.told.number.load(Ordering::Acquire)).filter(|number| *number != 0)
     }
 
     /// The map as the DIR last told it, and its changes.
     #[must_use]
     pub fn map(&self) -> watch::Receiver<OsdMap> {
-        self.map.clone()
+        self.told.map.subscribe()
     }
 
     /// Waits until the DIR has answered for the first time.
     pub async fn registered(&self) {
-        let mut map = self.map.clone();
+        let mut map = self.map();
         while self.number().is_none() {
             if map.changed().await.is_err() {
                 return;
@@ -94,12 +96,43 @@ impl Drop for Agent {
     }
 }
 
+/// What the DIR has told, by whichever way came first: news of the map must not wait for a heartbeat's answer.
+struct Told {
+    osd: Arc<Osd>,
+    number: AtomicU64,
+    map: watch::Sender<OsdMap>,
+}
+
+impl Told {
+    fn number(&self, number: u64) {
+        if self.number.swap(number, Ordering::AcqRel) != number {
+            let known = self.map.borrow().clone();
+            self.osd.replicas().learn(known, number);
+            self.map.send_modify(|_| {});
+        }
+    }
+
+    fn map(&self, map: OsdMap) {
+        if map.epoch <= self.map.borrow().epoch {
+            return;
+        }
+        self.osd.set_map_epoch(map.epoch);
+        self.osd.replicas().learn(map.clone(), self.number.load(Ordering::Acquire));
+        self.map.send_if_modified(|known| {
+            let newer = map.epoch > known.epoch;
+            if newer {
+                *known = map;
+            }
+            newer
+        });
+    }
+}
+
 struct Heart {
     osd: Arc<Osd>,
     connector: Arc<Connector>,
     config: AgentConfig,
-    number: Arc<AtomicU64>,
-    map: watch::Sender<OsdMap>,
+    told: Arc<Told>,
     /// The DIR member that answered last or that another one named.
     leader: Leader,
     /// Which of the configured members to try next.
@@ -107,7 +140,7 @@ struct Heart {
 }
 
 impl Heart {
-    async fn run(mut self, mut news: mpsc::Receiver<OsdMap>) {
+    async fn run(mut self) {
         let period = Duration::from_millis(OSD_HEARTBEAT_MS);
         let mut ticks = tokio::time::interval(period);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -116,10 +149,6 @@ impl Heart {
             tokio::select! {
                 _ = ticks.tick() => {}
                 () = self.osd.replicas().refresh.notified() => {}
-                Some(map) = news.recv() => {
-                    self.learn_map(map);
-                    continue;
-                }
             }
             if self.osd.store().has_failed() {
                 // Without heartbeats others take over: what a failed store cannot keep it must not lead.
@@ -136,8 +165,9 @@ impl Heart {
                         tracing::info!("OSD {}: the DIR answers again", self.osd.uuid());
                     }
                     silent = 0;
-                    self.osd.replicas().renew_lease(sent);
+                    // In this order: a lease must not be used under a map in which somebody else leads by now.
                     self.learn(reply);
+                    self.osd.replicas().renew_lease(sent);
                 }
                 Err(error) => {
                     silent += 1;
@@ -183,19 +213,19 @@ impl Heart {
     }
 
     async fn beat(&self, member: &str, period: Duration) -> Result<OsdHeartbeatReply, WireError> {
-        let status = self.osd.status();
+        let (total_bytes, free_bytes) = self.osd.space();
         let entry = OsdEntry {
-            osd: self.number.load(Ordering::Acquire),
-            uuid: status.uuid,
+            osd: self.told.number.load(Ordering::Acquire),
+            uuid: self.osd.uuid().to_owned(),
             addr: self.config.addr.clone(),
             domain: self.config.domain.clone(),
-            total_bytes: status.total_bytes,
-            free_bytes: status.free_bytes,
+            total_bytes,
+            free_bytes,
             http: self.config.http.clone(),
             life: self.osd.replicas().life(),
             ..OsdEntry::default()
         };
-        let known_epoch = self.map.borrow().epoch;
+        let known_epoch = self.told.map.borrow().epoch;
         let options = CallOptions { deadline: period, ..CallOptions::default() };
         let channel = self.connector.channel(member)?;
         let message = OsdHeartbeat { entry, known_epoch };
@@ -211,27 +241,13 @@ impl Heart {
     }
 
     fn learn(&self, reply: OsdHeartbeatReply) {
-        let news = self.number.swap(reply.osd, Ordering::AcqRel) != reply.osd;
         if !reply.keys.is_empty() {
             self.osd.set_keys(reply.keys);
         }
-        match reply.map {
-            Some(map) if map.epoch > self.map.borrow().epoch => self.learn_map(map),
-            _ if news => {
-                let known = self.map.borrow().clone();
-                self.osd.replicas().learn(known, reply.osd);
-                self.map.send_modify(|_| {});
-            }
-            _ => {}
+        if let Some(map) = reply.map {
+            self.told.map(map);
         }
-    }
-
-    fn learn_map(&self, map: OsdMap) {
-        if map.epoch > self.map.borrow().epoch {
-            self.osd.set_map_epoch(map.epoch);
-            self.osd.replicas().learn(map.clone(), self.number.load(Ordering::Acquire));
-            self.map.send_replace(map);
-        }
+        self.told.number(reply.osd);
     }
 }
 
@@ -239,22 +255,15 @@ impl Heart {
 struct MapPoll {
     connector: Arc<Connector>,
     leader: Leader,
-    map: watch::Receiver<OsdMap>,
+    told: Arc<Told>,
 }
 
 impl MapPoll {
-    async fn run(self, news: mpsc::Sender<OsdMap>) {
+    async fn run(self) {
         loop {
-            let known_epoch = self.map.borrow().epoch;
+            let known_epoch = self.told.map.borrow().epoch;
             match self.poll(known_epoch).await {
-                Some(map) if map.epoch > known_epoch => {
-                    if news.send(map).await.is_err() {
-                        return;
-                    }
-                    // The heart takes it over before the next question.
-                    tokio::task::yield_now().await;
-                }
-                Some(_) => {}
+                Some(map) => self.told.map(map),
                 None => tokio::time::sleep(POLL_AGAIN).await,
             }
         }
@@ -276,21 +285,23 @@ impl MapPoll {
 
 /// Tells the DIR of OSDs that could not be reached, each at most once a second.
 async fn report_evidence(
-    mut evidence: mpsc::Receiver<(u64, String)>,
+    mut evidence: mpsc::Receiver<Evidence>,
     connector: Arc<Connector>,
     leader: Leader,
     reporter: String,
 ) {
-    let mut told: Option<(u64, tokio::time::Instant)> = None;
-    while let Some((osd, addr)) = evidence.recv().await {
-        if told.is_some_and(|(last, at)| last == osd && at.elapsed() < REPORT_AGAIN) {
+    let mut told: Option<(u64, bool, tokio::time::Instant)> = None;
+    while let Some(Evidence { osd, addr, refused }) = evidence.recv().await {
+        // That it refuses is news after a lost connection.
+        let known = |(last, was_refused, _)| last == osd && (was_refused || !refused);
+        if told.filter(|told| known(*told)).is_some_and(|(_, _, at)| at.elapsed() < REPORT_AGAIN) {
             continue;
         }
         let Some(channel) = leader.lock().clone().and_then(|leader| connector.channel(&leader).ok()) else {
             continue;
         };
-        told = Some((osd, tokio::time::Instant::now()));
-        let report = ReportDown { osd, addr, reporter: reporter.clone() };
+        told = Some((osd, refused, tokio::time::Instant::now()));
+        let report = ReportDown { osd, addr, reporter: reporter.clone(), refused };
         let options = CallOptions { deadline: REPORT_AGAIN, ..CallOptions::default() };
         if let Err(error) = call_with::<Report>(&*channel, &report, bytes::Bytes::new(), &options).await {
             tracing::debug!(osd, %error, "evidence could not be told");

@@ -10,6 +10,7 @@ mod on_thread;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -91,8 +92,14 @@ async fn maintain(host: &impl Host, store: &Store, rhythm: Rhythm, mut stop: wat
 
 /// Scrubs again and again.
 async fn scrub(host: &impl Host, store: &Store, rhythm: Rhythm, mut stop: watch::Receiver<bool>) {
+    let seen = AtomicU64::new(0);
+    if store.take_files_cut()
+        && let Err(error) = scrub_round(host, store, 0, &seen, None).await
+    {
+        tracing::warn!("the scrub after the loss of data files ended early: {error}");
+    }
     while !pause(host, &mut stop, rhythm.scrub_every).await {
-        if let Err(error) = scrub_round(host, store, Some((rhythm.scrub_every, &mut stop))).await {
+        if let Err(error) = scrub_round(host, store, 0, &seen, Some((rhythm.scrub_every, &mut stop))).await {
             tracing::warn!("a scrub of the OSD ended early: {error}");
         }
         if *stop.borrow() {
@@ -105,15 +112,18 @@ async fn scrub(host: &impl Host, store: &Store, rhythm: Rhythm, mut stop: watch:
 async fn scrub_round(
     host: &impl Host,
     store: &Store,
+    volume: u64,
+    seen: &AtomicU64,
     mut pace: Option<(Duration, &mut watch::Receiver<bool>)>,
 ) -> crate::store::Result<()> {
     let usage = store.usage();
     let blocks = ((usage.total_bytes - usage.free_bytes) / 4096).max(1) as f64;
-    let mut cursor = Cursor::default();
+    let mut cursor = Cursor::of(volume);
     while let Some(units) = store.scrub_next(&mut cursor)? {
         for unit in units {
             for read in unit.reads() {
                 host.read(unit.shard, read, |data| store.scrub_check(&unit, &read, data)).await;
+                seen.fetch_add(u64::from(read.count) * 4096, Ordering::Relaxed);
                 if let Some((time, stop)) = &mut pace {
                     let share = time.mul_f64(f64::from(read.count) / blocks).min(PAUSE_MAX);
                     if pause(host, stop, share).await {
@@ -126,9 +136,11 @@ async fn scrub_round(
     Ok(())
 }
 
-/// Scrubs everything now, at full speed.
-pub(crate) async fn scrub_now(store: &Store) -> crate::store::Result<()> {
-    scrub_round(&on_thread::ThreadHost { store }, store, None).await
+/// Scrubs a volume, or everything (0), now and at full speed; counts the bytes in `seen`.
+pub(crate) async fn scrub_now(store: &Store, volume: u64, seen: &AtomicU64) -> crate::store::Result<()> {
+    // What still lies in the journal is compared on its way to where a scrub looks.
+    store.fold(0).await?;
+    scrub_round(&on_thread::ThreadHost { store }, store, volume, seen, None).await
 }
 
 #[cfg(test)]
@@ -157,7 +169,7 @@ mod tests {
                 let data = Bytes::from(vec![object as u8 + 1; 1 << 20]);
                 futures::executor::block_on(osd.write_object(key(object), 0, data, true)).unwrap();
             }
-            futures::executor::block_on(scrub_now(osd.store())).unwrap();
+            futures::executor::block_on(scrub_now(osd.store(), 0, &AtomicU64::new(0))).unwrap();
             assert_eq!(osd.store().damage(), []);
 
             let path = dir.path().join("shard-00.data-0000");

@@ -1,12 +1,13 @@
 //! Replicated columns: carries out what the engines ask, between the store and the other OSDs.
 //!
 //! [`cell`] one column in memory · [`carry`] effects · [`calls`] to other OSDs · [`clients`] requests of clients ·
-//! [`peers`] requests of other OSDs.
+//! [`peers`] requests of other OSDs · [`mend`] damaged blocks.
 
 mod calls;
 mod carry;
 mod cell;
 mod clients;
+mod mend;
 mod peers;
 
 use std::collections::BTreeMap;
@@ -67,6 +68,15 @@ type Waiter = oneshot::Sender<Outcome>;
 /// Volume, inode, column.
 type ColumnKey = (u64, u64, u32);
 
+/// A connection to another OSD was refused or lost.
+#[derive(Debug)]
+pub(crate) struct Evidence {
+    pub(crate) osd: u64,
+    pub(crate) addr: String,
+    /// Nobody listens there.
+    pub(crate) refused: bool,
+}
+
 /// What the agent tells.
 #[derive(Debug, Default, Clone)]
 struct Known {
@@ -94,8 +104,8 @@ pub struct Replicas {
     runtime: OnceLock<tokio::runtime::Handle>,
     /// A newer map is wanted.
     pub(crate) refresh: Notify,
-    evidence: mpsc::Sender<(u64, String)>,
-    evidence_out: Mutex<Option<mpsc::Receiver<(u64, String)>>>,
+    evidence: mpsc::Sender<Evidence>,
+    evidence_out: Mutex<Option<mpsc::Receiver<Evidence>>>,
     /// order: before a cell's engine.
     columns: Mutex<BTreeMap<ColumnKey, Arc<Cell>>>,
     /// The last number that a column gave which is not in memory any more.
@@ -106,7 +116,7 @@ pub struct Replicas {
 }
 
 /// What is not in sync, as far as the columns that this OSD leads know.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Lag {
     /// Columns in memory.
     pub columns: usize,
@@ -116,6 +126,8 @@ pub struct Lag {
     pub replicas: usize,
     /// Objects known to differ.
     pub objects: usize,
+    /// Of whom: OSD -> (columns, objects known to differ).
+    pub behind: BTreeMap<u64, (usize, usize)>,
 }
 
 impl Replicas {
@@ -164,7 +176,7 @@ impl Replicas {
     }
 
     /// The agent started: others can be reached.
-    pub(crate) fn connect(&self, connector: &Arc<Connector>) -> Option<mpsc::Receiver<(u64, String)>> {
+    pub(crate) fn connect(&self, connector: &Arc<Connector>) -> Option<mpsc::Receiver<Evidence>> {
         // A second agent of the same OSD keeps what the first one gave.
         let _ = self.connector.set(connector.clone());
         let _ = self.runtime.set(tokio::runtime::Handle::current());
@@ -191,15 +203,19 @@ impl Replicas {
 
     /// A newer map.
     pub(crate) fn learn(self: &Arc<Self>, map: OsdMap, me: u64) {
-        let shown = map.osds.iter().find(|entry| entry.osd == me && entry.life == self.life());
-        let since = shown.map_or(0, |entry| entry.since_epoch);
-        let epoch = map.epoch;
+        let epoch;
         {
             let mut known = self.known.write();
-            if known.map.epoch >= epoch && (known.me, known.since) == (me, since) {
+            // Heartbeats and long polls race: an older map must not come after a newer one.
+            let map = if known.map.epoch > map.epoch { known.map.clone() } else { Arc::new(map) };
+            let me = if me == 0 { known.me } else { me };
+            let shown = map.osds.iter().find(|entry| entry.osd == me && entry.life == self.life());
+            let since = shown.map_or(0, |entry| entry.since_epoch);
+            epoch = map.epoch;
+            if (known.map.epoch, known.me, known.since) == (epoch, me, since) {
                 return;
             }
-            *known = Known { map: Arc::new(map), me, since };
+            *known = Known { map, me, since };
         }
         self.known_changes.send_replace(epoch);
         let cells: Vec<Arc<Cell>> = self.columns.lock().values().cloned().collect();
@@ -233,8 +249,9 @@ impl Replicas {
             }
         };
         tokio::time::timeout(MAP_PATIENCE, waiting).await.map_err(|_| {
+            // Not `Unavailable`: that is what a dead OSD looks like.
             WireError::new(
-                Code::Unavailable,
+                Code::Busy,
                 format!("this OSD has not heard of OSD map {epoch} yet; is a DIR running?"),
             )
         })
@@ -319,6 +336,10 @@ impl Replicas {
             lag.leading += usize::from(engine.is_serving());
             lag.replicas += replicas;
             lag.objects += objects;
+            for (osd, objects) in engine.behind() {
+                let behind = lag.behind.entry(osd).or_default();
+                (behind.0, behind.1) = (behind.0 + 1, behind.1 + objects);
+            }
         }
         lag
     }

@@ -2,6 +2,7 @@
 
 mod gate;
 mod ops;
+mod scrubbing;
 mod verified;
 
 use std::path::{Path, PathBuf};
@@ -14,7 +15,7 @@ use proto::capability::{Capability, CapabilityKey};
 use proto::error::{Code, WireError};
 use proto::id::ObjectKey;
 use proto::limits::INFLIGHT_PER_SERVER;
-use proto::osd::OsdStatus;
+use proto::osd::{Behind, OsdStatus};
 use rt::clock::Clock;
 use rt::disk::Disk;
 use rt::disk::os::OsDisk;
@@ -79,6 +80,7 @@ pub struct Osd {
     in_flight: AtomicUsize,
     gate: gate::Gate,
     verified: verified::Verified,
+    scrubbing: scrubbing::Scrubbing,
     /// Columns with more than one copy.
     replicas: Arc<Replicas>,
     background: Mutex<Option<Box<dyn Background>>>,
@@ -147,6 +149,7 @@ impl Osd {
             in_flight: AtomicUsize::new(0),
             gate: gate::Gate::default(),
             verified: verified::Verified::default(),
+            scrubbing: scrubbing::Scrubbing::default(),
             background: Mutex::new(background),
         }))
     }
@@ -213,28 +216,46 @@ impl Osd {
 
     /// Reads everything that is in extents and compares it with its checksums; the damaged blocks.
     pub async fn scrub(&self) -> Result<Vec<(ObjectKey, u32)>> {
-        crate::background::scrub_now(&self.store).await?;
+        crate::background::scrub_now(&self.store, 0, &AtomicU64::new(0)).await?;
         Ok(self.store.damage())
     }
 
-    /// Space and load.
+    /// Bytes that it may use, and that are free of them.
     #[must_use]
-    pub fn status(&self) -> OsdStatus {
+    pub fn space(&self) -> (u64, u64) {
         let usage = self.store.usage();
         // The file system may be fuller than the OSD's own books say.
         let available =
             file_system_bytes(&self.path).map_or(u64::MAX, |(_, available)| available / self.sharers);
         let spare = self.store.spare_bytes();
+        (usage.total_bytes, usage.free_bytes.min(available.saturating_add(spare)))
+    }
+
+    /// Space, load, and what is not in sync.
+    #[must_use]
+    pub fn status(&self) -> OsdStatus {
+        let (total_bytes, free_bytes) = self.space();
+        let (lag, damage) = (self.replicas.lag(), self.store.damage_count());
+        let behind = |(osd, (columns, objects)): (&u64, &(usize, usize))| Behind {
+            osd: *osd,
+            columns: *columns as u64,
+            objects: *objects as u64,
+        };
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         OsdStatus {
             uuid: self.uuid.clone(),
-            total_bytes: usage.total_bytes,
-            free_bytes: usage.free_bytes.min(available.saturating_add(spare)),
-            objects: usage.objects,
+            total_bytes,
+            free_bytes,
+            objects: self.store.usage().objects,
             reads: count(&self.counters.reads),
             writes: count(&self.counters.writes),
             read_bytes: count(&self.counters.read_bytes),
             written_bytes: count(&self.counters.written_bytes),
+            columns_led: lag.leading as u64,
+            behind: lag.behind.iter().map(behind).collect(),
+            damage_found: damage.found,
+            damage_mended: damage.mended,
+            damaged_blocks: damage.left,
         }
     }
 

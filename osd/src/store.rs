@@ -5,6 +5,7 @@
 mod blocks;
 mod cache;
 mod checkpoint;
+mod damage;
 mod env;
 mod error;
 mod fold;
@@ -34,6 +35,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use blocks::BlockIo;
 #[cfg(test)]
 pub(crate) use blocks::files::FileBlocks;
+pub use damage::DamageCount;
 pub use env::Tuning;
 use env::{Budget, Env, Health};
 pub use error::{Result, StoreError};
@@ -88,8 +90,6 @@ pub struct Store {
     folding: tokio::sync::Mutex<()>,
     /// Starts after an unclean end of the machine.
     losses: u64,
-    /// Damaged blocks found. order: innermost.
-    damage: parking_lot::Mutex<std::collections::BTreeSet<(ObjectKey, u32)>>,
 }
 
 /// One object of a file.
@@ -128,6 +128,7 @@ impl Store {
             urgent: AtomicBool::new(false),
             fold_stuck: parking_lot::Mutex::default(),
             freed_waiting: AtomicU64::new(0),
+            damage: damage::Damage::default(),
             checkpoints_started: AtomicU64::new(0),
             checkpoints_finished: AtomicU64::new(0),
         });
@@ -145,7 +146,6 @@ impl Store {
             checkpointing: tokio::sync::Mutex::new(()),
             folding: tokio::sync::Mutex::new(()),
             losses: replica::count_losses(&*parts.disk, machine.is_some() && !trust_cache)?,
-            damage: parking_lot::Mutex::default(),
         };
         // What replay freed may only be reused when the table knows; from here on both agree.
         futures::executor::block_on(store.checkpoint_in_place())?;

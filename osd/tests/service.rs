@@ -66,7 +66,7 @@ async fn write(
 }
 
 async fn read(channel: &dyn Channel, ino: u64, object: u64, offset: u32, len: u32) -> Vec<u8> {
-    let message = ReadRequest { head: head(READ, ino, object), offset, len };
+    let message = ReadRequest { head: head(READ, ino, object), offset, len, check: false };
     let (reply, payload) =
         call_with::<Read>(channel, &message, Bytes::new(), &CallOptions::default()).await.unwrap();
     let key = ObjectKey { volume: VolumeId(1), ino: Ino(ino), object: ObjectNo(object) };

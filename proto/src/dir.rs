@@ -115,6 +115,9 @@ pub struct ReportDown {
     /// The reporter, for counting distinct parties.
     #[prost(string, tag = "3")]
     pub reporter: String,
+    /// The connection was refused: nobody listens there. Otherwise it was reset, which has other causes too.
+    #[prost(bool, tag = "4")]
+    pub refused: bool,
 }
 
 /// A service other than an OSD: an MRC member, exec, vo, rms, a mount.

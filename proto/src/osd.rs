@@ -73,6 +73,9 @@ pub struct ReadRequest {
     /// Bytes wanted.
     #[prost(uint32, tag = "3")]
     pub len: u32,
+    /// An answer before did not match its checksums: the OSD compares what it reads, and repairs what it can.
+    #[prost(bool, tag = "4")]
+    pub check: bool,
 }
 
 /// Answer: the payload starts at block `first_block` and covers whole blocks (the last may be cut at the
@@ -222,6 +225,35 @@ pub struct OsdStatus {
     /// Bytes written since start.
     #[prost(uint64, tag = "8")]
     pub written_bytes: u64,
+    /// Replicated columns that this OSD leads and has in memory.
+    #[prost(uint64, tag = "9")]
+    pub columns_led: u64,
+    /// Whose replicas of them lag.
+    #[prost(message, repeated, tag = "10")]
+    pub behind: Vec<Behind>,
+    /// Blocks found damaged since the start.
+    #[prost(uint64, tag = "11")]
+    pub damage_found: u64,
+    /// Of them made good from another replica.
+    #[prost(uint64, tag = "12")]
+    pub damage_mended: u64,
+    /// Blocks known to be damaged now.
+    #[prost(uint64, tag = "13")]
+    pub damaged_blocks: u64,
+}
+
+/// An OSD whose replicas lag, as a leader of their columns knows it.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct Behind {
+    /// Its number.
+    #[prost(uint64, tag = "1")]
+    pub osd: u64,
+    /// Columns in which it lags or its state is not known.
+    #[prost(uint64, tag = "2")]
+    pub columns: u64,
+    /// Objects known to differ.
+    #[prost(uint64, tag = "3")]
+    pub objects: u64,
 }
 
 /// Sessions below these epochs are fenced: their capabilities are refused.
@@ -281,6 +313,9 @@ pub struct ReplicaState {
     /// (object, epoch, number) of each object, flattened, ascending.
     #[prost(uint64, repeated, tag = "3")]
     pub objects: Vec<u64>,
+    /// Objects of them that have damaged blocks here, ascending.
+    #[prost(uint64, repeated, tag = "4")]
+    pub damaged: Vec<u64>,
 }
 
 /// What a change does to an object.
@@ -422,6 +457,98 @@ pub struct ReplicaOrder {
     pub kind: i32,
 }
 
+/// Asks for blocks of an object in exactly one version, to replace damaged ones of the same version. They are the payload,
+/// whole, in the order asked for.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct MendRequest {
+    /// Needs `REPLICATE`.
+    #[prost(message, required, tag = "1")]
+    pub capability: Capability,
+    /// Volume.
+    #[prost(uint64, tag = "2")]
+    pub volume: u64,
+    /// File.
+    #[prost(uint64, tag = "3")]
+    pub ino: u64,
+    /// Object number within the file.
+    #[prost(uint64, tag = "4")]
+    pub object: u64,
+    /// Version: epoch.
+    #[prost(uint64, tag = "5")]
+    pub epoch: u64,
+    /// Version: number.
+    #[prost(uint64, tag = "6")]
+    pub number: u64,
+    /// Which blocks.
+    #[prost(uint32, repeated, tag = "7")]
+    pub blocks: Vec<u32>,
+}
+
+/// Answer to [`MendRequest`].
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct MendReply {
+    /// The version is here and whole.
+    #[prost(bool, tag = "1")]
+    pub found: bool,
+}
+
+/// Begins a scrub of an OSD, or asks how far it is.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct ScrubRequest {
+    /// Only this volume; 0: all.
+    #[prost(uint64, tag = "1")]
+    pub volume: u64,
+    /// Begin one, unless one runs.
+    #[prost(bool, tag = "2")]
+    pub start: bool,
+}
+
+/// A damaged block.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct DamagedBlock {
+    /// Volume.
+    #[prost(uint64, tag = "1")]
+    pub volume: u64,
+    /// File.
+    #[prost(uint64, tag = "2")]
+    pub ino: u64,
+    /// Object number within the file.
+    #[prost(uint64, tag = "3")]
+    pub object: u64,
+    /// Block of it.
+    #[prost(uint32, tag = "4")]
+    pub block: u32,
+}
+
+/// How far a scrub is, and what it found.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ScrubReply {
+    /// It runs.
+    #[prost(bool, tag = "1")]
+    pub running: bool,
+    /// Which one since the start of the process.
+    #[prost(uint64, tag = "2")]
+    pub round: u64,
+    /// Bytes compared.
+    #[prost(uint64, tag = "3")]
+    pub bytes: u64,
+    /// Damaged blocks found in this round.
+    #[prost(uint64, tag = "4")]
+    pub found: u64,
+    /// Made good in this round.
+    #[prost(uint64, tag = "5")]
+    pub mended: u64,
+    /// Known to be damaged now.
+    #[prost(uint64, tag = "6")]
+    pub left: u64,
+    /// Some of them.
+    #[prost(message, repeated, tag = "7")]
+    pub blocks: Vec<DamagedBlock>,
+    /// Why it ended early, or empty.
+    #[prost(string, tag = "8")]
+    pub error: String,
+}
+
 crate::methods! {
     /// See [`WriteRequest`].
     Write = 0x0301 mutates (WriteRequest) -> WriteReply,
@@ -451,4 +578,8 @@ crate::methods! {
     FetchReplica = 0x0313 reads (ReplicaFetch) -> ObjectCopy,
     /// See [`ReplicaOrder`].
     OrderReplica = 0x0314 mutates (ReplicaOrder) -> Empty,
+    /// See [`MendRequest`].
+    MendReplica = 0x0315 reads (MendRequest) -> MendReply,
+    /// See [`ScrubRequest`].
+    Scrub = 0x0316 mutates (ScrubRequest) -> ScrubReply,
 }

@@ -22,6 +22,22 @@ pub struct CallLabels {
     pub outcome: &'static str,
 }
 
+/// A gauge per value of a label.
+pub struct GaugeBy {
+    label: &'static str,
+    gauges: Family<Vec<(String, String)>, Gauge<i64>>,
+}
+
+impl GaugeBy {
+    /// These are all there are from now on.
+    pub fn set(&self, values: impl Iterator<Item = (String, i64)>) {
+        self.gauges.clear();
+        for (value, count) in values {
+            self.gauges.get_or_create(&vec![(self.label.to_owned(), value)]).set(count);
+        }
+    }
+}
+
 /// The metrics of one service.
 pub struct Metrics {
     /// order: leaf lock.
@@ -66,6 +82,13 @@ impl Metrics {
         let gauge = Gauge::default();
         self.registry.lock().register(name, help, gauge.clone());
         gauge
+    }
+
+    /// One gauge for each value of a label.
+    pub fn gauge_by(&self, name: &str, help: &str, label: &'static str) -> GaugeBy {
+        let gauges = Family::default();
+        self.registry.lock().register(name, help, gauges.clone());
+        GaugeBy { label, gauges }
     }
 
     /// A latency histogram of its own, seconds.

@@ -11,6 +11,7 @@ pub(crate) const NAMES: &[(&str, &[&str])] = &[
     ("mount.xtreemfs", &["mount"]),
     ("umount.xtreemfs", &["umount"]),
     ("xtfsutil", &["info"]),
+    ("xtfs_scrub", &["scrub"]),
     ("xtfs_remove_osd", &["osd", "remove"]),
     ("xsub", &["job", "submit"]),
     ("xps", &["job", "ls"]),

@@ -48,6 +48,8 @@ impl Host {
 pub(crate) trait Role: Send + Sync + 'static {
     /// What answers requests; `None` for roles that nobody calls.
     fn service(&self) -> Option<Arc<dyn Service>>;
+    /// The RPC door is open: whoever hears of the service from now on reaches it.
+    fn opened(&self) {}
     /// Whether it can serve, or why not.
     fn health(&self) -> Result<(), String>;
     /// Everything worth knowing.

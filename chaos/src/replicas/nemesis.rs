@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{EVIDENCE_MOST_US, Event, Sim};
+use crate::invariants::Violation;
 use crate::net::Weather;
 
 impl Sim {
@@ -43,6 +44,7 @@ impl Sim {
                 node.full = !node.full;
                 Some("disk full or not")
             }
+            14 => self.damage(one),
             13 => {
                 self.world.after(Duration::ZERO, Event::Heal);
                 Some("heal")
@@ -68,15 +70,73 @@ impl Sim {
 
     /// Only what must be survived: the power of a minority of each list.
     fn lose_power(&mut self, one: u64) -> Option<&'static str> {
-        let doubtful = |osd: &&u64, column: u64| **osd == one || self.nodes[osd].is_doubtful(column);
-        let survivable = self.lists.iter().all(|(column, list)| {
-            list.iter().filter(|osd| doubtful(osd, *column)).count() <= (list.len() - 1) / 2
-        });
+        let survivable = self.lists.iter().all(|(column, list)| self.may_fail(one, *column, list));
         survivable.then(|| {
             self.end_process(one, true);
             self.restart_later(one);
             "power loss"
         })
+    }
+
+    /// Whether one more replica of a column may have forgotten or damaged something.
+    fn may_fail(&self, one: u64, column: u64, list: &[u64]) -> bool {
+        let fails = |osd: &&u64| {
+            let node = &self.nodes[osd];
+            **osd == one || node.is_doubtful(column) || node.has_damage(column)
+        };
+        list.iter().filter(fails).count() <= (list.len() - 1) / 2
+    }
+
+    /// The disk damages an object of a minority of its replicas.
+    fn damage(&mut self, one: u64) -> Option<&'static str> {
+        let columns: Vec<u64> = self
+            .lists
+            .iter()
+            .filter(|(column, list)| list.contains(&one) && self.may_fail(one, **column, list))
+            .map(|(column, _)| *column)
+            .collect();
+        let column = self.world.pick(&columns).copied()?;
+        let objects: Vec<u64> = self.nodes[&one].versions(column).iter().map(|(object, _)| *object).collect();
+        let object = self.world.pick(&objects).copied()?;
+        self.node(one).damaged.insert((column, object));
+        self.world.after(Duration::from_millis(50), Event::Mend { node: one });
+        Some("damage")
+    }
+
+    /// Another OSD that has the same version gives its bytes, if it can be reached.
+    pub(super) fn mend(&mut self, one: u64) -> Result<(), Violation> {
+        let runs = |node: &super::node::Node| node.runs && !node.paused;
+        let damaged: Vec<(u64, u64)> = self.nodes[&one].damaged.iter().copied().collect();
+        for (column, object) in damaged {
+            let Some(mine) = self.nodes[&one].content(column, object).cloned() else {
+                self.node(one).damaged.remove(&(column, object));
+                continue;
+            };
+            for other in self.lists[&column].clone() {
+                let node = &self.nodes[&other];
+                let whole = !node.damaged.contains(&(column, object)) && runs(node);
+                let same = node.content(column, object).filter(|content| content.version == mine.version);
+                let (true, true, Some(theirs)) = (runs(&self.nodes[&one]), whole, same.cloned()) else {
+                    continue;
+                };
+                let there = !self.net.fate(&mut self.world, one, other).is_empty();
+                if there && !self.net.fate(&mut self.world, other, one).is_empty() {
+                    if theirs.hash() != mine.hash() {
+                        let what = format!(
+                            "object {object} of column {column}: {one} and {other} differ in {mine:?}"
+                        );
+                        return Err(Violation::new("mended with other bytes", what));
+                    }
+                    self.node(one).damaged.remove(&(column, object));
+                    break;
+                }
+            }
+        }
+        if !self.nodes[&one].damaged.is_empty() {
+            let delay = self.world.micros(50_000, 500_000);
+            self.world.after(delay, Event::Mend { node: one });
+        }
+        Ok(())
     }
 
     fn stop(&mut self, one: u64) -> Option<&'static str> {

@@ -1,6 +1,6 @@
 //! An OSD: the real engine per column, and a store that forgets what was not synced when the power goes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
@@ -80,6 +80,8 @@ pub(super) struct Node {
     pub(super) calling: BTreeMap<(u64, u64), Calling>,
     /// Page cache.
     pub(super) cached: BTreeMap<u64, Kept>,
+    /// Objects whose bytes the disk would not give back as they were: known here, and given to nobody.
+    pub(super) damaged: BTreeSet<(u64, u64)>,
     /// Medium.
     synced: BTreeMap<u64, Kept>,
     /// Losses of power.
@@ -105,6 +107,7 @@ impl Node {
             doing: BTreeMap::new(),
             calling: BTreeMap::new(),
             cached: BTreeMap::new(),
+            damaged: BTreeSet::new(),
             synced: BTreeMap::new(),
             losses: 0,
             ticks: BTreeMap::new(),
@@ -152,6 +155,15 @@ impl Node {
             }
         }
         self.synced = self.cached.clone();
+        let cached = &self.cached;
+        self.damaged.retain(|(column, object)| {
+            cached.get(column).is_some_and(|kept| kept.objects.contains_key(object))
+        });
+    }
+
+    /// Whether any object of the column is damaged.
+    pub(super) fn has_damage(&self, column: u64) -> bool {
+        self.damaged.iter().any(|(of, _)| *of == column)
     }
 
     pub(super) fn is_doubtful(&self, column: u64) -> bool {
@@ -187,6 +199,10 @@ impl Node {
     /// Changes an object.
     pub(super) fn apply(&mut self, column: u64, object: u64, version: Version, payload: &Payload) {
         let objects = &mut self.cached.entry(column).or_default().objects;
+        if !matches!(payload, Payload::Write { .. }) {
+            // The whole object is written anew.
+            self.damaged.remove(&(column, object));
+        }
         match payload {
             Payload::Write { block, value } => {
                 let content = objects.entry(object).or_default();

@@ -1,5 +1,6 @@
 //! Effects of columns carried out: work, calls between OSDs, answers.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use osd::engine::replication::{
@@ -141,6 +142,10 @@ impl Sim {
         if !self.lives(node, life) {
             return;
         }
+        if self.nodes[&node].damaged.contains(&(column, object)) {
+            // Not the other one's fault: later.
+            return self.answered(node, column, call, Body::Answer(Err(Trouble::NoSpace)));
+        }
         if let Body::Copy { version, payload } = self.nodes[&node].copy(column, object) {
             self.ask(node, column, call, osd, epoch, Body::Install { object, version, payload });
         }
@@ -196,11 +201,15 @@ impl Sim {
                 Cause::Apply { epoch, object, base, number, payload, local: local(object), waiter }
             }
             Body::Install { object, version, payload } => {
-                Cause::Install { epoch, object, version, payload, local: local(object), waiter }
+                let (local, damaged) = (local(object), self.nodes[&to].damaged.contains(&(column, object)));
+                Cause::Install { epoch, object, version, payload, local, damaged, waiter }
             }
             Body::Adopt => Cause::Adopt { epoch, waiter },
             Body::Sync => Cause::SyncFor { epoch, waiter },
             Body::Confirm => Cause::Confirm { epoch, waiter },
+            Body::Fetch { object } if self.nodes[&to].damaged.contains(&(column, object)) => {
+                return self.reply(to, column, waiter, Body::Answer(Err(Trouble::Lost)));
+            }
             Body::Fetch { object } => {
                 let copy = self.nodes[&to].copy(column, object);
                 return self.reply(to, column, waiter, copy);
@@ -245,6 +254,14 @@ impl Sim {
         let changes = matches!(what, Work::Apply { .. } | Work::Install { .. } | Work::Adopt { .. });
         if changes && self.nodes[&id].full && self.world.percent(30) {
             self.tell(id, column, Cause::Worked { work, done: Some(Reply::NoSpace) });
+            return Ok(());
+        }
+        // Part of a block cannot be changed when the rest of it is damaged.
+        if let Work::Apply { object, payload: Payload::Write { .. }, .. } = &what
+            && self.nodes[&id].damaged.contains(&(column, *object))
+            && self.world.percent(50)
+        {
+            self.tell(id, column, Cause::Worked { work, done: None });
             return Ok(());
         }
         let node = self.node(id);
@@ -316,6 +333,10 @@ impl Sim {
     fn look(&mut self, id: u64, column: u64, client: u64, attempt: u64, sent: Duration, epoch: u64) {
         let Some(Op::Read { object, block, .. }) = self.op(client, attempt) else { return };
         let node = &self.nodes[&id];
+        if node.damaged.contains(&(column, object)) {
+            // The driver mends it; this attempt finds nobody who can give it.
+            return self.answer_client(id, client, attempt, Err(()));
+        }
         let value = node.content(column, object).map_or(0, |content| content.value(block));
         let leased = node.lease_until > self.world.now();
         let waiter = Waiter::Client { client, attempt, sent, seen: Some(value) };
@@ -350,5 +371,8 @@ impl Sim {
 }
 
 fn told(node: &Node, column: u64) -> Told {
-    Told { adopted: node.adopted(column), doubtful: node.is_doubtful(column), objects: node.versions(column) }
+    let (adopted, doubtful) = (node.adopted(column), node.is_doubtful(column));
+    let damaged: BTreeSet<u64> =
+        node.damaged.iter().filter(|(of, _)| *of == column).map(|(_, object)| *object).collect();
+    Told { adopted, doubtful, objects: node.versions(column), damaged }
 }

@@ -203,17 +203,21 @@ impl Inode {
     /// One piece as the OSD holds it: may be shorter than asked, the rest is a hole.
     async fn read_data(self: &Arc<Self>, piece: Piece) -> Result<Bytes> {
         let key = self.object_key(piece);
-        let mut again = true;
+        let mut again = false;
         loop {
             let make = |ticket: &Ticket<'_>| ReadRequest {
                 head: ticket.head(piece.object.0),
                 offset: piece.offset,
                 len: piece.len,
+                check: again,
             };
             let result = self.call_object::<Read>(piece.object, make, Bytes::new()).await;
             match result.and_then(|(reply, payload)| cut_verified(key, piece, &reply, &payload)) {
-                // Once more: it may have been damaged on the way, not on the disk.
-                Err(error) if error.code == Code::Corrupt && again => again = false,
+                // Once more: it may have been damaged on the way; if on the disk, the OSD finds it now and mends it.
+                Err(error) if error.code == Code::Corrupt && !again => {
+                    tracing::warn!(%error, "a read is done again, with a check at the OSD");
+                    again = true;
+                }
                 other => return other,
             }
         }

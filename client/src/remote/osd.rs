@@ -55,8 +55,8 @@ pub struct Osds {
     dir: Arc<Group>,
     reporter: String,
     map: watch::Sender<Arc<MapView>>,
-    /// order: a leaf. When each OSD was last reported.
-    reported: Mutex<BTreeMap<u64, Duration>>,
+    /// order: a leaf. When each OSD was last reported: as lost, as refusing.
+    reported: Mutex<BTreeMap<(u64, bool), Duration>>,
 }
 
 impl Osds {
@@ -154,11 +154,14 @@ impl Osds {
     /// An attempt at `osd` failed: reports evidence of its death and looks for a newer map.
     pub async fn suspect(&self, osd: u64, map: &MapView, error: &WireError) {
         let patience = Patience::For(Duration::from_millis(200));
+        // What an OSD itself answers is no evidence that it is dead.
+        let refused = error.hint == "refused";
         if error.code == Code::Unavailable
+            && (refused || error.hint == "reset")
             && let Some((addr, true)) = map.osds.get(&osd)
-            && self.may_report(osd)
+            && self.may_report(osd, refused)
         {
-            let report = ReportDown { osd, addr: addr.clone(), reporter: self.reporter.clone() };
+            let report = ReportDown { osd, addr: addr.clone(), reporter: self.reporter.clone(), refused };
             if let Err(error) = self.dir.call_for::<Report>(&report, patience, Duration::ZERO).await.0 {
                 tracing::debug!(osd, %error, "the death of an OSD could not be reported");
             }
@@ -169,12 +172,12 @@ impl Osds {
         }
     }
 
-    fn may_report(&self, osd: u64) -> bool {
+    fn may_report(&self, osd: u64, refused: bool) -> bool {
         let now = self.clock.monotonic();
         let mut reported = self.reported.lock();
-        let due = reported.get(&osd).is_none_or(|at| now.saturating_sub(*at) >= REPORT_AGAIN);
+        let due = reported.get(&(osd, refused)).is_none_or(|at| now.saturating_sub(*at) >= REPORT_AGAIN);
         if due {
-            reported.insert(osd, now);
+            reported.insert((osd, refused), now);
         }
         due
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
@@ -24,6 +25,8 @@ use crate::file::buffer::Buffer;
 use crate::file::latch::Errors;
 use crate::lease::Locked;
 
+/// A call to an OSD that takes longer is told of in the log.
+const SLOW: Duration = Duration::from_secs(1);
 /// A capability is renewed when it has less than this left, milliseconds.
 const RENEW_BEFORE_MS: u64 = 60_000;
 
@@ -369,6 +372,8 @@ impl Inode {
         let mut backoff = Backoff::new(self.volume.patience());
         let mut corrupt_once = false;
         let generation = self.volume.leasing().generation();
+        let mut trail =
+            Trail { begun: self.volume.client().config().clock.monotonic(), failed: 0, last: None };
         self.renew_in_time().await?;
         loop {
             let map = self.volume.osds().map();
@@ -389,15 +394,22 @@ impl Inode {
                 // Another OSD takes over when this one hangs: the map says so before the attempt's time is up.
                 tokio::select! {
                     result = attempt => result,
-                    () = self.volume.osds().deposed(osds, osd) => continue,
+                    () = self.volume.osds().deposed(osds, osd) => {
+                        trail.deposed(osd);
+                        continue;
+                    }
                 }
             } else {
                 attempt.await
             };
             let error = match result {
-                Ok(answer) => return Ok(answer),
+                Ok(answer) => {
+                    trail.end::<M>(self.ino, self.volume.client().config().clock.monotonic());
+                    return Ok(answer);
+                }
                 Err(error) => error,
             };
+            trail.failed(osd, &error);
             match error.code {
                 Code::CapabilityExpired | Code::OldView => {
                     self.renew(&credentials).await?;
@@ -406,7 +418,11 @@ impl Inode {
                     }
                 }
                 Code::Unavailable | Code::DeadlineExceeded | Code::OldEpoch => {
-                    self.volume.osds().suspect(osd, &map, &error).await;
+                    // Whoever finds out first that another OSD leads: nobody waits for the slower one.
+                    tokio::select! {
+                        () = self.volume.osds().suspect(osd, &map, &error) => {}
+                        () = self.volume.osds().deposed(osds, osd), if osds.len() > 1 => continue,
+                    }
                 }
                 Code::Busy => {}
                 // Damaged on the way there: the bytes that we hold are good.
@@ -414,7 +430,10 @@ impl Inode {
                 _ => return Err(error),
             }
             match backoff.failed(self.volume.client().config().clock.monotonic()) {
-                Some(pause) => tokio::time::sleep(pause).await,
+                Some(pause) => tokio::select! {
+                    () = tokio::time::sleep(pause) => {}
+                    () = self.volume.osds().deposed(osds, osd), if osds.len() > 1 => {}
+                },
                 None => return Err(self.out_of_patience::<M>(osd, &error)),
             }
         }
@@ -485,6 +504,42 @@ impl Inode {
 impl Drop for Inode {
     fn drop(&mut self) {
         self.volume.forget_inode(self.ino);
+    }
+}
+
+/// What a call to a column went through, for the log when it took long.
+struct Trail {
+    begun: Duration,
+    failed: u32,
+    last: Option<String>,
+}
+
+impl Trail {
+    fn failed(&mut self, osd: u64, error: &WireError) {
+        self.failed += 1;
+        self.last = Some(format!("osd#{osd}: {error}"));
+    }
+
+    fn deposed(&mut self, osd: u64) {
+        self.failed += 1;
+        self.last = Some(format!("osd#{osd} did not answer before another one took over"));
+    }
+
+    /// Who waited for long shall find out why.
+    fn end<M: Method>(self, ino: u64, now: Duration) {
+        let took = now.saturating_sub(self.begun);
+        if took < SLOW {
+            return;
+        }
+        let last = self.last.as_deref().unwrap_or("the first attempt was answered, late");
+        tracing::warn!(
+            ino,
+            took_ms = took.as_millis(),
+            failed = self.failed,
+            last,
+            "{} at an OSD took long",
+            M::NAME
+        );
     }
 }
 

@@ -39,7 +39,11 @@ fn probe(osd: u64) -> Effect {
 }
 
 fn report(reporter: &str) -> Event {
-    Event::Reported { osd: 1, addr: ADDR.into(), reporter: reporter.into() }
+    Event::Reported { osd: 1, addr: ADDR.into(), reporter: reporter.into(), refused: true }
+}
+
+fn reset(reporter: &str) -> Event {
+    Event::Reported { osd: 1, addr: ADDR.into(), reporter: reporter.into(), refused: false }
 }
 
 #[test]
@@ -109,6 +113,28 @@ fn two_reporters_decide_at_once_one_asks_for_a_probe() {
 }
 
 #[test]
+fn lost_connections_prove_nothing_however_many_report_them() {
+    let mut engine = leader(1, ms(0));
+    assert_eq!(engine.handle(reset("a"), ms(10)), [probe(1)]);
+    assert_eq!(engine.handle(reset("b"), ms(11)), [], "the probe will tell");
+    assert_eq!(engine.handle(report("c"), ms(12)), [], "one was refused");
+    assert_eq!(engine.handle(report("a"), ms(13)), [down(1, Why::Reported)], "a tried again");
+}
+
+#[test]
+fn silence_while_the_dir_itself_stood_still_takes_nobody_down() {
+    let mut engine = leader(1, ms(0));
+    engine.handle(Event::Stalled, ms(2_000));
+    assert_eq!(engine.handle(Event::Tick, ms(2_000)), [probe(1)], "late, and looked at");
+    engine.handle(Event::Heartbeat(entry("1", 50)), ms(2_010));
+    assert_eq!(engine.handle(Event::Tick, ms(2_399)), []);
+    // Who stays silent goes down all the same.
+    let mut engine = leader(1, ms(0));
+    engine.handle(Event::Stalled, ms(2_000));
+    assert_eq!(engine.handle(Event::Tick, ms(2_400)), [down(1, Why::Silent)]);
+}
+
+#[test]
 fn one_reporter_and_a_refused_probe_decide() {
     let mut engine = leader(1, ms(0));
     engine.handle(report("a"), ms(10));
@@ -135,7 +161,8 @@ fn a_heartbeat_refutes_older_evidence() {
 #[test]
 fn evidence_ages_and_names_the_address() {
     let mut engine = leader(1, ms(0));
-    let elsewhere = Event::Reported { osd: 1, addr: "tcp://osd:2".into(), reporter: "a".into() };
+    let elsewhere =
+        Event::Reported { osd: 1, addr: "tcp://osd:2".into(), reporter: "a".into(), refused: true };
     assert_eq!(engine.handle(elsewhere, ms(1)), []);
     engine.handle(report("a"), ms(2));
     assert_eq!(engine.handle(report("b"), ms(3003)), [probe(1)], "a is forgotten");

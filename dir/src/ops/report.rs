@@ -10,7 +10,7 @@ use crate::engine::Event;
 use crate::server::Dir;
 
 pub(crate) async fn run(dir: &Dir, peer: &Peer, request: &Request) -> Result<Response, WireError> {
-    let ReportDown { osd, addr, reporter } = parse::<Report>(request)?;
+    let ReportDown { osd, addr, reporter, refused } = parse::<Report>(request)?;
     super::text("the OSD's address", &addr)?;
     super::text("the reporter", &reporter)?;
     dir.lead()?;
@@ -19,7 +19,7 @@ pub(crate) async fn run(dir: &Dir, peer: &Peer, request: &Request) -> Result<Res
         Peer::Certified(subject) => subject.clone(),
         Peer::Local | Peer::Plain(_) => reporter,
     };
-    let effects = dir.decide(Event::Reported { osd, addr, reporter });
+    let effects = dir.decide(Event::Reported { osd, addr, reporter, refused });
     driver::carry_out(dir, effects).await;
     Ok(Response::of(&Empty {}))
 }

@@ -134,6 +134,12 @@ impl Part<'_> {
         }
     }
 
+    /// Blocks that it says something of.
+    #[must_use]
+    pub fn blocks(&self) -> std::ops::Range<u32> {
+        self.first()..self.first() + self.count()
+    }
+
     /// Blocks that it puts into the journal.
     #[must_use]
     pub fn inline_blocks(&self) -> u32 {

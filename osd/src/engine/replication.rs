@@ -28,6 +28,8 @@ pub const PARKED_MAX: usize = 1024;
 pub const PARKED: Duration = Duration::from_millis(200);
 /// A member that was lost is asked again after this.
 pub const ASK_AGAIN: Duration = Duration::from_millis(50);
+/// A former primary that has not heard of the new epoch answers reads no longer than this.
+pub const LEASE: Duration = Duration::from_millis(proto::limits::OSD_LEASE_MS);
 /// Objects pushed to one member, or fetched, at the same time.
 pub const REPAIRS_AT_ONCE: usize = 4;
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use proto::error::{Code, WireError};
+use proto::id::ObjectKey;
 use proto::osd::{
     self, ApplyReplica, AskReplica, ChangeKind, FetchReplica, InstallReplica, ObjectCopy, OrderKind,
     OrderReplica, ReplicaApply, ReplicaAsk, ReplicaFetch, ReplicaHead, ReplicaInstall, ReplicaOrder,
@@ -13,9 +14,9 @@ use proto::rpc::Method;
 use rt::rpc::{CallOptions, call_with};
 
 use super::cell::Cell;
-use super::{Change, Payload, Replicas, Waiter};
+use super::{Change, Evidence, Payload, Replicas, Waiter};
 use crate::engine::replication::{Event, Reply, Request, Told, Trouble, Version};
-use crate::store::Copied;
+use crate::store::{Copied, StoreError};
 
 /// A replica that does not answer for so long is asked for its state again.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -61,8 +62,8 @@ impl Replicas {
             Code::OldEpoch => error.hint.parse().map_or(Trouble::Lost, Trouble::OldEpoch),
             Code::NoSpace => Trouble::NoSpace,
             code => {
-                if code == Code::Unavailable {
-                    self.suspect(osd);
+                if code == Code::Unavailable && matches!(error.hint.as_str(), "refused" | "reset") {
+                    self.suspect(osd, error.hint == "refused");
                 }
                 tracing::debug!(osd, %error, "a call to another replica failed");
                 Trouble::Lost
@@ -70,13 +71,13 @@ impl Replicas {
         }
     }
 
-    /// Tells the DIR that an OSD could not be reached.
-    fn suspect(&self, osd: u64) {
+    /// Tells the DIR that a connection to an OSD was refused or lost.
+    fn suspect(&self, osd: u64, refused: bool) {
         let known = self.known();
         let addr = known.map.osds.iter().find(|entry| entry.osd == osd).map(|entry| entry.addr.clone());
         if let Some(addr) = addr {
             // When many are waiting to be told, one less does no harm.
-            let _ = self.evidence.try_send((osd, addr));
+            let _ = self.evidence.try_send(Evidence { osd, addr, refused });
         }
     }
 
@@ -97,7 +98,7 @@ impl Replicas {
         Ok((head, entry.addr.clone()))
     }
 
-    async fn send<M: Method>(
+    pub(super) async fn send<M: Method>(
         &self,
         addr: &str,
         request: &M::Request,
@@ -120,7 +121,8 @@ impl Replicas {
         }
         let triples = state.objects.chunks_exact(3);
         let objects = triples.map(|t| (t[0], Version { epoch: t[1], number: t[2] })).collect();
-        Ok(Reply::Told(Told { adopted: state.adopted, doubtful: state.doubtful, objects }))
+        let damaged = state.damaged.into_iter().collect();
+        Ok(Reply::Told(Told { adopted: state.adopted, doubtful: state.doubtful, objects, damaged }))
     }
 
     async fn apply(
@@ -167,12 +169,23 @@ impl Replicas {
     }
 
     async fn push(&self, cell: &Cell, osd: u64, epoch: u64, object: u64) -> Result<Reply, WireError> {
-        let key = self.object(cell, object);
-        let (copy, payload) = wire_copy(object, self.store.copy(key).await?);
+        let (copy, payload) = match self.whole(self.object(cell, object)).await {
+            // Not the other one's fault: it is tried again later.
+            Err(StoreError::Corrupt(why)) => return Err(WireError::new(Code::NoSpace, why)),
+            copy => wire_copy(object, copy?),
+        };
         let (head, addr) = self.head(cell, osd, epoch)?;
         let request = ReplicaInstall { head, copy };
         let (done, _) = self.send::<InstallReplica>(&addr, &request, payload, LONG_PATIENCE).await?;
         Ok(Reply::Version(Version { epoch: done.epoch, number: done.number }))
+    }
+
+    /// An object as it is here; mends it first when it is damaged.
+    pub(super) async fn whole(&self, key: ObjectKey) -> Result<Option<((u64, u64), Copied)>, StoreError> {
+        match self.store.copy(key).await {
+            Err(StoreError::Corrupt(_)) if self.mend(key).await? => self.store.copy(key).await,
+            copy => copy,
+        }
     }
 
     async fn fetch(

@@ -119,7 +119,15 @@ impl Replicas {
         let view = cell.of.layout.view;
         let done = match what {
             Work::Apply { object, version, payload } | Work::Install { object, version, payload } => {
-                self.change(cell, object, version, &payload).await.map(|()| Reply::Done)
+                let done = match self.change(cell, object, version, &payload).await {
+                    // A change of part of a block needs the rest of it. Nothing was changed yet.
+                    Err(StoreError::Corrupt(why)) => match self.mend(self.object(cell, object)).await {
+                        Ok(true) => self.change(cell, object, version, &payload).await,
+                        _ => Err(StoreError::Corrupt(why)),
+                    },
+                    done => done,
+                };
+                done.map(|()| Reply::Done)
             }
             Work::List => self.state(cell).map(Reply::Told),
             Work::Adopt { epoch } => self
@@ -141,7 +149,14 @@ impl Replicas {
     fn state(&self, cell: &Cell) -> Result<Told> {
         let (volume, ino, column) = cell.key;
         let kept = self.store.column(VolumeId(volume), Ino(ino), u64::from(column))?;
-        Ok(Told { adopted: kept.adopted, doubtful: kept.doubtful, objects: self.versions(cell)? })
+        let damaged =
+            self.store.damaged_of_column(VolumeId(volume), Ino(ino), (u64::from(column), cell.width));
+        Ok(Told {
+            adopted: kept.adopted,
+            doubtful: kept.doubtful,
+            objects: self.versions(cell)?,
+            damaged: damaged.into_iter().collect(),
+        })
     }
 
     async fn change(&self, cell: &Cell, object: u64, version: Version, change: &Change) -> Result<()> {

@@ -11,7 +11,7 @@ use super::cell::Cell;
 use super::peers::refusal;
 use super::{Change, Payload, Replicas};
 use crate::engine::replication::{Event, Outcome, Range};
-use crate::store::{Listed, ReadOutcome};
+use crate::store::{Listed, ReadOutcome, StoreError};
 
 /// Objects cut at the same time.
 const CUTS_AT_ONCE: usize = 256;
@@ -120,13 +120,23 @@ impl Replicas {
         self: &Arc<Self>,
         asked: &Asked,
         key: ObjectKey,
-        offset: u32,
-        len: u32,
+        (offset, len): (u32, u32),
+        check: bool,
     ) -> Result<ReadOutcome, WireError> {
         let cell = &asked.cell;
         in_column(cell, key.object.0)?;
         let epoch = self.readable(cell, key.object.0).await?;
-        let outcome = self.store.read(key, offset, len).await?;
+        let read = || async {
+            if check {
+                self.store.read_checked(key, offset, len).await
+            } else {
+                self.store.read(key, offset, len).await
+            }
+        };
+        let outcome = match read().await {
+            Err(StoreError::Corrupt(_)) if self.mend(key).await? => read().await?,
+            read => read?,
+        };
         let block = proto::limits::BLOCK_BYTES as u32;
         // Whole blocks are shown.
         let from = offset / block * block;

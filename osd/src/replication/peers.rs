@@ -38,7 +38,8 @@ impl Replicas {
             Reply::Told(told) => {
                 let flat = |(object, version): (u64, Version)| [object, version.epoch, version.number];
                 let objects = told.objects.into_iter().flat_map(flat).collect();
-                Ok(ReplicaState { adopted: told.adopted, doubtful: told.doubtful, objects })
+                let damaged = told.damaged.into_iter().collect();
+                Ok(ReplicaState { adopted: told.adopted, doubtful: told.doubtful, objects, damaged })
             }
             other => Err(unexpected(&other)),
         }
@@ -89,7 +90,8 @@ impl Replicas {
         let (waiter, answer) = oneshot::channel();
         self.tell_with(&cell, |this| {
             let local = this.version(&cell, object);
-            Event::Install { epoch, object, version, payload, local, waiter }
+            let damaged = this.store.is_damaged(key);
+            Event::Install { epoch, object, version, payload, local, damaged, waiter }
         });
         match replied(answer).await? {
             Reply::Version(Version { epoch, number }) => Ok(ReplicaInstalled { epoch, number }),
@@ -102,7 +104,7 @@ impl Replicas {
         request: ReplicaFetch,
     ) -> Result<(ObjectCopy, Bytes), WireError> {
         let cell = self.of_peer(&request.head).await?;
-        let copy = self.store.copy(self.object(&cell, request.object)).await?;
+        let copy = self.whole(self.object(&cell, request.object)).await?;
         Ok(wire_copy(request.object, copy))
     }
 

@@ -1,5 +1,6 @@
 //! One function per method: check, act, answer.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
@@ -23,7 +24,7 @@ type Answer = Result<Response, WireError>;
 /// Objects told of in one answer at most.
 const STAT_OBJECTS_MAX: usize = 1024;
 
-pub(super) async fn dispatch(server: &Osd, request: &Request) -> Answer {
+pub(super) async fn dispatch(server: &Arc<Osd>, request: &Request) -> Answer {
     match request.method {
         osd::Write::NUMBER => server.write(parse::<osd::Write>(request)?, request.payload.clone()).await,
         osd::Read::NUMBER => server.read(parse::<osd::Read>(request)?).await,
@@ -58,6 +59,13 @@ pub(super) async fn dispatch(server: &Osd, request: &Request) -> Answer {
             server.admit(&order.head.capability, REPLICATE)?;
             Ok(Response::of(&server.replicas.order_for(order).await?))
         }
+        osd::MendReplica::NUMBER => {
+            let mend = parse::<osd::MendReplica>(request)?;
+            server.admit(&mend.capability, REPLICATE)?;
+            let (reply, data) = server.replicas.mend_for(mend).await?;
+            Ok(Response::with_payload(&reply, data))
+        }
+        osd::Scrub::NUMBER => Ok(Response::of(&server.scrub_for(parse::<osd::Scrub>(request)?)?)),
         other => Err(unknown_method("the OSD", other)),
     }
 }
@@ -135,8 +143,12 @@ impl Osd {
         let (key, _) = self.admit_object(&request.head, READ)?;
         let head = &request.head;
         let outcome = match self.column(&head.capability, head.replicas.as_ref(), head.map_epoch).await? {
+            None if request.check => self.store.read_checked(key, request.offset, request.len).await?,
             None => self.store.read(key, request.offset, request.len).await?,
-            Some(asked) => self.replicas.read_object(&asked, key, request.offset, request.len).await?,
+            Some(asked) => {
+                let range = (request.offset, request.len);
+                self.replicas.read_object(&asked, key, range, request.check).await?
+            }
         };
         self.counters.reads.fetch_add(1, Ordering::Relaxed);
         self.counters.read_bytes.fetch_add(outcome.data.len() as u64, Ordering::Relaxed);

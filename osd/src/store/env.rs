@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use rt::disk::Disk;
 use rt::table::Table;
 
+use super::damage::Damage;
 use super::error::{Result, StoreError};
 
 /// Sizes; the defaults are for machines, tests take smaller ones.
@@ -152,6 +153,8 @@ pub(crate) struct Env {
     pub(crate) fold_stuck: Mutex<Option<StoreError>>,
     /// Blocks freed that wait for a checkpoint.
     pub(crate) freed_waiting: AtomicU64,
+    /// Blocks known to be damaged.
+    pub(crate) damage: Damage,
     /// Checkpoints begun.
     pub(crate) checkpoints_started: AtomicU64,
     /// The last of them that was completed.

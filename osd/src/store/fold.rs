@@ -111,7 +111,10 @@ impl Shard {
                 let sum = record.sums[block as usize];
                 let data = match place {
                     Place::Extent(start) => self.read_block(key, block, start, sum).await?,
-                    Place::Journal { .. } => self.lock().read_journal_block(key, block, place, sum)?,
+                    Place::Journal { .. } => {
+                        let read = self.lock().read_journal_block(key, block, place, sum);
+                        self.noted(key, block, read)?
+                    }
                 };
                 buf[at..at + BLOCK_BYTES].copy_from_slice(&data);
                 at += BLOCK_BYTES;

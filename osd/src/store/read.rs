@@ -89,6 +89,11 @@ impl Shard {
             return Ok(Some((record, Bytes::new())));
         }
         let data = self.assemble(key, &plan, next).await?;
+        // What is damaged here must not travel.
+        let blocks = record.pieces.iter().flat_map(|piece| piece.first..piece.end());
+        for (block, data) in blocks.zip(data.chunks(BLOCK_BYTES)) {
+            self.noted(key, block, verify(key, block, data, record.sums[block as usize]))?;
+        }
         Ok(Some((record, data)))
     }
 
@@ -132,7 +137,8 @@ impl Shard {
 
     async fn read_extent(&self, key: ObjectKey, start: u64, count: u32) -> Result<AlignedBuf> {
         self.blocks.read(start, count).await.map_err(|error| {
-            StoreError::Failed(format!(
+            // As good as damaged: another replica may have it.
+            StoreError::Corrupt(format!(
                 "reading {} from block {start} of shard {} failed: {error}",
                 name(key),
                 self.number
@@ -140,7 +146,7 @@ impl Shard {
         })
     }
 
-    /// Reads one block and checks it against its checksum. The caller holds a pin or the block lies in the journal.
+    /// Reads one block and checks it against its checksum; damage is noted. The caller holds a pin or the block lies in the journal.
     pub(crate) async fn read_block(
         &self,
         key: ObjectKey,
@@ -148,8 +154,8 @@ impl Shard {
         start: u64,
         sum: u32,
     ) -> Result<Vec<u8>> {
-        let buf = self.read_extent(key, start, 1).await?;
-        verify(key, block, &buf[..BLOCK_BYTES], sum)?;
+        let buf = self.noted(key, block, self.read_extent(key, start, 1).await)?;
+        self.noted(key, block, verify(key, block, &buf[..BLOCK_BYTES], sum))?;
         Ok(buf[..BLOCK_BYTES].to_vec())
     }
 }

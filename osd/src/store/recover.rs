@@ -87,7 +87,7 @@ pub(crate) fn recover(
     // Whatever was synced before, the first sync covers all of it.
     state.data_dirty = true;
     state.synced = position;
-    rebuild(env, &mut state)?;
+    rebuild(env, &mut state, blocks)?;
     Ok(state)
 }
 
@@ -285,8 +285,24 @@ fn replay(env: &Env, state: &mut State, entry: Entry) -> Result<()> {
     Ok(())
 }
 
+/// Somebody cut or removed a data file: what was in it reads as damaged from now on, and the rest is served.
+fn make_up(env: &Env, state: &mut State, blocks: &Arc<dyn BlockIo>, end: u64) -> Result<()> {
+    if !env.damage.files_cut.swap(true, Ordering::AcqRel) {
+        tracing::error!(
+            "the data files of shard {} end before block {end}, which holds data; everything is scrubbed now",
+            state.shard
+        );
+    }
+    let failed = |error: io::Error| StoreError::Failed(format!("making up for lost data files: {error}"));
+    // In larger steps: objects come in the order of their keys, not of their places.
+    let total = end.next_multiple_of(4096);
+    blocks.grow(total).map_err(failed)?;
+    state.allocator.grow(blocks.total().map_err(failed)?);
+    Ok(())
+}
+
 /// Counts what the objects use.
-fn rebuild(env: &Env, state: &mut State) -> Result<()> {
+fn rebuild(env: &Env, state: &mut State, blocks: &Arc<dyn BlockIo>) -> Result<()> {
     let to = ObjectKey { volume: VolumeId(u64::MAX), ino: Ino(u64::MAX), object: ObjectNo(u64::MAX) };
     let mut from = Some(ObjectKey { volume: VolumeId(0), ino: Ino(0), object: ObjectNo(0) });
     let mut count = 0;
@@ -295,6 +311,11 @@ fn rebuild(env: &Env, state: &mut State) -> Result<()> {
         for (key, record) in objects {
             for piece in &record.pieces {
                 let run = Run { start: 0, count: u64::from(piece.count) };
+                if let Place::Extent(start) = piece.place
+                    && start + run.count > state.allocator.total()
+                {
+                    make_up(env, state, blocks, start + run.count)?;
+                }
                 match piece.place {
                     Place::Extent(start) => state.allocator.claim(Run { start, ..run }).map_err(|twice| {
                         StoreError::Corrupt(format!(

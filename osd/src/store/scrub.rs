@@ -11,8 +11,6 @@ use super::read::verify;
 use super::shard::Pin;
 use crate::engine::record::{ObjectRecord, Piece, Place};
 
-/// Damaged blocks remembered at most.
-const DAMAGE_MAX: usize = 4096;
 /// Objects looked at under one lock.
 const LIST_CHUNK: usize = 16;
 /// Blocks read at once: 1 MiB.
@@ -27,11 +25,20 @@ const LAST: ObjectKey =
 pub(crate) struct Cursor {
     shard: usize,
     from: Option<ObjectKey>,
+    first: ObjectKey,
+    last: ObjectKey,
 }
 
-impl Default for Cursor {
-    fn default() -> Self {
-        Self { shard: 0, from: Some(FIRST) }
+impl Cursor {
+    /// The beginning of a round over a volume, or over everything (0).
+    pub(crate) fn of(volume: u64) -> Self {
+        let (first, last) = if volume == 0 {
+            (FIRST, LAST)
+        } else {
+            let volume = VolumeId(volume);
+            (ObjectKey { volume, ..FIRST }, ObjectKey { volume, ..LAST })
+        };
+        Self { shard: 0, from: Some(first), first, last }
     }
 }
 
@@ -76,11 +83,11 @@ impl Store {
     pub(crate) fn scrub_next(&self, cursor: &mut Cursor) -> Result<Option<Vec<ScrubUnit>>> {
         let Some(shard) = self.shards.get(cursor.shard) else { return Ok(None) };
         let Some(from) = cursor.from else {
-            *cursor = Cursor { shard: cursor.shard + 1, from: Some(FIRST) };
+            *cursor = Cursor { shard: cursor.shard + 1, from: Some(cursor.first), ..*cursor };
             return Ok(Some(Vec::new()));
         };
         let mut state = shard.lock();
-        let (objects, next) = state.list(&self.env, from, LAST, LIST_CHUNK)?;
+        let (objects, next) = state.list(&self.env, from, cursor.last, LIST_CHUNK)?;
         cursor.from = next;
         let mut units = Vec::new();
         for (key, record) in objects {
@@ -105,21 +112,19 @@ impl Store {
                 },
                 Err(error) => Some(error.to_string()),
             };
-            let Some(problem) = problem else { continue };
-            let mut damage = self.damage.lock();
-            if damage.len() < DAMAGE_MAX && damage.insert((unit.key, block)) {
-                tracing::error!(
-                    "scrub: block {block} of {} is damaged: {problem}",
-                    super::shard::name(unit.key)
-                );
+            if let Some(problem) = problem
+                && self.is_current(unit, block)
+            {
+                self.env.damage.note(unit.key, block, &problem);
             }
         }
     }
 
-    /// Damaged blocks that scrubs have found since the start: object and block.
-    #[must_use]
-    pub fn damage(&self) -> Vec<(ObjectKey, u32)> {
-        self.damage.lock().iter().copied().collect()
+    /// Whether the block is still what the unit says: damage of what was replaced meanwhile matters to nobody.
+    fn is_current(&self, unit: &ScrubUnit, block: u32) -> bool {
+        let now = self.shard(unit.key).lock().lookup(&self.env, unit.key);
+        let same = |now: Arc<ObjectRecord>| now.block(block) == unit.record.block(block);
+        now.is_ok_and(|now| now.is_some_and(same))
     }
 
     /// Reads blocks through the shard's own I/O.

@@ -249,6 +249,7 @@ impl State {
             }
         }
         self.free(env, &gone, seq);
+        env.damage.overwritten(key, length, parts);
         self.cache.put_dirty(key, Some(record));
         self.unsynced_files.insert((key.volume, key.ino), seq);
         failpoint::hit(failpoint::APPLIED);
@@ -283,6 +284,7 @@ impl State {
         self.seq = seq;
         for (key, record) in objects {
             self.free(env, &record.pieces, seq);
+            env.damage.removed(*key);
             self.cache.put_dirty(*key, None);
         }
         env.objects.fetch_sub(objects.len() as u64, Ordering::Relaxed);

@@ -169,7 +169,8 @@ impl Shard {
         let mut edges = Vec::new();
         let mut missing = Vec::new();
         for block in span.edges().filter(|block| new_length > block * BLOCK_BYTES as u32) {
-            match old_content(&state, key, record_ref, block, span, length, old)? {
+            let content = old_content(&state, key, record_ref, block, span, length, old);
+            match self.noted(key, block, content)? {
                 Old::Content(content) => edges.push((block, content)),
                 Old::InExtent(start, sum) => missing.push((block, start, sum)),
             }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::mkfs;
 use super::mrc::member_json;
+use super::redundancy;
 use super::service::{is_up, osd_json, service_json, state_name};
 use crate::args::Global;
 use crate::cluster::Cluster;
@@ -41,7 +42,7 @@ impl Status {
 }
 
 /// Everything as JSON; the text is made from it.
-async fn gather(cluster: &Cluster) -> Result<Value, Failure> {
+pub(super) async fn gather(cluster: &Cluster) -> Result<Value, Failure> {
     let services = cluster.services().await?.services;
     let map = cluster.map().await?;
     let volumes = cluster.volumes().await?;
@@ -65,7 +66,13 @@ async fn gather(cluster: &Cluster) -> Result<Value, Failure> {
         .filter(|service| !matches!(service.role.as_str(), "dir" | "mrc" | "osd"))
         .map(service_json)
         .collect();
-    let troubles = troubles(&services, &map.osds, &dirs, &mrcs);
+    let replication = redundancy::gather(cluster, &map.osds).await;
+    let mut troubles = troubles(&services, &map.osds, &dirs, &mrcs);
+    if let Some(damaged) = replication["damaged_blocks"].as_u64().filter(|damaged| *damaged > 0) {
+        troubles.push(format!(
+            "{damaged} blocks are damaged and could not be repaired yet; `xtfs doctor` says more"
+        ));
+    }
     let serving = map.osds.iter().filter(|osd| osd.state() != OsdState::Out);
     let (total, free) =
         serving.fold((0u64, 0u64), |(total, free), osd| (total + osd.total_bytes, free + osd.free_bytes));
@@ -76,6 +83,7 @@ async fn gather(cluster: &Cluster) -> Result<Value, Failure> {
         "mrcs": mrcs,
         "osds": map.osds.iter().map(osd_json).collect::<Vec<Value>>(),
         "map_epoch": map.epoch,
+        "replication": replication,
         "services": others,
         "volumes": volumes.iter().map(mkfs::to_json).collect::<Vec<Value>>(),
         "total_bytes": total,
@@ -133,6 +141,9 @@ fn show(value: &Value, json: bool, clear: bool) {
     output::line(&format!("health   {}", text(value, "health")));
     for trouble in list("troubles") {
         output::line(&format!("  ! {}", trouble.as_str().unwrap_or_default()));
+    }
+    for text in value["replication"]["text"].as_array().into_iter().flatten() {
+        output::line(&format!("replication: {}", text.as_str().unwrap_or_default()));
     }
     let size = |key: &str| output::bytes(value[key].as_u64().unwrap_or(0));
     output::line(&format!("space    {} free of {}", size("free_bytes"), size("total_bytes")));

@@ -92,6 +92,7 @@ impl Doors {
             let options = ServerOptions { identity: None, metrics: Some(counts) };
             tasks.push(tokio::spawn(serve_with(listener, service, options, stopped.clone())));
         }
+        role.opened();
         let listener = bind("HTTP", node, &node.http).await?;
         let page = Arc::new(Page { node: node.clone(), role, host: host.clone() });
         tasks.push(tokio::spawn(async move {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use osd::agent::{Agent, AgentConfig};
 use osd::{Osd, OsdConfig};
 use parking_lot::Mutex;
-use rt::rpc::{BoxFuture, Service};
+use rt::rpc::{BoxFuture, Connector, Service};
 use serde_json::{Value, json};
 
 use super::{Host, Role, make_dir};
@@ -17,11 +17,13 @@ const LAG_SHOWN_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
 
 struct Running {
     osd: Arc<Osd>,
-    /// Tells the DIR that the OSD is alive; taken when it stops. order: never held over an await.
+    connector: Arc<Connector>,
+    config: AgentConfig,
+    /// Tells the DIR that the OSD is alive, from when its door is open until it stops. order: never held over an await.
     agent: Mutex<Option<Agent>>,
 }
 
-/// Opens the store and begins to register.
+/// Opens the store; registers when the door is open.
 pub(crate) async fn start(host: &Host, file: &OsdFile) -> Result<Arc<dyn Role>, Failure> {
     let node = file.node();
     make_dir(&node.data)?;
@@ -39,9 +41,8 @@ pub(crate) async fn start(host: &Host, file: &OsdFile) -> Result<Arc<dyn Role>, 
     };
     let config =
         AgentConfig { dirs: file.dir.clone(), addr: node.advertise.clone(), domain, http: node.http.clone() };
-    let agent = Agent::start(osd.clone(), host.connector.clone(), config);
     show_lag(host, &osd);
-    Ok(Arc::new(Running { osd, agent: Mutex::new(Some(agent)) }))
+    Ok(Arc::new(Running { osd, connector: host.connector.clone(), config, agent: Mutex::new(None) }))
 }
 
 /// Keeps the gauges of what is not in sync at `/metrics`, as long as the OSD lives.
@@ -50,6 +51,13 @@ fn show_lag(host: &Host, osd: &Arc<Osd>) {
         host.metrics.gauge("osd_lagging_replicas", "Replicas that lag or are not known, of columns led here");
     let objects =
         host.metrics.gauge("osd_unsynced_objects", "Objects that differ at replicas of columns led here");
+    let behind = host.metrics.gauge_by(
+        "osd_behind_objects",
+        "Objects that differ at the replicas of one OSD, of columns led here",
+        "behind",
+    );
+    let damaged = host.metrics.gauge("osd_damaged_blocks", "Blocks known not to match their checksum");
+    let mended = host.metrics.gauge("osd_mended_blocks", "Damaged blocks made good from another replica");
     let osd = Arc::downgrade(osd);
     tokio::spawn(async move {
         let mut ticks = tokio::time::interval(LAG_SHOWN_EVERY);
@@ -59,6 +67,12 @@ fn show_lag(host: &Host, osd: &Arc<Osd>) {
             let lag = osd.replicas().lag();
             replicas.set(i64::try_from(lag.replicas).unwrap_or(i64::MAX));
             objects.set(i64::try_from(lag.objects).unwrap_or(i64::MAX));
+            behind.set(lag.behind.iter().map(|(osd, (_, objects))| {
+                (format!("osd-{osd}"), i64::try_from(*objects).unwrap_or(i64::MAX))
+            }));
+            let damage = osd.store().damage_count();
+            damaged.set(i64::try_from(damage.left).unwrap_or(i64::MAX));
+            mended.set(i64::try_from(damage.mended).unwrap_or(i64::MAX));
         }
     });
 }
@@ -66,6 +80,11 @@ fn show_lag(host: &Host, osd: &Arc<Osd>) {
 impl Role for Running {
     fn service(&self) -> Option<Arc<dyn Service>> {
         Some(self.osd.clone())
+    }
+
+    fn opened(&self) {
+        let agent = Agent::start(self.osd.clone(), self.connector.clone(), self.config.clone());
+        *self.agent.lock() = Some(agent);
     }
 
     fn health(&self) -> Result<(), String> {
@@ -80,11 +99,21 @@ impl Role for Running {
         Box::pin(async move {
             let status = self.osd.status();
             let lag = self.osd.replicas().lag();
+            let behind: Vec<Value> = lag
+                .behind
+                .iter()
+                .map(|(osd, (columns, objects))| json!({"osd": osd, "columns": columns, "objects": objects}))
+                .collect();
             json!({
                 "replicated_columns": lag.columns,
                 "columns_led": lag.leading,
                 "lagging_replicas": lag.replicas,
                 "unsynced_objects": lag.objects,
+                "in_sync": lag.replicas == 0,
+                "behind": behind,
+                "damage_found": status.damage_found,
+                "damage_mended": status.damage_mended,
+                "damaged_blocks": status.damaged_blocks,
                 "osd": number,
                 "map_epoch": self.osd.map_epoch(),
                 "total_bytes": status.total_bytes,

@@ -48,6 +48,8 @@ struct Parked<P, W> {
     until: Duration,
     /// `None`: an install, which needs no base.
     base: Option<Version>,
+    /// What an install replaces is damaged.
+    damaged: bool,
     version: Version,
     payload: P,
     waiter: W,
@@ -116,11 +118,12 @@ impl<P: Clone, W> Column<P, W> {
             Event::Ask { epoch, waiter } => self.ask(epoch, waiter),
             Event::Apply { epoch, object, base, number, payload, local, waiter } => {
                 let version = Version { epoch, number };
-                let parked = Parked { until: now + PARKED, base: Some(base), version, payload, waiter };
+                let until = now + PARKED;
+                let parked = Parked { until, base: Some(base), damaged: false, version, payload, waiter };
                 self.take(epoch, object, parked, local);
             }
-            Event::Install { epoch, object, version, payload, local, waiter } => {
-                let parked = Parked { until: now + PARKED, base: None, version, payload, waiter };
+            Event::Install { epoch, object, version, payload, local, damaged, waiter } => {
+                let parked = Parked { until: now + PARKED, base: None, damaged, version, payload, waiter };
                 self.take(epoch, object, parked, local);
             }
             Event::Adopt { epoch, waiter } => {
@@ -269,11 +272,13 @@ impl<P: Clone, W> Column<P, W> {
     fn try_now(&mut self, object: u64, parked: Parked<P, W>, local: Version) -> Option<Parked<P, W>> {
         let (version, install) = (parked.version, parked.base.is_none());
         let newer_here = local.epoch == self.promised && version <= local;
-        if install && (newer_here || local == version) {
+        // The same version is the same bytes, unless they were damaged here.
+        let again = parked.damaged && local == version;
+        if install && !again && (newer_here || local == version) {
             self.answer(parked.waiter, Outcome::Replied(Reply::Version(local)));
             return None;
         }
-        if newer_here {
+        if newer_here && !install {
             self.answer(parked.waiter, Outcome::Replied(Reply::Applied));
             return None;
         }
@@ -393,7 +398,7 @@ impl<P: Clone, W> Column<P, W> {
         for parked in late {
             self.answer(parked.waiter, Outcome::Replied(Reply::NeedsObject));
         }
-        self.ask_members(now);
+        self.primary_tick(now);
     }
 
     pub(super) fn answer(&mut self, waiter: W, outcome: Outcome) {

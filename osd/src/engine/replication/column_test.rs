@@ -14,7 +14,7 @@ fn role(epoch: u64) -> Role {
 }
 
 fn told(adopted: u64, objects: &[(u64, Version)]) -> Reply {
-    Reply::Told(Told { adopted, doubtful: false, objects: objects.to_vec() })
+    Reply::Told(Told { adopted, objects: objects.to_vec(), ..Told::default() })
 }
 
 fn version(epoch: u64, number: u64) -> Version {
@@ -78,16 +78,44 @@ fn serving() -> Engine {
     assert_eq!(asks.iter().map(|(osd, _)| *osd).collect::<Vec<_>>(), [2, 3]);
     let (list, _) = works(&effects)[0];
     engine.handle(Event::Worked { work: list, done: Some(told(3, &[])) }, NOW);
-    let settled = engine.handle(called(asks[0].1, told(3, &[])), NOW);
+    let early = engine.handle(called(asks[0].1, told(3, &[])), NOW);
+    assert!(works(&early).is_empty(), "osd 3 may believe that it leads");
+    let settled = engine.handle(called(asks[1].1, told(3, &[])), NOW);
     let adopts = calls(&settled, |what| matches!(what, Request::Adopt));
-    assert_eq!(adopts.len(), 1, "osd 3 has not told yet");
+    assert_eq!(adopts.len(), 2);
     let (adopt, _) = works(&settled)[0];
-    engine.handle(called(asks[1].1, told(3, &[])), NOW);
     engine.handle(called(adopts[0].1, Reply::Done), NOW);
     let effects = engine.handle(worked(adopt), NOW);
     assert_eq!(answers(&effects), [("first", Outcome::Again)]);
+    engine.handle(called(adopts[1].1, Reply::Done), NOW);
     assert!(engine.is_serving());
     engine
+}
+
+#[test]
+fn who_does_not_tell_is_waited_for_as_long_as_it_may_have_a_lease() {
+    let mut engine = Engine::new(1, role(7), 0);
+    let effects = engine.handle(Event::Read { object: 4, waiter: "r" }, NOW);
+    let asks = calls(&effects, |what| matches!(what, Request::Ask));
+    let (list, _) = works(&effects)[0];
+    engine.handle(Event::Worked { work: list, done: Some(told(3, &[])) }, NOW);
+    let effects = engine.handle(called(asks[0].1, told(3, &[])), NOW);
+    assert!(all_calls(&effects).is_empty() && works(&effects).is_empty());
+    assert_eq!(engine.next_tick(), Some(NOW + LEASE));
+    assert!(works(&engine.handle(Event::Tick, NOW + LEASE - Duration::from_millis(1))).is_empty());
+    let effects = engine.handle(Event::Tick, NOW + LEASE);
+    assert_eq!(calls(&effects, |what| matches!(what, Request::Adopt)).len(), 1, "without osd 3");
+    // Or until it is known to be down.
+    let mut engine = Engine::new(1, role(7), 0);
+    let effects = engine.handle(Event::Read { object: 4, waiter: "r" }, NOW);
+    let asks = calls(&effects, |what| matches!(what, Request::Ask));
+    let (list, _) = works(&effects)[0];
+    engine.handle(Event::Worked { work: list, done: Some(told(3, &[])) }, NOW);
+    engine.handle(called(asks[0].1, told(3, &[])), NOW);
+    let mut without = role(7);
+    without.members[2].up = false;
+    let effects = engine.handle(Event::Map(without), NOW);
+    assert_eq!(calls(&effects, |what| matches!(what, Request::Adopt)).len(), 1);
 }
 
 #[test]
@@ -181,10 +209,81 @@ fn the_newest_state_of_those_who_adopted_last_wins() {
     let mine = told(3, &[(4, version(3, 9)), (8, version(3, 8))]);
     engine.handle(Event::Worked { work: list, done: Some(mine) }, NOW);
     let theirs = told(5, &[(4, version(5, 1))]);
-    let effects = engine.handle(called(asks[0].1, theirs.clone()), NOW);
-    assert_eq!(calls(&effects, |what| matches!(what, Request::Fetch { .. })).len(), 2);
-    assert!(calls(&effects, |what| matches!(what, Request::Adopt)).is_empty(), "one of three agrees");
+    engine.handle(called(asks[0].1, theirs.clone()), NOW);
     let effects = engine.handle(called(asks[1].1, theirs), NOW);
+    assert_eq!(calls(&effects, |what| matches!(what, Request::Fetch { .. })).len(), 2);
     assert_eq!(calls(&effects, |what| matches!(what, Request::Adopt)).len(), 2);
     assert_eq!(engine.lag(), (3, 2));
+}
+
+/// Versions of many objects; one of them as told.
+fn many(one: u64, version_of_one: Version) -> Vec<(u64, Version)> {
+    (1..=64).map(|object| (object, if object == one { version_of_one } else { version(6, object) })).collect()
+}
+
+/// All calls.
+fn all_calls<'a>(effects: &'a [Effect<u32, &'static str>]) -> Vec<(u64, u64, &'a Request<u32>)> {
+    effects
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::Call { call, osd, what, .. } => Some((*osd, *call, what)),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn an_osd_that_comes_back_serves_before_it_has_everything() {
+    // It lacks 64 objects, and of one of them only one replica has the last change: that one goes first.
+    let mut engine = Engine::new(1, role(7), 0);
+    let effects = engine.handle(Event::Read { object: 4, waiter: "r" }, NOW);
+    let asks = calls(&effects, |what| matches!(what, Request::Ask));
+    let (list, _) = works(&effects)[0];
+    engine.handle(Event::Worked { work: list, done: Some(told(5, &[])) }, NOW);
+    engine.handle(called(asks[0].1, told(6, &many(40, version(6, 90)))), NOW);
+    let effects = engine.handle(called(asks[1].1, told(6, &many(40, version(6, 40)))), NOW);
+    let fetches = calls(&effects, |what| matches!(what, Request::Fetch { object: 40 }));
+    assert_eq!(fetches.iter().map(|(osd, _)| *osd).collect::<Vec<_>>(), [2], "from the one that has it");
+    let got = Event::Fetched { call: fetches[0].1, result: Ok((version(6, 90), 5)) };
+    let effects = engine.handle(got, NOW);
+    let (install, _) = works(&effects)[0];
+    let effects = engine.handle(worked(install), NOW);
+    let pushes = calls(&effects, |what| matches!(what, Request::Push { object: 40 }));
+    assert_eq!(pushes.len(), 1);
+    let effects = engine.handle(called(pushes[0].1, Reply::Version(version(6, 90))), NOW);
+    let adopts = calls(&effects, |what| matches!(what, Request::Adopt));
+    assert_eq!(adopts.iter().map(|(osd, _)| *osd).collect::<Vec<_>>(), [2, 3]);
+    engine.handle(called(adopts[0].1, Reply::Done), NOW);
+    let effects = engine.handle(called(adopts[1].1, Reply::Done), NOW);
+    assert_eq!(answers(&effects), [("r", Outcome::Again)]);
+    assert!(engine.is_serving() && engine.lag().1 > 60, "with most of its objects still elsewhere");
+}
+
+#[test]
+fn what_somebody_waits_for_is_pushed_first() {
+    let mut engine = serving();
+    let mut back = role(7);
+    back.members[2].since = 8;
+    let effects = engine.handle(Event::Map(back.clone()), NOW);
+    let asks = calls(&effects, |what| matches!(what, Request::Ask));
+    let told = Ok(told(7, &[]));
+    let effects =
+        engine.handle(Event::Called { call: asks[0].1, result: told, mine: many(1, version(6, 1)) }, NOW);
+    let under_way = all_calls(&effects).len();
+    assert_eq!(under_way, REPAIRS_AT_ONCE);
+    back.members[1].up = false;
+    engine.handle(Event::Map(back), NOW);
+    let local = version(6, 50);
+    let range = Range { from: 0, to: 9 };
+    let effects = engine.handle(Event::Change { object: 50, range, payload: 5, local, waiter: "w" }, NOW);
+    assert!(all_calls(&effects).is_empty(), "the one that is left lacks the object");
+    let (own, _) = works(&effects)[0];
+    let effects = engine.handle(worked(own), NOW);
+    assert!(
+        matches!(all_calls(&effects)[..], [(3, _, Request::Push { object: 50 })]),
+        "not behind the 60 others: {effects:?}"
+    );
+    let push = all_calls(&effects)[0].1;
+    let effects = engine.handle(called(push, Reply::Version(version(7, 1))), NOW);
+    assert_eq!(answers(&effects), [("w", Outcome::Committed(1))]);
 }

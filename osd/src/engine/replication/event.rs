@@ -1,5 +1,7 @@
 //! All that can happen to a column.
 
+use std::collections::BTreeSet;
+
 use super::effect::Reply;
 use super::{Range, Role, Version};
 
@@ -36,6 +38,8 @@ pub struct Told {
     pub doubtful: bool,
     /// Its objects, ascending.
     pub objects: Vec<(u64, Version)>,
+    /// Objects of them whose bytes are damaged here: it knows their version and cannot give them.
+    pub damaged: BTreeSet<u64>,
 }
 
 /// See the module. `P` is what a change carries, `W` whoever waits for an answer.
@@ -55,8 +59,16 @@ pub enum Event<P, W> {
     Ask { epoch: u64, waiter: W },
     /// A primary's change.
     Apply { epoch: u64, object: u64, base: Version, number: u64, payload: P, local: Version, waiter: W },
-    /// A primary replaces an object; `version` is the default when it shall not exist.
-    Install { epoch: u64, object: u64, version: Version, payload: P, local: Version, waiter: W },
+    /// A primary replaces an object; `version` is the default when it shall not exist. `damaged`: what is here is.
+    Install {
+        epoch: u64,
+        object: u64,
+        version: Version,
+        payload: P,
+        local: Version,
+        damaged: bool,
+        waiter: W,
+    },
     /// A primary says that this replica has all; it is to be written down.
     Adopt { epoch: u64, waiter: W },
     /// A primary wants all on disk.

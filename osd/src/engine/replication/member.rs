@@ -81,6 +81,11 @@ impl Member {
 
     /// Room for another repair.
     pub(super) fn may_move(&self, now: Duration) -> bool {
-        self.is_known() && self.up && self.full_until <= now && self.moving.len() < REPAIRS_AT_ONCE
+        self.may_hurry(now) && self.moving.len() < REPAIRS_AT_ONCE
+    }
+
+    /// Room for another repair that somebody waits for.
+    pub(super) fn may_hurry(&self, now: Duration) -> bool {
+        self.is_known() && self.up && self.full_until <= now && self.moving.len() < 2 * REPAIRS_AT_ONCE
     }
 }

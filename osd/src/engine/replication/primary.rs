@@ -8,7 +8,7 @@ use super::effect::{Outcome, Reply, Request, Work};
 use super::event::{Failure, Told, Trouble};
 use super::member::{Contact, Member};
 use super::operations::{Object, Operation, Round, Waiting};
-use super::{ASK_AGAIN, Role, Version};
+use super::{ASK_AGAIN, LEASE, Role, Version};
 
 /// A member without room is tried again after this.
 const FULL: Duration = Duration::from_secs(1);
@@ -31,6 +31,10 @@ pub(super) enum Phase {
 pub(super) struct Primary<P, W> {
     me: u64,
     epoch: u64,
+    /// When the opening began.
+    opened: Duration,
+    /// A lease has passed since then.
+    waited: bool,
     pub(super) phase: Phase,
     pub(super) members: BTreeMap<u64, Member>,
     /// Answers while gathering.
@@ -56,10 +60,12 @@ pub(super) struct Primary<P, W> {
 }
 
 impl<P, W> Primary<P, W> {
-    fn new(me: u64, role: &Role) -> Self {
+    fn new(me: u64, role: &Role, now: Duration) -> Self {
         Self {
             me,
             epoch: role.epoch,
+            opened: now,
+            waited: false,
             phase: Phase::Gathering,
             members: role.members.iter().map(|standing| (standing.osd, Member::new(*standing))).collect(),
             told: BTreeMap::new(),
@@ -109,7 +115,10 @@ impl<P, W> Primary<P, W> {
             }
             _ => None,
         };
-        self.members.iter().filter_map(due).min()
+        let patience = (self.phase == Phase::Gathering).then_some(self.opened + LEASE);
+        // Once it is over it is not waited for again.
+        let patience = patience.filter(|_| !self.waited);
+        self.members.iter().filter_map(due).chain(patience).min()
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -134,15 +143,22 @@ impl<P, W> Primary<P, W> {
 
     /// Enough has been told to know what was committed.
     fn knows_enough(&self) -> bool {
-        if !self.told.contains_key(&self.me) {
+        // Somebody who has not told may be the former primary, and may not have heard that it is.
+        if !self.told.contains_key(&self.me) || !(self.all_told() || self.waited) {
             return false;
         }
         let doubtful = self.told.values().filter(|told| told.doubtful).count();
         if self.told.len() - doubtful >= self.majority() {
-            return true;
+            // The newest version of an object may be damaged where it is: the others know more of it, or that it was
+            // never committed. They are waited for, however long it takes.
+            return self.all_told() || self.told.values().all(|told| told.damaged.is_empty());
         }
-        let all_told = self.members.iter().all(|(osd, member)| !member.up || self.told.contains_key(osd));
-        doubtful >= self.majority() && all_told
+        doubtful >= self.majority() && self.all_told()
+    }
+
+    /// Everybody who can has told.
+    fn all_told(&self) -> bool {
+        self.members.iter().all(|(osd, member)| !member.up || self.told.contains_key(osd))
     }
 
     /// Object by object the newest state of those who adopted the highest epoch.
@@ -160,7 +176,32 @@ impl<P, W> Primary<P, W> {
             let newest = state.entry(*object).or_default();
             *newest = (*newest).max(*version);
         }
+        let damaged: BTreeSet<u64> = basis.iter().flat_map(|told| told.damaged.iter().copied()).collect();
+        for object in damaged {
+            self.without_damage(&basis, object, &mut state);
+        }
         state
+    }
+
+    /// A version that only damaged copies have, and that cannot have been committed because too many lack it, does not
+    /// stand in the way of the one before.
+    fn without_damage(&self, basis: &[&Told], object: u64, state: &mut BTreeMap<u64, Version>) {
+        let version = |told: &Told| {
+            let at = told.objects.binary_search_by_key(&object, |(object, _)| *object);
+            at.map_or(Version::default(), |at| told.objects[at].1)
+        };
+        while let Some(newest) = state.get(&object).copied() {
+            let whole = |told: &&Told| version(told) == newest && !told.damaged.contains(&object);
+            let has = |told: &&Told| version(told) >= newest;
+            let lack = self.told.len() - self.told.values().filter(has).count();
+            if self.told.values().any(|told| whole(&told)) || lack <= self.members.len() - self.majority() {
+                return;
+            }
+            match basis.iter().map(|told| version(told)).filter(|version| *version < newest).max() {
+                Some(before) if before != Version::default() => state.insert(object, before),
+                _ => state.remove(&object),
+            };
+        }
     }
 }
 
@@ -177,7 +218,7 @@ impl<P: Clone, W> Column<P, W> {
             return false;
         }
         if self.primary.is_none() {
-            self.primary = Some(Primary::new(self.me, &self.role));
+            self.primary = Some(Primary::new(self.me, &self.role, now));
             self.ask_members(now);
             self.list_own_state();
         }
@@ -204,7 +245,7 @@ impl<P: Clone, W> Column<P, W> {
     /// A change failed here: this OSD's state is not what it numbered.
     pub(super) fn break_off(&mut self, why: Failure) {
         let Some(primary) = self.primary.take() else { return };
-        let mut broken = Primary::new(self.me, &self.role);
+        let mut broken = Primary::new(self.me, &self.role, Duration::ZERO);
         broken.phase = Phase::Broken;
         self.fail_all(primary, why);
         self.primary = Some(broken);
@@ -229,6 +270,18 @@ impl<P: Clone, W> Column<P, W> {
         if lost {
             self.member_lost(now);
         }
+    }
+
+    /// Time passed.
+    pub(super) fn primary_tick(&mut self, now: Duration) {
+        if let Some(primary) = &mut self.primary
+            && !primary.waited
+            && now >= primary.opened + LEASE
+        {
+            primary.waited = true;
+            self.try_settle(now);
+        }
+        self.ask_members(now);
     }
 
     /// A member's state is unknown again.
@@ -303,6 +356,7 @@ impl<P: Clone, W> Column<P, W> {
             let member = primary.members.get_mut(&osd).expect("only members are asked");
             member.contact = Contact::Known;
             member.dirty = differences(&state, &theirs);
+            member.dirty.extend(told.damaged);
             member.adopted = told.adopted == primary.epoch && !told.doubtful;
             primary.fixed |= member.adopted;
             if osd == self.me {
@@ -325,12 +379,13 @@ impl<P: Clone, W> Column<P, W> {
         let member = primary.members.get_mut(&osd).expect("only members are asked");
         member.contact = Contact::Known;
         member.dirty = differences(&state, &theirs);
+        member.dirty.extend(&told.damaged);
         member.adopted = told.adopted == primary.epoch && !told.doubtful;
         let mut acked = Vec::new();
         for ((object, number), change) in &mut primary.changes {
             change.acks.remove(&osd);
             let has = theirs.get(object).is_some_and(|v| v.epoch == primary.epoch && v.number >= *number);
-            if has {
+            if has && !told.damaged.contains(object) {
                 acked.push((*object, *number));
             }
         }
@@ -535,9 +590,16 @@ impl<P: Clone, W> Column<P, W> {
             }
             // What is pushed must hold every change that was numbered before: later ones are sent one by one.
             let still = |object: &&u64| !heads.contains_key(object) && !objects.contains_key(object);
-            while member.may_move(now)
-                && let Some(object) = member.dirty.iter().find(still).copied()
-            {
+            // Somebody waits for the commit of these.
+            let urgent = |member: &Member| {
+                let changed = primary.changes.keys().map(|(object, _)| object);
+                changed.filter(|object| member.dirty.contains(object)).find(still).copied()
+            };
+            loop {
+                let first = member.may_hurry(now).then(|| urgent(member)).flatten();
+                let next =
+                    || member.may_move(now).then(|| member.dirty.iter().find(still).copied()).flatten();
+                let Some(object) = first.or_else(next) else { break };
                 member.dirty.remove(&object);
                 member.moving.insert(object);
                 calls.push((*osd, member.talk, object));
@@ -546,19 +608,27 @@ impl<P: Clone, W> Column<P, W> {
         for (osd, talk, object) in calls {
             self.call(osd, epoch, talk, Request::Push { object }, Called::Push { object });
         }
-        while let Some(primary) = &mut self.primary
-            && primary.own().may_move(now)
-            && let Some(object) = self.fetchable()
-        {
+        while let Some(object) = self.fetchable(now) {
             self.fetch(object);
         }
     }
 
-    /// An object that this OSD lacks and somebody has.
-    fn fetchable(&self) -> Option<u64> {
+    /// The object that this OSD lacks and somebody has that comes next.
+    fn fetchable(&self, now: Duration) -> Option<u64> {
         let primary = self.primary.as_ref()?;
-        let own = primary.members.get(&self.me)?;
-        own.dirty.iter().find(|object| self.holder(**object).is_some()).copied()
+        let own = primary.members.get(&self.me).filter(|own| own.may_hurry(now))?;
+        let held = |object: &&u64| own.dirty.contains(object) && self.holder(**object).is_some();
+        if primary.phase == Phase::Settling {
+            // What others lack as well goes first: they get it from here, and a majority that agrees is waited for.
+            let others = primary.members.iter().filter(|(osd, _)| **osd != self.me).map(|(_, member)| member);
+            let mut others: Vec<&Member> = others.filter(|member| member.is_known()).collect();
+            others.sort_by_key(|member| member.dirty.len());
+            let first = others.iter().flat_map(|member| &member.dirty).find(held);
+            if let Some(object) = first {
+                return Some(*object);
+            }
+        }
+        own.may_move(now).then(|| own.dirty.iter().find(held).copied()).flatten()
     }
 
     fn holder(&self, object: u64) -> Option<u64> {
@@ -594,6 +664,14 @@ impl<P: Clone, W> Column<P, W> {
         let lagging = primary.members.values().filter(|member| !member.agrees() || !member.adopted).count();
         let objects = primary.members.values().map(|member| member.dirty.len() + member.moving.len()).sum();
         (lagging, objects)
+    }
+
+    /// What lags at which member of a column that this OSD leads: objects that differ, as far as known.
+    #[must_use]
+    pub fn behind(&self) -> Vec<(u64, usize)> {
+        let members = self.primary.iter().flat_map(|primary| &primary.members);
+        let lags = |(_, member): &(&u64, &Member)| !member.agrees() || !member.adopted;
+        members.filter(lags).map(|(osd, member)| (*osd, member.dirty.len() + member.moving.len())).collect()
     }
 
     /// An object that this OSD leads and does not have.
