@@ -7,6 +7,7 @@ mod cache;
 mod checkpoint;
 mod env;
 mod error;
+mod files;
 mod fold;
 mod journal;
 mod maintain;
