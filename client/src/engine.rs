@@ -6,5 +6,6 @@ pub mod backoff;
 pub mod kernel;
 pub mod leases;
 pub mod readahead;
+pub mod room;
 pub mod sequence;
 pub mod size;

@@ -3,6 +3,7 @@
 pub mod buffer;
 pub mod latch;
 pub mod read;
+pub(crate) mod room;
 pub mod space;
 pub mod write;
 

@@ -1,13 +1,17 @@
 //! A volume: names and attributes, by inode. Data is in [`crate::file`]; paths are in [`paths`].
 
 pub mod attrs;
+pub mod backup;
 pub mod changes;
+pub mod check;
 pub mod inode;
 pub mod names;
 pub mod open;
 pub mod paths;
+pub mod quota;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -43,6 +47,8 @@ pub struct Volume {
     dirty: Mutex<Vec<Arc<Inode>>>,
     /// Rights to files, for opening them under a lease. order: a leaf.
     rights: Mutex<HashMap<u64, Rights>>,
+    /// A quota has limited somebody here.
+    quota: AtomicBool,
     /// Who keeps what we answer. order: a leaf.
     kernel: RwLock<Arc<dyn KernelCaches>>,
     runtime: tokio::runtime::Handle,
@@ -59,6 +65,7 @@ impl Volume {
             inodes: Mutex::new(HashMap::new()),
             dirty: Mutex::new(Vec::new()),
             rights: Mutex::new(HashMap::new()),
+            quota: AtomicBool::new(false),
             kernel: RwLock::new(Arc::new(NoKernel)),
             runtime,
         });
@@ -89,6 +96,14 @@ impl Volume {
     #[must_use]
     pub fn session(&self) -> &Arc<Session> {
         &self.session
+    }
+
+    pub(crate) fn found_quota(&self) {
+        self.quota.store(true, Ordering::Relaxed);
+    }
+
+    fn has_quota(&self) -> bool {
+        self.quota.load(Ordering::Relaxed)
     }
 
     pub(crate) fn leasing(&self) -> &Arc<Leasing> {

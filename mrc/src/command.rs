@@ -6,11 +6,14 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
+use proto::backup::LoadPage;
 use proto::error::{Code, ErrorMessage, WireError};
+use proto::fsck::MendFindings;
 use proto::mrc::{
     Attr, CreateRequest, DropVolume, InitVolume, LinkRequest, LockRequest, MakeRequest, RemoveEntry,
     RenameRequest, ReportWrite, SetAttrRequest, SetXattrRequest,
 };
+use proto::quota::SetQuota;
 use proto::stripe::Layout;
 
 /// First byte of every command.
@@ -203,6 +206,17 @@ pub struct FoldUsage {
     pub limit: u32,
 }
 
+/// A bounded step of counting what users and groups own.
+#[derive(Clone, PartialEq, Message)]
+pub struct CountOwned {
+    /// Volume.
+    #[prost(uint64, tag = "1")]
+    pub volume: u64,
+    /// Most inodes.
+    #[prost(uint32, tag = "2")]
+    pub limit: u32,
+}
+
 /// The commands. Tags are never reused.
 #[derive(Clone, PartialEq, prost::Oneof)]
 #[allow(missing_docs, reason = "each variant is the message it holds")]
@@ -251,6 +265,14 @@ pub enum Body {
     FoldUsage(FoldUsage),
     #[prost(message, tag = "30")]
     TmpFile(Create),
+    #[prost(message, tag = "34")]
+    SetQuota(SetQuota),
+    #[prost(message, tag = "35")]
+    CountOwned(CountOwned),
+    #[prost(message, tag = "36")]
+    Mend(MendFindings),
+    #[prost(message, tag = "37")]
+    Load(LoadPage),
 }
 
 /// See the module.
@@ -259,7 +281,7 @@ pub struct Command {
     /// Which one.
     #[prost(
         oneof = "Body",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 30, 32, 33"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 30, 32, 33, 34, 35, 36, 37"
     )]
     pub body: Option<Body>,
 }

@@ -63,7 +63,10 @@ async fn round(mrc: &Mrc, after: &mut (u64, u64)) -> Result<bool, WireError> {
     let mut done: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
     for (file, result) in files.iter().zip(results) {
         match result {
-            Ok(()) => done.entry(file.volume).or_default().push(file.ino),
+            Ok(()) => {
+                mrc.leader().remember_freed((file.volume, file.ino));
+                done.entry(file.volume).or_default().push(file.ino);
+            }
             Err(error) => {
                 tracing::debug!(volume = file.volume, ino = file.ino, %error, "objects are not removed yet")
             }

@@ -10,10 +10,12 @@ use proto::mrc::kind;
 use proto::rpc::Origin;
 
 use crate::changes::trim;
-use crate::command::{Body, DropDone, DropStep, FoldUsage, SessionEnd, TrimChanges, Which};
+use crate::command::{Body, CountOwned, DropDone, DropStep, FoldUsage, SessionEnd, TrimChanges, Which};
 use crate::leader::Leader;
 use crate::namespace::entry::Entry;
 use crate::namespace::{collect, session, volume};
+use crate::ops::quota_set::COUNT_STEP;
+use crate::quota::count;
 use crate::service::Mrc;
 use crate::usage;
 
@@ -29,6 +31,8 @@ const ROUNDS_PER_TRIM: u64 = 10;
 const TRIM_STEPS_PER_ROUND: usize = 64;
 /// Steps of carrying a volume's usage up in one round.
 const FOLD_STEPS_PER_ROUND: usize = 16;
+/// Steps of counting what a volume's users and groups own in one round.
+const COUNT_STEPS_PER_ROUND: usize = 64;
 /// Rows that one command removes of a dropped volume.
 const DROP_ROWS: u32 = 512;
 /// Such commands per volume and round: the group has other work too.
@@ -88,6 +92,7 @@ async fn round(mrc: &Mrc, after: &mut (u64, u64)) -> Result<(), WireError> {
             drop_rows(mrc, id).await?;
         } else {
             fold_usage(mrc, id).await?;
+            count_owned(mrc, id).await?;
         }
     }
     Ok(())
@@ -141,6 +146,19 @@ async fn fold_usage(mrc: &Mrc, volume: u64) -> Result<(), WireError> {
         mrc.propose(Origin::default(), Body::FoldUsage(step), DEADLINE).await?;
         tokio::task::yield_now().await;
     }
+    Ok(())
+}
+
+async fn count_owned(mrc: &Mrc, id: u64) -> Result<(), WireError> {
+    for _ in 0..COUNT_STEPS_PER_ROUND {
+        if !volume::find(mrc.table(), id)?.is_some_and(|record| count::is_due(&record)) {
+            return Ok(());
+        }
+        let step = CountOwned { volume: id, limit: COUNT_STEP };
+        mrc.propose(Origin::default(), Body::CountOwned(step), DEADLINE).await?;
+        tokio::task::yield_now().await;
+    }
+    mrc.leader().wake_keeper();
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! The leader's memory behind its locks: sessions, open files, waiting lock requests.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -40,7 +40,19 @@ pub struct Leader {
     bell: Notify,
     /// Requests that wait for the bell.
     watchers: AtomicUsize,
+    /// Files freed not long ago. order: never held while another lock is taken.
+    freed: Mutex<Freed>,
 }
+
+/// Files whose objects were removed, the oldest first, and since when it is known of all.
+#[derive(Default)]
+struct Freed {
+    since: Duration,
+    order: VecDeque<(FileId, Duration)>,
+}
+
+/// Files remembered as freed; of older ones it is only known that they were freed before these.
+const FREED_MAX: usize = 65_536;
 
 /// Most requests that wait for changes.
 const WATCHERS_MAX: usize = 1024;
@@ -60,6 +72,7 @@ impl Leader {
             applied: AtomicU64::new(0),
             bell: Notify::new(),
             watchers: AtomicUsize::new(0),
+            freed: Mutex::default(),
         })
     }
 
@@ -92,6 +105,7 @@ impl Leader {
             return;
         }
         let started = u64::try_from(self.clock.unix().as_nanos()).unwrap_or(u64::MAX);
+        *self.freed.lock() = Freed { since: self.clock.monotonic(), order: VecDeque::new() };
         let incarnation = (started ^ term.rotate_left(48) ^ member.rotate_left(56)).max(1);
         let leased = known.iter().filter(|(_, leases)| *leases).map(|(id, _)| *id);
         self.leasing.with(|engine, now| engine.lead(now, started, leased));
@@ -150,6 +164,28 @@ impl Leader {
     pub(crate) fn begin_nameless(self: &Arc<Self>, volume: u64, floor: u64) -> Nameless {
         self.sessions.lock().begin_nameless((volume, floor));
         Nameless { leader: self.clone(), floor: (volume, floor) }
+    }
+
+    /// The objects of a file were removed just now.
+    pub(crate) fn remember_freed(&self, file: FileId) {
+        let now = self.clock.monotonic();
+        let mut freed = self.freed.lock();
+        if freed.order.len() >= FREED_MAX
+            && let Some((_, at)) = freed.order.pop_front()
+        {
+            freed.since = at;
+        }
+        freed.order.push_back((file, now));
+    }
+
+    /// Whether a file that does not exist was freed at least this long ago, as far as this leader knows.
+    pub(crate) fn was_freed_before(&self, file: FileId, age: Duration) -> bool {
+        let Some(limit) = self.clock.monotonic().checked_sub(age) else { return false };
+        let freed = self.freed.lock();
+        match freed.order.iter().rev().find(|(known, _)| *known == file) {
+            Some((_, at)) => *at <= limit,
+            None => freed.since <= limit,
+        }
     }
 
     /// The next placement's seed.

@@ -9,10 +9,14 @@
 
 mod agent;
 pub mod changes;
+mod checks;
 pub mod cluster;
 pub mod command;
+pub mod dump;
+mod dumps;
 pub mod engine;
 pub mod find;
+pub mod fsck;
 mod garbage;
 mod keeper;
 pub mod leader;
@@ -20,6 +24,7 @@ mod leasing;
 pub mod machine;
 pub mod namespace;
 mod ops;
+pub mod quota;
 mod server;
 pub mod service;
 pub mod usage;

@@ -13,10 +13,14 @@ use rt::table::Txn;
 
 use crate::changes::{Log, trim};
 use crate::command::{self, Body, Command, CreateDone, DropDone, SessionRaised};
+use crate::dump::load;
+use crate::fsck::mend::mend;
 use crate::namespace::{
     Broken, Fail, Outcome, collect, inode::Inode, link, locks, make, rename, session, setattr, time_of,
     volume, xattr,
 };
+use crate::quota::count;
+use crate::quota::room::room;
 use crate::usage;
 
 /// Told when this member starts or stops leading.
@@ -116,7 +120,7 @@ fn expectation_holds(txn: &Txn<'_>, body: &Body) -> Outcome<bool> {
 fn run(txn: &mut Txn<'_>, at: Applied, body: &Body) -> Outcome<Vec<u8>> {
     let now = time_of(at);
     let empty = |(): ()| Empty {}.encode_to_vec();
-    let made = |inode: Inode| AttrReply { attr: inode.attr, leases: Vec::new() }.encode_to_vec();
+    let made = |inode: Inode| AttrReply { attr: inode.attr, ..AttrReply::default() }.encode_to_vec();
     match body {
         Body::InitVolume(request) => volume::init(txn, now, request).map(empty),
         Body::DropVolume(request) => volume::start_drop(txn, request.volume).map(empty),
@@ -177,7 +181,8 @@ fn run(txn: &mut Txn<'_>, at: Applied, body: &Body) -> Outcome<Vec<u8>> {
             if changed {
                 Log::new(at, &request.head).changed(txn, event::WRITTEN, &inode)?;
             }
-            Ok(made(inode))
+            let room = room(txn, request.head.volume, &inode, request.want)?;
+            Ok(AttrReply { attr: inode.attr, leases: Vec::new(), room }.encode_to_vec())
         }
         Body::SetXattr(request) => {
             let inode = xattr::set(txn, now, request)?;
@@ -192,6 +197,12 @@ fn run(txn: &mut Txn<'_>, at: Applied, body: &Body) -> Outcome<Vec<u8>> {
         }
         Body::TrimChanges(cut) => trim::trim(txn, cut.volume, cut.upto, cut.limit).map(empty),
         Body::FoldUsage(step) => usage::fold(txn, step.volume, step.limit).map(empty),
+        Body::SetQuota(request) => count::set(txn, request).map(|quota| quota.encode_to_vec()),
+        Body::Load(page) => load(txn, page).map(empty),
+        Body::Mend(ask) => {
+            mend(txn, now, ask.head.volume, ask.seen, &ask.findings).map(|done| done.encode_to_vec())
+        }
+        Body::CountOwned(step) => count::step(txn, step.volume, step.limit).map(empty),
         Body::SessionBegin(begin) => session::open(txn, now, begin.session, &begin.client).map(empty),
         Body::SessionEnd(end) => session::end(txn, now, end.session).map(empty),
         Body::SessionLeases(leases) => session::enable_leases(txn, leases.session).map(empty),

@@ -1,15 +1,18 @@
 //! From method numbers to operations.
 
+use proto::backup::{DumpLoad, DumpRead};
 use proto::changes::Changes;
 use proto::dir::Group as GroupStatusCall;
 use proto::error::WireError;
 use proto::find::Find;
+use proto::fsck::{FsckMend, FsckRun, LostCollect};
 use proto::mrc::{
-    Access, AcquireLease, AwaitRecalls, Close, CloseMany, Create, GetAttr, GetLayout, GetXattr, Link, ListXattr, Lock,
-    Lookup, MetadataSync, MkDir, MkNod, Open, ReadDir, ReadLink, Rename, ReturnLeases, RmDir, SessionClose,
-    SessionOpen, SessionRenew, SetAttr, SetXattr, StatFs, Symlink, TmpFile, Unlink, VolumeDrop, VolumeInit,
-    Walk, WriteDone,
+    Access, AcquireLease, AwaitRecalls, Close, CloseMany, Create, GetAttr, GetLayout, GetXattr, Link,
+    ListXattr, Lock, Lookup, MetadataSync, MkDir, MkNod, Open, ReadDir, ReadLink, Rename, ReturnLeases,
+    RmDir, SessionClose, SessionOpen, SessionRenew, SetAttr, SetXattr, StatFs, Symlink, TmpFile, Unlink,
+    VolumeDrop, VolumeInit, Walk, WriteDone,
 };
+use proto::quota::{QuotaLs, QuotaSet};
 use proto::raft::{Deliver, Peer};
 use proto::rpc::Method;
 use proto::usage::Usage;
@@ -55,6 +58,13 @@ pub(crate) async fn dispatch(mrc: &Mrc, request: Request) -> Result<Response, Wi
         ReturnLeases::NUMBER => ops::return_leases::serve(mrc, request).await,
         VolumeInit::NUMBER => ops::volume_init::serve(mrc, request).await,
         VolumeDrop::NUMBER => ops::volume_drop::serve(mrc, request).await,
+        DumpRead::NUMBER => ops::dump::read(mrc, request).await,
+        DumpLoad::NUMBER => ops::dump::load(mrc, request).await,
+        FsckRun::NUMBER => ops::fsck::run(mrc, request).await,
+        FsckMend::NUMBER => ops::fsck::mend(mrc, request).await,
+        LostCollect::NUMBER => ops::collect_lost::serve(mrc, request).await,
+        QuotaSet::NUMBER => ops::quota_set::serve(mrc, request).await,
+        QuotaLs::NUMBER => ops::quota_list::serve(mrc, request).await,
         Find::NUMBER => ops::find::serve(mrc, request).await,
         Usage::NUMBER => ops::usage::serve(mrc, request).await,
         Changes::NUMBER => ops::changes::serve(mrc, request).await,

@@ -11,7 +11,7 @@ use proto::dir::ServiceEntry;
 use proto::error::{Code, WireError};
 use proto::limits::CAPABILITY_TTL_MS;
 use proto::rpc::Origin;
-use proto::stripe::Layout;
+use proto::stripe::{Layout, Striping};
 use quorum::{Group, GroupConfig, QuorumError};
 use rt::clock::Clock;
 use rt::metrics::Metrics;
@@ -19,8 +19,10 @@ use rt::rpc::{BoxFuture, Connector, Peer, Request, Response, Service};
 use rt::table::Table;
 use tokio::task::JoinHandle;
 
+use crate::checks::Checks;
 use crate::cluster::Cluster;
 use crate::command::{self, Body, Command, SessionEnd};
+use crate::dumps::Dumps;
 use crate::engine::placement;
 use crate::engine::sessions::FileId;
 use crate::leader::Leader;
@@ -47,6 +49,8 @@ pub struct Mrc {
     clock: Arc<dyn Clock>,
     connector: Arc<Connector>,
     leader: Arc<Leader>,
+    checks: Checks,
+    dumps: Dumps,
     cluster: Arc<Cluster>,
     metrics: OnceLock<LeaseMetrics>,
     stopping: AtomicBool,
@@ -63,6 +67,9 @@ impl Mrc {
         let (table, clock, connector) = (group.table.clone(), group.clock.clone(), group.connector.clone());
         let member = group.me.0;
         let leader = Leader::new(clock.clone(), clock.unix().as_secs() ^ member << 48);
+        let started_ns = u64::try_from(clock.unix().as_nanos()).unwrap_or(u64::MAX);
+        let checks = Checks::new(clock.clone(), started_ns);
+        let dumps = Dumps::new(clock.clone(), started_ns);
         let machine = Arc::new(Machine::with_leading(leader.clone()));
         let mrc = Arc::new(Self {
             group: Group::start(group, machine).await?,
@@ -70,6 +77,8 @@ impl Mrc {
             table,
             clock,
             connector: connector.clone(),
+            checks,
+            dumps,
             leader,
             cluster: Arc::new(Cluster::default()),
             metrics: OnceLock::new(),
@@ -116,6 +125,18 @@ impl Mrc {
     #[must_use]
     pub fn table(&self) -> &dyn Table {
         &*self.table
+    }
+
+    pub(crate) fn shared_table(&self) -> Arc<dyn Table> {
+        self.table.clone()
+    }
+
+    pub(crate) fn dumps(&self) -> &Dumps {
+        &self.dumps
+    }
+
+    pub(crate) fn checks(&self) -> &Checks {
+        &self.checks
     }
 
     /// Shows this member's counts at `/metrics` from now on.
@@ -213,7 +234,11 @@ impl Mrc {
 
     /// Chooses where a new file of a volume goes.
     pub(crate) fn place(&self, volume: u64) -> Result<Layout, WireError> {
-        let striping = volume::live(self.table(), volume)?.striping;
+        self.place_as(volume::live(self.table(), volume)?.striping)
+    }
+
+    /// Chooses where a new file with this striping goes.
+    pub(crate) fn place_as(&self, striping: Striping) -> Result<Layout, WireError> {
         placement::place(&*self.cluster.map()?, striping, self.leader.next_placement())
     }
 

@@ -15,6 +15,7 @@ use crate::namespace::inode::{self, Inode};
 use crate::namespace::keys::{self, table};
 use crate::namespace::record::{Cursor, Writer};
 use crate::namespace::{Outcome, corrupt, volume};
+use crate::quota::{self, Taken};
 
 /// Directories folded by one command at most.
 pub const FOLDS_PER_STEP: u32 = 1024;
@@ -54,7 +55,7 @@ impl Amount {
         self == Self::default()
     }
 
-    fn parse(key: &[u8], value: &[u8]) -> Outcome<Self> {
+    pub(crate) fn parse(key: &[u8], value: &[u8]) -> Outcome<Self> {
         let parse = || {
             let mut c = Cursor::new(value)?;
             let mut next = || c.u64().map(u64::cast_signed);
@@ -97,6 +98,16 @@ fn read(reader: &(impl Reader + ?Sized), key: &[u8]) -> Outcome<Amount> {
     }
 }
 
+/// For a check: a row that does not parse counts as nothing.
+pub(crate) fn read_or_nothing(reader: &(impl Reader + ?Sized), key: &[u8]) -> Outcome<Amount> {
+    Ok(reader.get(key)?.and_then(|value| Amount::parse(key, &value).ok()).unwrap_or_default())
+}
+
+/// A repair: what a directory has to carry was off by `amount`.
+pub(crate) fn correct(txn: &mut Txn<'_>, volume: u64, directory: u64, amount: Amount) -> Outcome<()> {
+    add(txn, keys::pending(volume, directory), amount)
+}
+
 fn add(txn: &mut Txn<'_>, key: Vec<u8>, amount: Amount) -> Outcome<()> {
     if amount.is_zero() {
         return Ok(());
@@ -137,6 +148,7 @@ pub fn end(txn: &mut Txn<'_>, volume: u64, directory: u64, inode: &Inode) -> Out
     let left = read(txn, &pending)?;
     txn.delete(pending);
     txn.delete(total);
+    quota::charge(txn, volume, directory, -Taken::of(&inode.attr))?;
     add(txn, keys::pending(volume, directory), left + -Amount::of(&inode.attr))
 }
 
@@ -145,7 +157,12 @@ pub fn changed(txn: &mut Txn<'_>, volume: u64, before: &Attr, inode: &Inode) -> 
     if inode.parent == 0 || inode.is_dir() {
         return Ok(());
     }
-    add(txn, keys::pending(volume, inode.parent), Amount::of(&inode.attr) + -Amount::of(before))
+    let more = Amount::of(&inode.attr) + -Amount::of(before);
+    if more.is_zero() {
+        return Ok(());
+    }
+    quota::charge(txn, volume, inode.parent, more.into())?;
+    add(txn, keys::pending(volume, inode.parent), more)
 }
 
 /// Whether anything waits to be carried up.
@@ -186,14 +203,24 @@ pub fn fold(txn: &mut Txn<'_>, volume: u64, limit: u32) -> Outcome<()> {
 
 /// What lies below a directory; of anything else what it takes itself. `None`: too much is pending, fold first.
 pub fn below(reader: &(impl Reader + ?Sized), volume: u64, ino: u64) -> Outcome<Option<Amount>> {
+    below_of(reader, volume, ino, PENDING_MAX)
+}
+
+/// The same, looking at no more than `pending_max` directories with something pending.
+pub fn below_of(
+    reader: &(impl Reader + ?Sized),
+    volume: u64,
+    ino: u64,
+    pending_max: usize,
+) -> Outcome<Option<Amount>> {
     let inode = inode::get(reader, volume, ino)?;
     if !inode.is_dir() {
         return Ok(Some(Amount::of(&inode.attr)));
     }
     let mut sum = read(reader, &keys::total(volume, ino))?;
     let prefix = keys::of_volume(table::PENDING, volume);
-    let rows = reader.scan(&prefix, &prefix_end(&prefix), PENDING_MAX + 1)?;
-    if rows.len() > PENDING_MAX {
+    let rows = reader.scan(&prefix, &prefix_end(&prefix), pending_max.saturating_add(1))?;
+    if rows.len() > pending_max {
         return Ok(None);
     }
     let mut subtree = Subtree::new(reader, volume, ino);
@@ -204,4 +231,15 @@ pub fn below(reader: &(impl Reader + ?Sized), volume: u64, ino: u64) -> Outcome<
         }
     }
     Ok(Some(sum))
+}
+
+/// What lies below a directory, inside of a command: folds first when too much is pending.
+pub fn below_folded(txn: &mut Txn<'_>, volume: u64, ino: u64) -> Outcome<Amount> {
+    loop {
+        if let Some(amount) = below(txn, volume, ino)? {
+            return Ok(amount);
+        }
+        // Each step carries something up: the number of levels bounds the rounds.
+        fold(txn, volume, FOLDS_PER_STEP)?;
+    }
 }

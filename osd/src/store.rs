@@ -8,6 +8,7 @@ mod checkpoint;
 mod damage;
 mod env;
 mod error;
+mod files;
 mod fold;
 mod journal;
 mod maintain;

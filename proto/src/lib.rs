@@ -21,11 +21,14 @@ pub mod capability;
 pub mod checksum;
 pub mod stripe;
 
+pub mod backup;
 pub mod changes;
 pub mod dir;
 pub mod find;
+pub mod fsck;
 pub mod mrc;
 pub mod osd;
 pub mod query;
+pub mod quota;
 pub mod raft;
 pub mod usage;

@@ -549,6 +549,32 @@ pub struct ScrubReply {
     pub error: String,
 }
 
+/// Asks which files of a volume have objects at the OSD. The capability is for the volume (inode 0) with
+/// [`crate::capability::REMOVE`].
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ListFilesRequest {
+    /// Made by the MRC.
+    #[prost(message, required, tag = "1")]
+    pub capability: Capability,
+    /// Files with greater numbers only.
+    #[prost(uint64, tag = "2")]
+    pub after: u64,
+    /// Most files wanted.
+    #[prost(uint32, tag = "3")]
+    pub limit: u32,
+}
+
+/// Files with objects at the OSD.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ListFilesReply {
+    /// Inodes, ascending.
+    #[prost(uint64, repeated, tag = "1")]
+    pub inos: Vec<u64>,
+    /// Nothing follows.
+    #[prost(bool, tag = "2")]
+    pub end: bool,
+}
+
 crate::methods! {
     /// See [`WriteRequest`].
     Write = 0x0301 mutates (WriteRequest) -> WriteReply,
@@ -568,6 +594,8 @@ crate::methods! {
     Status = 0x0308 reads (Empty) -> OsdStatus,
     /// See [`FenceRequest`].
     Fence = 0x0309 mutates (FenceRequest) -> Empty,
+    /// Files of a volume that have objects here.
+    ListFiles = 0x030a reads (ListFilesRequest) -> ListFilesReply,
     /// See [`ReplicaAsk`].
     AskReplica = 0x0310 mutates (ReplicaAsk) -> ReplicaState,
     /// See [`ReplicaApply`].

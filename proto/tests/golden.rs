@@ -13,7 +13,7 @@ use proto::frame::{self, Frame, Header, Kind};
 use proto::id::{Ino, ObjectKey, ObjectNo, VolumeId};
 use proto::rpc::{Method, Origin};
 use proto::stripe::{Column, Layout, Replication};
-use proto::{changes, checksum, dir, find, mrc, osd, raft, usage};
+use proto::{backup, changes, checksum, dir, find, fsck, mrc, osd, quota, raft, usage};
 
 /// The frame of `message` as this binary sends it, compared with the file, then read back from the file.
 fn check<M: Message + Default + PartialEq + std::fmt::Debug>(
@@ -181,7 +181,7 @@ fn mrc_open_reply() {
         view: 1,
     };
     let credentials = mrc::FileCredentials { capability: capability(), layout };
-    let message = mrc::OpenReply { attr: attr(), credentials, created: true, leases: Vec::new() };
+    let message = mrc::OpenReply { attr: attr(), credentials, created: true, leases: Vec::new(), room: None };
     check("mrc-open-reply", Kind::Reply, mrc::Open::NUMBER, &message, b"");
 }
 
@@ -214,6 +214,92 @@ fn mrc_usage_and_find_replies() {
     let found = find::Found { path: b"d/e".to_vec(), attr: attr() };
     let message = find::FindReply { found: vec![found], after: 77, end: true };
     check("mrc-find-reply", Kind::Reply, find::Find::NUMBER, &message, b"");
+}
+
+#[test]
+fn mrc_quota() {
+    let limits = quota::QuotaLimits { bytes: 1 << 40, inodes: 1000 };
+    let message = quota::SetQuota {
+        head: head(),
+        origin: origin(),
+        kind: quota::QuotaKind::Directory as i32,
+        id: 77,
+        limits: Some(limits),
+    };
+    check("mrc-quota-set", Kind::Request, quota::QuotaSet::NUMBER, &message, b"");
+    let message = quota::QuotaList {
+        quotas: vec![quota::Quota {
+            kind: quota::QuotaKind::User as i32,
+            id: 1000,
+            limits,
+            bytes: 4096,
+            inodes: 3,
+            counting: true,
+            path: b"d/e".to_vec(),
+        }],
+        after_kind: 1,
+        after_id: 1000,
+        end: true,
+    };
+    check("mrc-quota-list", Kind::Reply, quota::QuotaLs::NUMBER, &message, b"");
+    let message = mrc::AttrReply { attr: attr(), leases: Vec::new(), room: Some(1 << 20) };
+    check("mrc-report-reply", Kind::Reply, mrc::WriteDone::NUMBER, &message, b"");
+}
+
+#[test]
+fn mrc_fsck_and_lost_objects() {
+    let finding = fsck::Finding {
+        fault: fsck::Fault::Usage as i32,
+        ino: 77,
+        parent: 1,
+        cookie: 3,
+        name: b"a".to_vec(),
+        key: vec![0x11, 0],
+        add: vec![-8, 4096],
+        text: "in words".into(),
+        hopeless: true,
+    };
+    let message =
+        fsck::MendFindings { head: head(), origin: origin(), seen: 2, findings: vec![finding.clone()] };
+    check("mrc-fsck-mend", Kind::Request, fsck::FsckMend::NUMBER, &message, b"");
+    let message =
+        fsck::FsckProgress { check: 9, findings: vec![finding], rows: 100, done: true, cut: true, seen: 2 };
+    check("mrc-fsck-progress", Kind::Reply, fsck::FsckRun::NUMBER, &message, b"");
+    let lost = fsck::LostFile { ino: 77, objects: 3, bytes: 1 << 20, young: true, unknown: true };
+    let message = fsck::CollectedLost { lost: vec![lost], after: 77, end: true, files: 5 };
+    check("mrc-lost-collect", Kind::Reply, fsck::LostCollect::NUMBER, &message, b"");
+    let message = osd::ListFilesRequest { capability: capability(), after: 5, limit: 10 };
+    check("osd-list-files", Kind::Request, osd::ListFiles::NUMBER, &message, b"");
+    let message = osd::ListFilesReply { inos: vec![6, 77], end: true };
+    check("osd-list-files-reply", Kind::Reply, osd::ListFiles::NUMBER, &message, b"");
+}
+
+#[test]
+fn mrc_backup() {
+    let layout =
+        Layout { stripe_bytes: 1 << 20, columns: vec![Column { osds: vec![3] }], replication: 0, view: 1 };
+    let node = backup::Node {
+        attr: attr(),
+        layout: Some(layout),
+        target: b"t".to_vec(),
+        next_cookie: 9,
+        acl: vec![2],
+        default_acl: vec![3],
+        xattrs: vec![backup::Xattr { name: b"user.a".to_vec(), value: b"v".to_vec() }],
+    };
+    let name = backup::NameOf { parent: 1, name: b"n".to_vec(), ino: 77, cookie: 3 };
+    let striping = proto::stripe::Striping { stripe_bytes: 1 << 20, width: 1, replicas: 1, replication: 0 };
+    let header = backup::DumpHeader { volume: 2, name: "home".into(), next_ino: 78, striping };
+    let message = backup::LoadPage {
+        head: head(),
+        origin: origin(),
+        begin: Some(header),
+        nodes: vec![node],
+        names: vec![name],
+        end: true,
+        without_data: true,
+    };
+    check("mrc-dump-load", Kind::Request, backup::DumpLoad::NUMBER, &message, b"");
 }
 
 #[test]
@@ -277,6 +363,9 @@ fn method_numbers_are_unique_and_lie_in_their_service() {
         ("mrc", 0x02, changes::METHODS),
         ("mrc", 0x02, find::METHODS),
         ("mrc", 0x02, usage::METHODS),
+        ("mrc", 0x02, quota::METHODS),
+        ("mrc", 0x02, fsck::METHODS),
+        ("mrc", 0x02, backup::METHODS),
         ("osd", 0x03, osd::METHODS),
     ] {
         for (number, name) in methods {

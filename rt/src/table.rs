@@ -62,6 +62,9 @@ pub trait Table: Send + Sync + 'static {
 
     /// Removes all keys with `from <= key < to`.
     fn clear(&self, from: &[u8], to: &[u8]) -> Result<()>;
+
+    /// Calls `work` once with the table as it is at one moment, whatever is written meanwhile.
+    fn at_one_moment(&self, work: &mut dyn FnMut(&dyn Reader));
 }
 
 /// The smallest key greater than every key with this prefix; empty (no bound) when there is none.
@@ -97,6 +100,26 @@ pub fn contract(table: &dyn Table) {
     assert_eq!(keys(b"", b"", 1), [b"b"]);
     assert_eq!(keys(b"b", &prefix_end(b"b"), 9), [&b"b"[..], b"b\0"]);
     table.flush().unwrap();
+    let mut calls = 0;
+    table.at_one_moment(&mut |moment| {
+        calls += 1;
+        let mut later = Batch::default();
+        later.put("b", "later");
+        later.put("bb", "later");
+        later.delete("c");
+        table.write(later).unwrap();
+        assert_eq!(moment.get(b"b").unwrap().as_deref(), Some(&b"<b>"[..]));
+        assert_eq!(moment.get(b"bb").unwrap(), None);
+        let then: Vec<Pair> = moment.scan(b"b", b"", 9).unwrap();
+        assert_eq!(then.len(), 3);
+        assert_eq!(then[0].1, b"<b>");
+        assert_eq!(moment.scan(b"", &prefix_end(b"b"), 1).unwrap().len(), 1);
+    });
+    assert_eq!(calls, 1);
+    assert_eq!(keys(b"", b"", 9), [&b"b"[..], b"b\0", b"bb"]);
+    let mut back = Batch::default();
+    back.put("c", "<c>");
+    table.write(back).unwrap();
     table.clear(b"b", b"c").unwrap();
     assert_eq!(keys(b"", b"", 9), [b"c"]);
     assert_eq!(prefix_end(&[1, 255]), [2]);

@@ -10,6 +10,7 @@ mod classic;
 mod cluster;
 mod commands;
 mod config;
+mod dump;
 mod failure;
 mod instance;
 mod launcher;

@@ -168,6 +168,16 @@ impl Size {
         }
     }
 
+    /// Bytes, in whole blocks, that a write may allocate: what lies behind the end, and where there are holes all of it.
+    #[must_use]
+    pub fn may_allocate(&self, offset: u64, len: u64) -> u64 {
+        let known_end = self.size().next_multiple_of(BLOCK);
+        let end = offset.saturating_add(len).checked_next_multiple_of(BLOCK).unwrap_or(u64::MAX);
+        let first = offset / BLOCK * BLOCK;
+        let start = if self.has_holes() || first > known_end { first } else { first.max(known_end) };
+        end.saturating_sub(start)
+    }
+
     /// A hole was made.
     pub fn punched(&mut self) {
         self.holes_changed = true;

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::BytesMut;
 use tokio::sync::Mutex;
 
+use super::room::Taken;
 use crate::error::Result;
 use crate::volume::inode::Inode;
 
@@ -29,6 +30,8 @@ struct Waiting {
     clear_setid: bool,
     /// Of the leases under which it was gathered.
     generation: u64,
+    /// What it takes of the quotas.
+    room: Option<Taken>,
 }
 
 impl Inode {
@@ -40,6 +43,7 @@ impl Inode {
         clear_setid: bool,
     ) -> Result<()> {
         super::write::bounded(offset, data.len())?;
+        let room = self.take_room(offset, data.len() as u64).await?;
         let _shared = self.data.read().await;
         let mut slot = self.buffer.waiting.lock().await;
         let joins = slot.as_ref().is_some_and(|waiting| {
@@ -52,10 +56,14 @@ impl Inode {
         if !joins {
             self.write_out(&mut slot).await;
             let generation = self.volume().leasing().generation();
-            *slot =
-                Some(Waiting { offset, data: BytesMut::with_capacity(data.len()), clear_setid, generation });
+            let gathered = BytesMut::with_capacity(data.len());
+            *slot = Some(Waiting { offset, data: gathered, clear_setid, generation, room: None });
         }
         let waiting = slot.as_mut().expect("made above");
+        match &mut waiting.room {
+            Some(taken) => taken.join(room),
+            none => *none = Some(room),
+        }
         waiting.data.extend_from_slice(data);
         self.buffer.filled.store(true, Ordering::Release);
         self.gathered(offset + data.len() as u64);
@@ -83,6 +91,8 @@ impl Inode {
     async fn write_out(self: &Arc<Self>, slot: &mut Option<Waiting>) {
         if let Some(waiting) = slot.take() {
             let data = waiting.data.freeze();
+            // Over when this is: then a report tells of it.
+            let _room = waiting.room;
             let written = async {
                 self.must_be_of(waiting.generation)?;
                 self.write_pieces(waiting.offset, data, false, waiting.clear_setid).await

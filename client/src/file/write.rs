@@ -101,6 +101,7 @@ impl Inode {
         if data.is_empty() {
             return Ok(());
         }
+        let _room = self.take_room(offset, data.len() as u64).await?;
         let _shared = self.data.read().await;
         self.write_pieces(offset, data, sync, clear_setid).await
     }

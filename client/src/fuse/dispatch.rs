@@ -371,8 +371,8 @@ fn sized(size: u32, value: Vec<u8>) -> Answer {
 
 fn in_blocks(totals: &StatFsReply) -> Totals {
     let block = u64::from(BLOCK_SIZE);
-    // Inodes are rows of a table: as many as there is room for.
-    let free_inodes = u64::from(u32::MAX).saturating_sub(totals.inodes);
+    // Inodes are rows of a table: as many as there is room for, unless a quota limits them.
+    let free_inodes = totals.inodes_max.unwrap_or(u64::from(u32::MAX)).saturating_sub(totals.inodes);
     Totals {
         blocks: totals.total_bytes / block,
         free: totals.free_bytes / block,

@@ -14,8 +14,9 @@ use parking_lot::Mutex;
 use proto::error::Code;
 use proto::limits::LEASE_RENEW_MS;
 use proto::mrc::{
-    CloseMany, CloseRequest, Lock, LockReply, LockRequest, Open, OpenFile, OpenReply, OpenRequest, OpenSession,
-    RenewSession, ReturnLeases, ReturnLeasesRequest, SessionClose, SessionOpen, SessionRenew, SessionReply,
+    CloseMany, CloseRequest, Lock, LockReply, LockRequest, Open, OpenFile, OpenReply, OpenRequest,
+    OpenSession, RenewSession, ReturnLeases, ReturnLeasesRequest, SessionClose, SessionOpen, SessionRenew,
+    SessionReply,
 };
 use proto::rpc::{Method, Origin};
 use rt::clock::Clock;

@@ -19,6 +19,7 @@ use super::attrs::Changes;
 use crate::config::Creds;
 use crate::engine::backoff::Backoff;
 use crate::engine::leases::{Key, Use};
+use crate::engine::room::Room;
 use crate::engine::size::Size;
 use crate::error::Result;
 use crate::file::buffer::Buffer;
@@ -45,6 +46,8 @@ pub struct Inode {
     pub(crate) buffer: Buffer,
     /// Errors of writing out what was gathered.
     pub(crate) errors: Errors,
+    /// What quotas leave. order: a leaf.
+    pub(crate) room: Mutex<Room>,
     /// One report or renewal at a time.
     reporting: tokio::sync::Mutex<()>,
     renewing: tokio::sync::Mutex<()>,
@@ -59,6 +62,7 @@ impl Inode {
         Arc::new(Self {
             volume,
             ino: reply.attr.ino,
+            room: Mutex::new(Room::new(reply.room)),
             credentials: RwLock::new(Arc::new(reply.credentials)),
             write: AtomicBool::new(write),
             size: Mutex::new(Size::new(&reply.attr)),
@@ -75,6 +79,10 @@ impl Inode {
     /// Takes over what a later open brought, unless it has fewer rights.
     pub(super) fn adopt(&self, reply: OpenReply, write: bool) {
         self.size.lock().learn(&reply.attr);
+        if write {
+            let mark = self.room.lock().mark();
+            self.granted(reply.room, mark);
+        }
         if write || !self.may_write() {
             *self.credentials.write() = Arc::new(reply.credentials);
             self.write.fetch_or(write, Ordering::AcqRel);
@@ -163,6 +171,31 @@ impl Inode {
         self.dirty_if(became_dirty);
     }
 
+    /// Bytes that a write may allocate.
+    pub(crate) fn may_allocate(&self, offset: u64, len: u64) -> u64 {
+        self.size.lock().may_allocate(offset, len)
+    }
+
+    /// An answer of the MRC says what quotas leave; it knows of everything up to `mark`.
+    fn granted(&self, room: Option<u64>, mark: u64) {
+        if room.is_some() {
+            self.volume.found_quota();
+        }
+        self.room.lock().granted(room, mark);
+    }
+
+    /// Reports what was written and asks for room for `want` bytes.
+    pub(crate) async fn ask_room(self: &Arc<Self>, want: u64) -> Result<()> {
+        self.report().await?;
+        let truncate_epoch = self.size.lock().truncate_epoch();
+        let (ino, head) = (self.ino, self.volume.head(&Creds::checked(0, 0)));
+        let mark = self.room.lock().mark();
+        let make = |origin| ReportWrite { head, origin, ino, truncate_epoch, want, ..ReportWrite::default() };
+        let reply = self.volume.session().mutate::<WriteDone>(make).await?;
+        self.granted(reply.room, mark);
+        Ok(())
+    }
+
     fn dirty_if(self: &Arc<Self>, became_dirty: bool) {
         if became_dirty {
             self.volume.mark_dirty(self.clone());
@@ -192,7 +225,10 @@ impl Inode {
     /// Like [`Inode::report`] while the file stays in use: does not ask the OSDs what is allocated.
     pub(crate) async fn report_meanwhile(self: &Arc<Self>) -> Result<()> {
         self.flush_buffer().await;
-        self.report_written().await
+        self.report_written().await?;
+        // Under a quota what is not really allocated must not be counted for long.
+        let limited = self.room.lock().is_limited();
+        if limited { self.report_holes().await } else { Ok(()) }
     }
 
     /// Tells the MRC what is allocated when writing left or filled holes. What was written is reported already.
@@ -209,6 +245,7 @@ impl Inode {
 
     async fn tell_blocks(self: &Arc<Self>) -> Result<()> {
         let truncate_epoch = self.size.lock().truncate_epoch();
+        let mark = self.room.lock().mark();
         let blocks = Some(self.allocated_at_osds().await? / 512);
         let (ino, head) = (self.ino, self.volume.head(&Creds::checked(0, 0)));
         let make =
@@ -217,6 +254,7 @@ impl Inode {
         match self.volume.session().mutate::<WriteDone>(make).await {
             Ok(reply) => {
                 changing.done(&reply.leases, &[&reply.attr], &[]);
+                self.granted(reply.room, mark);
                 self.size.lock().learn(&reply.attr);
                 // The kernel did not ask for this change.
                 self.volume.kernel().forget_attr(ino);
@@ -232,6 +270,7 @@ impl Inode {
             return Ok(());
         }
         let _one = self.reporting.lock().await;
+        let mark = self.room.lock().mark();
         let Some(what) = self.size.lock().report() else { return Ok(()) };
         let (ino, head) = (self.ino, self.volume.head(&Creds::checked(0, 0)));
         let make = |origin| ReportWrite {
@@ -243,6 +282,7 @@ impl Inode {
             mtime: Some(what.mtime),
             blocks: None,
             clear_setid: what.clear_setid,
+            want: 0,
         };
         let reporting = NotReported { inode: self, armed: true };
         let changing = self.volume.leasing().change(self.volume.id(), vec![(ino, None)]);
@@ -250,6 +290,7 @@ impl Inode {
             Ok(reply) => {
                 changing.done(&reply.leases, &[&reply.attr], &[]);
                 reporting.disarm();
+                self.granted(reply.room, mark);
                 self.size.lock().reported(&reply.attr);
                 Ok(())
             }

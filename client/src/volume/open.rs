@@ -86,7 +86,9 @@ impl Volume {
         {
             return None;
         }
-        let reply = OpenReply { attr, credentials, created: false, leases: Vec::new() };
+        // Nobody has said how much may be written: where quotas are known, that is asked before the first new byte.
+        let room = self.has_quota().then_some(0);
+        let reply = OpenReply { attr, credentials, created: false, leases: Vec::new(), room };
         Some(File::new(self.adopt(reply, write), creds.clone(), write))
     }
 

@@ -111,7 +111,7 @@ impl Bed {
         self.agents.push(agent);
     }
 
-    async fn call<M: Method>(&self, name: &str, message: &M::Request) -> M::Reply {
+    pub(crate) async fn call<M: Method>(&self, name: &str, message: &M::Request) -> M::Reply {
         let mut last = None;
         for _ in 0..200 {
             let channel = self.connector.channel(self.addr(name)).expect("a known address");

@@ -1,6 +1,7 @@
 //! The library against real services in one process: DIR, MRC and four OSDs with their logs, tables and stores.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod admin;
 mod bed;
 mod data;
 mod door;

@@ -9,6 +9,7 @@ use super::inode::{self, Body, Inode};
 use super::keys::{self, table};
 use super::record::{Cursor, Writer};
 use super::{Outcome, corrupt, locks, volume};
+use crate::quota;
 
 /// One link of `inode` (no directory) went away. With the last one a file whose number is not `closed` (nobody
 /// vouched that it is not open) becomes an orphan; everything else is freed.
@@ -43,6 +44,7 @@ pub fn free(txn: &mut Txn<'_>, volume: u64, inode: &Inode) -> Outcome<()> {
         discard(txn, volume, inode)?;
     }
     if let Some(mut record) = volume::find(txn, volume)? {
+        quota::freed(txn, volume, &mut record, inode)?;
         record.inodes = record.inodes.saturating_sub(1);
         if inode.kind() == kind::FILE {
             record.used_bytes = record.used_bytes.saturating_sub(inode.attr.size);
@@ -95,6 +97,11 @@ pub fn take_linkable(txn: &mut Txn<'_>, volume: u64, ino: u64) -> Outcome<bool> 
 /// Whether the file is unlinked and waits for its last close.
 pub fn is_orphan(reader: &(impl Reader + ?Sized), volume: u64, ino: u64) -> Outcome<bool> {
     Ok(reader.get(&keys::orphan(volume, ino))?.is_some())
+}
+
+/// Whether the file is freed and its objects are still to be removed.
+pub fn is_garbage(reader: &(impl Reader + ?Sized), volume: u64, ino: u64) -> Outcome<bool> {
+    Ok(reader.get(&keys::garbage(volume, ino))?.is_some())
 }
 
 /// The objects of these files are gone.

@@ -8,7 +8,7 @@ use rt::table::{Reader, Txn, prefix_end};
 use super::inode::Inode;
 use super::record::Writer;
 use super::{Outcome, corrupt, keys};
-use crate::usage;
+use crate::{quota, usage};
 
 /// A link: directory and cookie.
 pub type Link = (u64, u64);
@@ -17,6 +17,7 @@ pub type Link = (u64, u64);
 pub fn add(txn: &mut Txn<'_>, volume: u64, inode: &mut Inode, link: Link) -> Outcome<()> {
     if inode.parent == 0 {
         (inode.parent, inode.cookie) = link;
+        quota::entered(txn, volume, link.0, inode)?;
         return usage::enter(txn, volume, link.0, inode);
     }
     txn.put(keys::link(volume, inode.attr.ino, link.0, link.1), Writer::new(1).0);
@@ -30,6 +31,7 @@ pub fn remove(txn: &mut Txn<'_>, volume: u64, inode: &mut Inode, link: Link) -> 
         txn.delete(keys::link(volume, ino, link.0, link.1));
         return Ok(());
     }
+    quota::left(txn, volume, link.0, inode)?;
     usage::leave(txn, volume, link.0, inode)?;
     let Some(next) = others(txn, volume, ino, 1)?.first().copied() else {
         (inode.parent, inode.cookie) = (0, 0);
@@ -37,6 +39,7 @@ pub fn remove(txn: &mut Txn<'_>, volume: u64, inode: &mut Inode, link: Link) -> 
     };
     txn.delete(keys::link(volume, ino, next.0, next.1));
     (inode.parent, inode.cookie) = next;
+    quota::entered(txn, volume, next.0, inode)?;
     usage::enter(txn, volume, next.0, inode)
 }
 
@@ -49,6 +52,7 @@ pub fn shift(txn: &mut Txn<'_>, volume: u64, inode: &mut Inode, from: Link, to: 
     }
     (inode.parent, inode.cookie) = to;
     if from.0 != to.0 {
+        quota::moved(txn, volume, (from.0, to.0), inode)?;
         usage::leave(txn, volume, from.0, inode)?;
         usage::enter(txn, volume, to.0, inode)?;
     }

@@ -36,11 +36,15 @@ pub mod table {
     pub const TOTAL: u8 = 0x24;
     /// What a directory still has to carry.
     pub const PENDING: u8 = 0x25;
+    /// Limits of users, groups and directories.
+    pub const QUOTA: u8 = 0x26;
+    /// What they take.
+    pub const OWNED: u8 = 0x27;
 }
 
 /// Tables that hold one volume's rows, in the order in which a dropped volume loses them: inodes last, because
 /// while one exists a command may still write beside it.
-pub const VOLUME_TABLES: [u8; 12] = [
+pub const VOLUME_TABLES: [u8; 14] = [
     table::DENTRY,
     table::ORDER,
     table::XATTR,
@@ -53,6 +57,8 @@ pub const VOLUME_TABLES: [u8; 12] = [
     table::LINK,
     table::TOTAL,
     table::PENDING,
+    table::QUOTA,
+    table::OWNED,
 ];
 
 fn key(table: u8, words: &[u64], tail: &[u8]) -> Vec<u8> {
@@ -177,6 +183,12 @@ pub fn total(volume: u64, directory: u64) -> Vec<u8> {
 #[must_use]
 pub fn pending(volume: u64, directory: u64) -> Vec<u8> {
     key(table::PENDING, &[volume, directory], &[])
+}
+
+/// Limits (`table` [`table::QUOTA`]) or sum ([`table::OWNED`]) of a user, group or directory.
+#[must_use]
+pub fn quota(table: u8, volume: u64, kind: u64, id: u64) -> Vec<u8> {
+    key(table, &[volume, kind, id], &[])
 }
 
 /// The `index`-th integer of a key.

@@ -10,7 +10,7 @@ use super::entry::{self, Entry};
 use super::inode::{self, FLAG_APPEND, FLAG_IMMUTABLE, Inode};
 use super::name::Name;
 use super::{Outcome, access, collect, home, refuse};
-use crate::usage;
+use crate::{quota, usage};
 
 /// Gives an inode another name.
 pub fn link(txn: &mut Txn<'_>, now: Time, request: &LinkRequest) -> Outcome<Inode> {
@@ -35,6 +35,7 @@ pub fn link(txn: &mut Txn<'_>, now: Time, request: &LinkRequest) -> Outcome<Inod
     if inode.attr.nlink >= LINKS_MAX {
         return refuse(Code::TooManyLinks, format!("{} has {LINKS_MAX} links, the limit", Ino(request.ino)));
     }
+    quota::admit_link(txn, volume, &inode, request.parent)?;
     inode.attr.nlink += 1;
     inode.touch(now);
     let cookie = entry::take_cookie(&mut parent);

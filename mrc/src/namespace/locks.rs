@@ -64,10 +64,15 @@ impl Held {
     }
 }
 
+/// The locks of a row, if it parses.
+pub(crate) fn parse(value: &[u8]) -> Option<Vec<Held>> {
+    Some(unversioned::<Row>(value)?.locks)
+}
+
 fn load(reader: &(impl Reader + ?Sized), volume: u64, ino: u64) -> Outcome<Vec<Held>> {
     let key = keys::lock(volume, ino);
     match reader.get(&key)? {
-        Some(value) => Ok(unversioned::<Row>(&value).ok_or_else(|| corrupt("lock", &key))?.locks),
+        Some(value) => parse(&value).ok_or_else(|| corrupt("lock", &key)),
         None => Ok(Vec::new()),
     }
 }

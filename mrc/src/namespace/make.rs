@@ -13,6 +13,7 @@ use super::entry::{self, Entry};
 use super::inode::{self, Body, FIRST_COOKIE, FLAG_APPEND, FLAG_IMMUTABLE, Inode};
 use super::name::Name;
 use super::{Outcome, access, collect, home, refuse, volume};
+use crate::quota;
 
 const SETUID: u32 = 0o4000;
 const SETGID: u32 = 0o2000;
@@ -96,6 +97,8 @@ pub fn tmpfile(txn: &mut Txn<'_>, now: Time, request: &CreateRequest, layout: &L
     let body = body_of(kind::FILE << 12, make, Some(layout))?;
     let mut inode = blank(&parent, make, kind::FILE << 12 | make.mode & 0o7777, record.next_ino, now, body);
     inode.attr.nlink = 0;
+    quota::admit_new(txn, volume, &record, (inode.attr.uid, inode.attr.gid), None)?;
+    quota::created(txn, volume, &record, &inode)?;
     inode::put(txn, volume, &inode);
     collect::put_orphan(txn, volume, inode.attr.ino, !request.exclusive);
     record.next_ino += 1;
@@ -145,6 +148,8 @@ fn add(
         }
         parent.attr.nlink += 1;
     }
+    quota::admit_new(txn, volume, &record, (inode.attr.uid, inode.attr.gid), Some(request.parent))?;
+    quota::created(txn, volume, &record, &inode)?;
     let cookie = entry::take_cookie(parent);
     home::add(txn, volume, &mut inode, (request.parent, cookie))?;
     entry::put(txn, volume, request.parent, name, Entry { ino, kind: inode.kind(), cookie });

@@ -10,6 +10,7 @@ use super::entry::{self, Entry};
 use super::inode::{self, Inode};
 use super::name::Name;
 use super::{Outcome, access, collect, home, refuse};
+use crate::quota::{self, Shift};
 use crate::usage;
 
 /// Everything that a rename looks at.
@@ -52,6 +53,12 @@ pub fn rename(
         );
     }
     let Some(plan) = plan(txn, now, request)? else { return Ok(None) };
+    if request.flags != RENAME_EXCHANGE
+        && let Some((_, victim)) = &plan.target
+    {
+        may_replace(&plan.moved, victim)?;
+    }
+    within_quotas(txn, request, &plan)?;
     let done = Renamed { moved: plan.source, target: plan.target.as_ref().map(|(entry, _)| *entry) };
     if request.flags == RENAME_EXCHANGE {
         exchange(txn, request, plan)?;
@@ -59,6 +66,20 @@ pub fn rename(
         replace(txn, request, plan, closed)?;
     }
     Ok(Some(done))
+}
+
+fn within_quotas(txn: &mut Txn<'_>, request: &RenameRequest, plan: &Plan<'_>) -> Outcome<()> {
+    if plan.to.is_none() {
+        return Ok(());
+    }
+    let shift = Shift {
+        from: request.parent,
+        to: request.new_parent,
+        moved: &plan.moved,
+        other: plan.target.as_ref().map(|(_, inode)| inode),
+        exchange: request.flags == RENAME_EXCHANGE,
+    };
+    quota::admit_move(txn, plan.volume, &shift)
 }
 
 /// The entry at each end that a rename would touch: (moved, replaced).
@@ -207,9 +228,6 @@ fn shift_link(from: &mut Inode, to: &mut Inode) -> Outcome<()> {
 
 fn replace(txn: &mut Txn<'_>, request: &RenameRequest, plan: Plan<'_>, closed: u64) -> Outcome<()> {
     let Plan { volume, now, from_name, to_name, mut from, mut to, source, mut moved, target } = plan;
-    if let Some((_, victim)) = &target {
-        may_replace(&moved, victim)?;
-    }
     entry::remove(txn, volume, request.parent, from_name, source);
     from.attr.size -= 1;
     {

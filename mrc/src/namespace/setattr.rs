@@ -8,7 +8,7 @@ use rt::table::Txn;
 
 use super::inode::{self, FLAG_APPEND, FLAG_IMMUTABLE, Inode};
 use super::{Outcome, access, refuse, volume, xattr};
-use crate::usage;
+use crate::{quota, usage};
 
 const SETUID: u32 = 0o4000;
 const SETGID: u32 = 0o2000;
@@ -25,6 +25,7 @@ pub fn setattr(txn: &mut Txn<'_>, now: Time, request: &SetAttrRequest) -> Outcom
     permitted(&inode, request)?;
     let before = inode.attr.clone();
     change_owner(&mut inode, request);
+    quota::admit_owner(txn, &request.head, &before, &inode.attr)?;
     change_mode(&mut inode, request);
     if let Some(size) = request.size {
         resize(&mut inode, size, request.blocks, now)?;
@@ -43,6 +44,7 @@ pub fn setattr(txn: &mut Txn<'_>, now: Time, request: &SetAttrRequest) -> Outcom
     inode::put(txn, volume, &inode);
     volume::resized(txn, volume, before.size, inode.attr.size)?;
     usage::changed(txn, volume, &before, &inode)?;
+    quota::changed(txn, volume, &before, &inode.attr)?;
     Ok(inode)
 }
 
@@ -217,5 +219,6 @@ pub fn report_write(txn: &mut Txn<'_>, now: Time, request: &ReportWrite) -> Outc
     inode::put(txn, volume, &inode);
     volume::resized(txn, volume, before.size, inode.attr.size)?;
     usage::changed(txn, volume, &before, &inode)?;
+    quota::changed(txn, volume, &before, &inode.attr)?;
     Ok((inode, true))
 }

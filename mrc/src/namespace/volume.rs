@@ -32,6 +32,24 @@ pub struct Volume {
     /// Being dropped: nothing new is made in it.
     #[prost(bool, tag = "6")]
     pub dropping: bool,
+    /// Quotas of directories.
+    #[prost(uint32, tag = "7")]
+    pub directory_quotas: u32,
+    /// Quotas of users and groups.
+    #[prost(uint32, tag = "8")]
+    pub owner_quotas: u32,
+    /// The greatest inode number that is in the users' and groups' sums; the greatest there is: all are.
+    #[prost(uint64, tag = "9")]
+    pub counted: u64,
+    /// Sums of an earlier count have to go first.
+    #[prost(bool, tag = "10")]
+    pub clearing: bool,
+    /// Being loaded from a dump: nothing else is made in it.
+    #[prost(bool, tag = "12")]
+    pub loading: bool,
+    /// Repairs by `fsck`.
+    #[prost(uint64, tag = "11")]
+    pub repairs: u64,
 }
 
 /// The record if the volume is known here.
@@ -46,6 +64,13 @@ pub fn find(reader: &(impl Reader + ?Sized), volume: u64) -> Outcome<Option<Volu
 /// The record of a volume that is in use.
 pub fn live(reader: &(impl Reader + ?Sized), volume: u64) -> Outcome<Volume> {
     match find(reader, volume)? {
+        Some(record) if record.loading => refuse(
+            Code::Busy,
+            format!(
+                "volume {:?} is being loaded from a dump (or that was broken off: `xtfs rmfs` it)",
+                record.name
+            ),
+        ),
         Some(record) if !record.dropping => Ok(record),
         Some(record) => refuse(Code::NotFound, format!("volume {:?} is being removed", record.name)),
         None => refuse(Code::NotFound, format!("{} is not known to this metadata group", VolumeId(volume))),
@@ -94,8 +119,7 @@ pub fn init(txn: &mut Txn<'_>, now: Time, request: &InitVolume) -> Outcome<()> {
         striping,
         next_ino: Ino::ROOT.0 + 1,
         inodes: 1,
-        used_bytes: 0,
-        dropping: false,
+        ..Volume::default()
     };
     put(txn, request.volume, &record);
     Ok(())

@@ -10,9 +10,11 @@ use rt::rpc::{Request, Response, parse};
 
 use crate::command::{self, Body, CreateDone};
 use crate::engine::leases::Claims;
+use crate::engine::sessions::FileId;
 use crate::leasing::claims;
 use crate::leasing::read::Reading;
-use crate::namespace::{link, read};
+use crate::namespace::{inode, link, read};
+use crate::quota::room::room;
 use crate::service::Mrc;
 
 pub(crate) async fn serve(mrc: &Mrc, request: Request) -> Result<Response, WireError> {
@@ -31,7 +33,8 @@ pub(crate) async fn serve(mrc: &Mrc, request: Request) -> Result<Response, WireE
     let (attr, leases) = lease(mrc, reading, &done, wanted).await?;
     let capability = signer.capability(file, session, write, &done.layout);
     let credentials = FileCredentials { capability, layout: done.layout };
-    Ok(Response::of(&OpenReply { attr, credentials, created: done.created, leases }))
+    let room = if write { room_of(mrc, file)? } else { None };
+    Ok(Response::of(&OpenReply { attr, credentials, created: done.created, leases, room }))
 }
 
 /// The command, again when the name came or went in between.
@@ -83,4 +86,11 @@ async fn lease(
     };
     let each = |attr: &Attr, each: &mut dyn FnMut(&Attr)| each(attr);
     mrc.read_leased(reading, again, each, |_| wanted).await
+}
+
+/// How much may be written to a file that was just made.
+pub(super) fn room_of(mrc: &Mrc, file: FileId) -> Result<Option<u64>, WireError> {
+    // A repeat whose file is removed already has nothing to write.
+    let Some(inode) = inode::find(mrc.table(), file.0, file.1)? else { return Ok(None) };
+    Ok(room(mrc.table(), file.0, &inode, 0)?)
 }

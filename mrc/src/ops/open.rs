@@ -7,6 +7,7 @@ use rt::rpc::{Request, Response, parse};
 use crate::leasing::read::Reading;
 use crate::namespace::inode::Inode;
 use crate::namespace::{inode, make};
+use crate::quota::room::room;
 use crate::service::{Mrc, Signer};
 
 pub(crate) async fn serve(mrc: &Mrc, request: Request) -> Result<Response, WireError> {
@@ -58,6 +59,7 @@ async fn reply(
         )
         .await?;
     let layout = inode.layout()?;
+    let room = if ask.write { room(mrc.table(), ask.head.volume, &inode, 0)? } else { None };
     let file = (ask.head.volume, ask.ino);
     let capability = signer.capability(file, ask.head.session, ask.write, &layout);
     Ok(Response::of(&OpenReply {
@@ -65,6 +67,7 @@ async fn reply(
         credentials: FileCredentials { capability, layout },
         created: false,
         leases,
+        room,
     }))
 }
 

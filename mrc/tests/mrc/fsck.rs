@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mrc::namespace::keys::{self, table};
 use mrc::namespace::{entry, home, inode, volume, xattr};
+use mrc::quota::{self, Taken};
 use mrc::usage::{self, Amount};
 use proto::mrc::kind;
 use rt::table::memory::MemoryTable;
@@ -82,6 +83,7 @@ pub(crate) fn check(of: &MemoryTable) {
         assert!(!inodes.contains_key(&keys::word(&key, 1).unwrap()), "garbage is in use");
     }
     check_usage(of, &inodes);
+    check_quotas(of, &inodes);
     let record = volume::find(of, VOLUME).unwrap().unwrap();
     assert_eq!(record.inodes, inodes.len() as u64);
     let files = inodes.values().filter(|inode| inode.kind() == kind::FILE);
@@ -112,4 +114,44 @@ fn check_usage(of: &MemoryTable, inodes: &BTreeMap<u64, inode::Inode>) {
         let directory = keys::word(key, 1).unwrap();
         assert!(inodes.get(&directory).is_some_and(inode::Inode::is_dir), "usage of {directory}");
     }
+}
+
+/// The sums of quotas against adding them up.
+fn check_quotas(of: &MemoryTable, inodes: &BTreeMap<u64, inode::Inode>) {
+    let record = volume::find(of, VOLUME).unwrap().unwrap();
+    let mut want: BTreeMap<(u64, u64), Taken> = BTreeMap::new();
+    let mut add = |subject, taken| {
+        let sum: &mut Taken = want.entry(subject).or_default();
+        *sum = *sum + taken;
+    };
+    if record.owner_quotas > 0 && !record.clearing {
+        for inode in inodes.values().filter(|inode| inode.attr.ino <= record.counted) {
+            add((1, inode.attr.uid.into()), Taken::of(&inode.attr));
+            add((2, inode.attr.gid.into()), Taken::of(&inode.attr));
+        }
+    }
+    let (mut directories, mut owners) = (0, 0);
+    for (key, _) in rows(of, table::QUOTA) {
+        let (kind, id) = (keys::word(&key, 1).unwrap(), keys::word(&key, 2).unwrap());
+        if kind == 3 {
+            directories += 1;
+            assert!(inodes[&id].is_dir());
+            add((3, id), usage::below(of, VOLUME, id).unwrap().unwrap().into());
+        } else {
+            owners += 1;
+        }
+    }
+    assert_eq!((record.directory_quotas, record.owner_quotas), (directories, owners));
+    want.retain(|_, sum| *sum != Taken::default());
+    let got: BTreeMap<(u64, u64), Taken> = rows(of, table::OWNED)
+        .iter()
+        .map(|(key, _)| (keys::word(key, 1).unwrap(), keys::word(key, 2).unwrap()))
+        // Sums of an earlier count wait to be removed.
+        .filter(|(kind, _)| *kind == 3 || record.owner_quotas > 0 && !record.clearing)
+        .map(|(kind, id)| {
+            let subject = (proto::quota::QuotaKind::try_from(i32::try_from(kind).unwrap()).unwrap(), id);
+            ((kind, id), quota::owned(of, VOLUME, subject).unwrap())
+        })
+        .collect();
+    assert_eq!(got, want);
 }

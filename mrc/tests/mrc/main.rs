@@ -9,6 +9,7 @@
 mod acl;
 mod changes;
 mod determinism;
+mod dump;
 mod find;
 mod fsck;
 mod harness;
@@ -17,5 +18,7 @@ mod limits;
 mod members;
 mod model;
 mod posix;
+mod quota;
+mod repair;
 mod service;
 mod tmpfile;

@@ -35,6 +35,7 @@ pub(super) async fn dispatch(server: &Arc<Osd>, request: &Request) -> Answer {
         osd::StatObjects::NUMBER => server.stat_objects(parse::<osd::StatObjects>(request)?).await,
         osd::Status::NUMBER => Ok(Response::of(&server.status())),
         osd::Fence::NUMBER => server.fence(parse::<osd::Fence>(request)?).await,
+        osd::ListFiles::NUMBER => server.list_files(&parse::<osd::ListFiles>(request)?),
         osd::ApplyReplica::NUMBER => {
             server.apply_replica(parse::<osd::ApplyReplica>(request)?, request.payload.clone()).await
         }
@@ -214,6 +215,21 @@ impl Osd {
         self.replicas.forget_file(capability.volume, capability.ino);
         self.store.remove(VolumeId(capability.volume), Ino(capability.ino), stamp).await?;
         Ok(Response::of(&Empty {}))
+    }
+
+    fn list_files(&self, request: &osd::ListFilesRequest) -> Answer {
+        self.admit(&request.capability, REMOVE)?;
+        let limit = (request.limit as usize).clamp(1, STAT_OBJECTS_MAX);
+        let (mut reply, mut after) = (osd::ListFilesReply::default(), Ino(request.after));
+        while reply.inos.len() < limit {
+            let Some(ino) = self.store.next_file(VolumeId(request.capability.volume), after)? else {
+                reply.end = true;
+                break;
+            };
+            reply.inos.push(ino.0);
+            after = ino;
+        }
+        Ok(Response::of(&reply))
     }
 
     async fn stat_objects(&self, request: osd::StatObjectsRequest) -> Answer {

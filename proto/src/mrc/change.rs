@@ -60,6 +60,9 @@ pub struct ReportWrite {
     /// A non-root writer: clears setuid and setgid.
     #[prost(bool, tag = "8")]
     pub clear_setid: bool,
+    /// Bytes that the writer wants to allocate next: the answer's `room` is as large if the quotas leave so much.
+    #[prost(uint64, tag = "9")]
+    pub want: u64,
 }
 
 /// Changes attributes; absent fields stay.

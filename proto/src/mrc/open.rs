@@ -54,6 +54,9 @@ pub struct OpenReply {
     /// Leases held on the inodes that the answer tells of (a lookup's directory too).
     #[prost(message, repeated, tag = "4")]
     pub leases: Vec<LeaseGrant>,
+    /// So many bytes may be allocated before the next report, because a quota applies; absent: no limit.
+    #[prost(uint64, optional, tag = "5")]
+    pub room: Option<u64>,
 }
 
 /// Closes handles; the last close of an unlinked file frees it.

@@ -37,6 +37,9 @@ pub struct AttrReply {
     /// Leases held on the inodes that the answer tells of (a lookup's directory too).
     #[prost(message, repeated, tag = "2")]
     pub leases: Vec<LeaseGrant>,
+    /// Answers to size reports: see [`crate::mrc::OpenReply::room`].
+    #[prost(uint64, optional, tag = "3")]
+    pub room: Option<u64>,
 }
 
 /// Resolves several names at once, starting at `parent`; stops at the first symlink.
@@ -130,7 +133,7 @@ pub struct ReadLinkReply {
 /// Volume totals.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct StatFsReply {
-    /// Capacity of all OSDs, bytes.
+    /// Capacity of all OSDs, or what a quota of the directory allows if that is less, bytes.
     #[prost(uint64, tag = "1")]
     pub total_bytes: u64,
     /// Free, bytes.
@@ -142,6 +145,9 @@ pub struct StatFsReply {
     /// Bytes in files of the volume (sum of sizes).
     #[prost(uint64, tag = "4")]
     pub used_bytes: u64,
+    /// A quota limits the inodes to this; `inodes` are those that count under it.
+    #[prost(uint64, optional, tag = "5")]
+    pub inodes_max: Option<u64>,
 }
 
 /// May the acting user do that? `mask` as in access(2): 4 read, 2 write, 1 execute.

@@ -97,10 +97,16 @@ impl Table for MemoryTable {
 
     fn clear(&self, from: &[u8], to: &[u8]) -> Result<()> {
         let mut batch = Batch::default();
-        for (key, _) in self.scan(from, to, usize::MAX)? {
+        for (key, _) in Table::scan(self, from, to, usize::MAX)? {
             batch.delete(key);
         }
         self.write(batch)
+    }
+
+    fn at_one_moment(&self, work: &mut dyn FnMut(&dyn super::Reader)) {
+        let copy = Self::default();
+        copy.lock().live = self.lock().live.clone();
+        work(&copy);
     }
 }
 

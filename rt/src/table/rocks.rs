@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rocksdb::{
-    BlockBasedOptions, Cache, DB, DBCompressionType, Direction, IteratorMode, Options, ReadOptions,
-    WriteBatch, WriteOptions,
+    BlockBasedOptions, Cache, DB, DBCompressionType, DBIterator, Direction, IteratorMode, Options,
+    ReadOptions, WriteBatch, WriteOptions,
 };
 
 use super::{Batch, Pair, Result, Table, TableError};
@@ -64,6 +64,45 @@ impl RocksTable {
     fn fail(&self, error: &rocksdb::Error) -> TableError {
         TableError { table: self.name.clone(), cause: error.to_string() }
     }
+
+    fn collect(&self, iterator: DBIterator<'_>, limit: usize) -> Result<Vec<Pair>> {
+        let mut pairs = Vec::new();
+        for pair in iterator.take(limit) {
+            let (key, value) = pair.map_err(|error| self.fail(&error))?;
+            pairs.push((key.into_vec(), value.into_vec()));
+        }
+        Ok(pairs)
+    }
+}
+
+/// The table at one moment.
+struct Moment<'t> {
+    table: &'t RocksTable,
+    snapshot: rocksdb::Snapshot<'t>,
+}
+
+impl super::Reader for Moment<'_> {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        self.snapshot.get(key).map_err(|error| self.table.fail(&error))
+    }
+
+    fn scan(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Pair>> {
+        let Some(options) = bounded(from, to) else { return Ok(Vec::new()) };
+        let mode = IteratorMode::From(from, Direction::Forward);
+        self.table.collect(self.snapshot.iterator_opt(mode, options), limit)
+    }
+}
+
+/// `None`: nothing lies between.
+fn bounded(from: &[u8], to: &[u8]) -> Option<ReadOptions> {
+    let mut options = ReadOptions::default();
+    if !to.is_empty() {
+        if from >= to {
+            return None;
+        }
+        options.set_iterate_upper_bound(to);
+    }
+    Some(options)
 }
 
 impl Table for RocksTable {
@@ -72,20 +111,8 @@ impl Table for RocksTable {
     }
 
     fn scan(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Pair>> {
-        let mut options = ReadOptions::default();
-        if !to.is_empty() {
-            if from >= to {
-                return Ok(Vec::new());
-            }
-            options.set_iterate_upper_bound(to);
-        }
-        let iterator = self.db.iterator_opt(IteratorMode::From(from, Direction::Forward), options);
-        let mut pairs = Vec::new();
-        for pair in iterator.take(limit) {
-            let (key, value) = pair.map_err(|error| self.fail(&error))?;
-            pairs.push((key.into_vec(), value.into_vec()));
-        }
-        Ok(pairs)
+        let Some(options) = bounded(from, to) else { return Ok(Vec::new()) };
+        self.collect(self.db.iterator_opt(IteratorMode::From(from, Direction::Forward), options), limit)
     }
 
     fn write(&self, batch: Batch) -> Result<()> {
@@ -107,7 +134,7 @@ impl Table for RocksTable {
         const CHUNK: usize = 4096;
         let mut from = from.to_vec();
         loop {
-            let pairs = self.scan(&from, to, CHUNK)?;
+            let pairs = Table::scan(self, &from, to, CHUNK)?;
             let full = pairs.len() == CHUNK;
             let mut batch = Batch::default();
             for (key, _) in pairs {
@@ -119,6 +146,10 @@ impl Table for RocksTable {
                 return Ok(());
             }
         }
+    }
+
+    fn at_one_moment(&self, work: &mut dyn FnMut(&dyn super::Reader)) {
+        work(&Moment { table: self, snapshot: self.db.snapshot() });
     }
 }
 
