@@ -6,7 +6,7 @@
 mod data;
 mod recalls;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -60,6 +60,8 @@ pub struct Leasing {
     volumes: Mutex<HashMap<u64, Weak<Volume>>>,
     /// order: a leaf. What is to be sent back; bounded by what is held.
     returns: Mutex<Vec<ReturnedLease>>,
+    /// order: a leaf. Recalls that are being worked off, by number; bounded by what is held.
+    at_work: Mutex<HashSet<u64>>,
     /// Something is to be sent back.
     owing: Notify,
     /// An operation that a recall may wait for has ended.
@@ -95,6 +97,7 @@ impl Leasing {
             engine: Mutex::default(),
             volumes: Mutex::default(),
             returns: Mutex::default(),
+            at_work: Mutex::default(),
             owing: Notify::new(),
             released: Notify::new(),
             many: AtomicBool::new(false),
@@ -112,6 +115,17 @@ impl Leasing {
 
     fn volume(&self, id: u64) -> Option<Arc<Volume>> {
         self.volumes.lock().get(&id).and_then(Weak::upgrade)
+    }
+
+    /// Files in use learn what an answer tells of them, before anybody can rely on the leases that it brings: who reads
+    /// under a lease does not ask for the size.
+    fn teach(&self, volume: u64, attrs: &[&Attr]) {
+        let Some(volume) = self.volume(volume) else { return };
+        for attr in attrs {
+            if let Some(inode) = volume.inode(attr.ino) {
+                inode.learn(attr);
+            }
+        }
     }
 
     fn all_volumes(&self) -> Vec<Arc<Volume>> {
@@ -271,6 +285,8 @@ impl Asked<'_> {
         if grants.is_empty() {
             return;
         }
+        let attrs: Vec<&Attr> = attrs.into_iter().collect();
+        self.leasing.teach(volume, &attrs);
         let mut engine = self.leasing.engine.lock();
         let mut waits = false;
         for grant in grants {
@@ -320,6 +336,7 @@ impl Changing<'_> {
     /// order of `what`; inodes of which nothing is said are asked for again.
     pub(crate) fn done(mut self, grants: &[LeaseGrant], attrs: &[&Attr], names: &[Option<u64>]) {
         let what = std::mem::take(&mut self.what);
+        self.asked.leasing.teach(self.volume, attrs);
         let mut engine = self.asked.leasing.engine.lock();
         let mut waits = false;
         for grant in grants {

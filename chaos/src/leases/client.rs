@@ -10,6 +10,8 @@ use crate::invariants::Violation;
 
 const RENEW: Duration = Duration::from_millis(2000);
 const POLL: Duration = Duration::from_millis(1500);
+/// Between two attempts to open a session: shorter than an answer may take.
+const REOPEN: Duration = Duration::from_millis(700);
 
 #[derive(Clone, Copy, Debug)]
 struct Kept {
@@ -20,9 +22,18 @@ struct Kept {
 
 #[derive(Default, Debug)]
 pub(crate) struct Client {
-    /// 0: not opened at this incarnation.
+    /// The leader at which its session is open.
     incarnation: u64,
     epoch: u64,
+    /// The session has to be opened: what is held is still good, nothing is added.
+    opening: bool,
+    /// Number of its last opening.
+    number: u64,
+    /// The leader for which the next one is meant.
+    meant_for: u64,
+    /// Answers to what was asked until then bring nothing.
+    forgotten: Duration,
+    opened: Duration,
     /// End of its leases' time.
     until: Duration,
     kept: BTreeMap<u64, Kept>,
@@ -61,18 +72,20 @@ impl Sim {
         let now = self.world.now();
         let pause = self.world.micros(200, 60_000);
         self.world.after(pause, Event::Client(id));
+        let file = 1 + self.world.below(FILES);
         let client = self.clients.get_mut(&id).expect("made at the start");
         if now < client.hangs_until {
             return Ok(());
         }
-        if client.incarnation == 0 {
-            if now >= client.renewed + RENEW {
-                client.renewed = now;
+        if client.opening || client.incarnation == 0 {
+            if now >= client.opened + REOPEN {
+                client.opened = now;
+                client.number += 1;
                 let told = client.kept.iter().map(|(file, kept)| (*file, kept.bits)).collect();
-                let epoch = client.epoch;
-                self.ask(id, Ask::Open { epoch, told });
+                let Client { number, meant_for, epoch, .. } = *client;
+                self.ask(id, Ask::Open { number, meant_for, epoch, told });
             }
-            return Ok(());
+            return self.read_kept(id, file);
         }
         if now >= client.renewed + RENEW {
             client.renewed = now;
@@ -81,7 +94,6 @@ impl Sim {
             client.polled = now;
             self.ask(id, Ask::Await);
         }
-        let file = 1 + self.world.below(FILES);
         match self.world.below(40) {
             0 => self.change_own(id, file),
             1 => self.ask(id, Ask::Acquire { file, bits: LEASE_WRITE }),
@@ -177,8 +189,9 @@ impl Sim {
             return;
         }
         match answer {
-            Answer::Opened { asked, epoch, incarnation } => {
-                if incarnation < client.incarnation {
+            Answer::Opened { asked, number, ttl, epoch, incarnation } => {
+                // A real client hears only the answer to its last attempt.
+                if number != client.number || !client.opening && client.incarnation != 0 {
                     return;
                 }
                 if epoch != client.epoch {
@@ -189,25 +202,26 @@ impl Sim {
                     client.changing_at = incarnation;
                 }
                 client.epoch = epoch;
+                client.opening = false;
+                client.forgotten = now;
                 client.incarnation = incarnation;
-                client.until = asked + super::TIMES.ttl;
+                client.meant_for = incarnation;
+                client.until = asked + ttl;
                 client.polled = Duration::ZERO;
             }
             Answer::Renewed { asked, ttl, incarnation } if incarnation == client.incarnation => {
                 client.until = asked + ttl;
             }
             Answer::Unknown { incarnation } if incarnation >= client.incarnation => {
-                if incarnation == client.incarnation {
-                    client.drop_all();
-                }
-                client.incarnation = 0;
+                client.opening = true;
+                client.meant_for = incarnation;
             }
             Answer::Refused { incarnation, file } if incarnation == client.changing_at => {
                 self.changed(id, file)
             }
-            Answer::Row { incarnation, file, version, bits, number, changed } => {
+            Answer::Row { asked, incarnation, file, version, bits, number, changed } => {
                 let version = if client.changing.contains_key(&file) { u64::MAX } else { version };
-                let current = incarnation == client.incarnation;
+                let current = incarnation == client.incarnation && !client.opening && asked > client.forgotten;
                 let late = client.overtaken.get(&file).is_some_and(|recalled| number <= *recalled);
                 let older = client.kept.get(&file).is_some_and(|kept| number < kept.number);
                 if current && bits != 0 && (!late || broken == Some(Broken::LateAnswer)) && !older {

@@ -62,6 +62,11 @@ fn changes_that_do_not_recall_are_noticed() {
 }
 
 #[test]
+fn openings_that_were_overtaken_are_noticed() {
+    assert!(breaks(Broken::LateOpening).is_some());
+}
+
+#[test]
 fn recalls_that_never_end_are_noticed() {
     assert_eq!(breaks(Broken::Expel), Some("leases: recalls end"));
 }

@@ -374,7 +374,8 @@ impl Leases {
     pub fn returned(&mut self, recall: &Recall) -> ReturnedLease {
         let key = (recall.volume, recall.ino);
         let entry = self.entries.entry(key).or_default();
-        let number = recall.number.max(entry.number);
+        // Not of a newer grant: what came after the recall was heard is kept, and this may be its second return.
+        let number = recall.number;
         entry.losing &= !recall.bits;
         entry.returned = entry.returned.max(recall.number);
         if entry.bits == 0 {
