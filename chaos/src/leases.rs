@@ -64,6 +64,8 @@ pub enum Broken {
     Expel,
     /// Openings that were overtaken by later ones count.
     LateOpening,
+    /// Returns that were overtaken by an opening count.
+    LateReturn,
 }
 
 /// What came of it.
@@ -92,19 +94,46 @@ pub(crate) enum Ask {
     Acquire { file: u64, bits: u32 },
     Change { file: u64, incarnation: u64 },
     Await,
-    Return { file: u64, bits: u32, number: u64 },
+    Return { opening: u64, file: u64, bits: u32, number: u64 },
 }
 
 /// To a client. `asked`: when the client sent what this answers.
 #[derive(Clone, Debug)]
 pub(crate) enum Answer {
-    Opened { asked: Duration, number: u64, ttl: Duration, epoch: u64, incarnation: u64 },
-    Renewed { asked: Duration, ttl: Duration, incarnation: u64 },
-    Unknown { incarnation: u64 },
+    Opened {
+        asked: Duration,
+        number: u64,
+        ttl: Duration,
+        epoch: u64,
+        incarnation: u64,
+    },
+    Renewed {
+        asked: Duration,
+        ttl: Duration,
+        epoch: u64,
+        incarnation: u64,
+    },
+    Unknown {
+        incarnation: u64,
+    },
     /// `asked`: before this no answer may bring leases any more, when the client has opened its session since.
-    Row { asked: Duration, incarnation: u64, file: u64, version: u64, bits: u32, number: u64, changed: bool },
-    Refused { incarnation: u64, file: u64 },
-    Recalls { incarnation: u64, recalls: Vec<(u64, u64, u32, u64)> },
+    Row {
+        asked: Duration,
+        incarnation: u64,
+        file: u64,
+        version: u64,
+        bits: u32,
+        number: u64,
+        changed: bool,
+    },
+    Refused {
+        incarnation: u64,
+        file: u64,
+    },
+    Recalls {
+        incarnation: u64,
+        recalls: Vec<(u64, u64, u32, u64)>,
+    },
 }
 
 #[derive(Clone, Debug)]

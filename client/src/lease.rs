@@ -58,8 +58,8 @@ pub struct Leasing {
     engine: Mutex<Leases>,
     /// order: a leaf. Whose files recalls are about.
     volumes: Mutex<HashMap<u64, Weak<Volume>>>,
-    /// order: a leaf. What is to be sent back; bounded by what is held.
-    returns: Mutex<Vec<ReturnedLease>>,
+    /// order: a leaf. What is to be sent back, with the opening before it; bounded by what is held.
+    returns: Mutex<Vec<(u64, ReturnedLease)>>,
     /// order: a leaf. Recalls that are being worked off, by number; bounded by what is held.
     at_work: Mutex<HashSet<u64>>,
     /// Something is to be sent back.
@@ -145,14 +145,16 @@ impl Leasing {
     }
 
     /// What the leader is to be told when the session is opened. To be followed by [`Leasing::told`].
-    pub(crate) fn to_tell(&self) -> Vec<HeldLease> {
-        self.engine.lock().tell_begin()
+    /// `opening`: its number.
+    pub(crate) fn to_tell(&self, opening: u64) -> Vec<HeldLease> {
+        self.engine.lock().tell_begin(opening)
     }
 
     /// The leader was told, or could not be.
     pub(crate) fn told(&self, new_leader: bool) {
         self.engine.lock().tell_end(new_leader);
         self.released.notify_waiters();
+        self.owing.notify_one();
     }
 
     /// The leader answered a renewal that began at `start`.

@@ -5,10 +5,10 @@ use proto::dir::Group as GroupStatusCall;
 use proto::error::WireError;
 use proto::find::Find;
 use proto::mrc::{
-    Access, AcquireLease, AwaitRecalls, Close, CloseMany, Create, GetAttr, GetLayout, GetXattr, Link, ListXattr, Lock,
-    Lookup, MetadataSync, MkDir, MkNod, Open, ReadDir, ReadLink, Rename, ReturnLeases, RmDir, SessionClose,
-    SessionOpen, SessionRenew, SetAttr, SetXattr, StatFs, Symlink, TmpFile, Unlink, VolumeDrop, VolumeInit,
-    Walk, WriteDone,
+    Access, AcquireLease, AwaitRecalls, Close, CloseMany, Create, GetAttr, GetLayout, GetXattr, Link,
+    ListXattr, Lock, Lookup, MetadataSync, MkDir, MkNod, Open, ReadDir, ReadLink, Rename, ReturnLeases,
+    RmDir, SessionClose, SessionOpen, SessionRenew, SetAttr, SetXattr, StatFs, Symlink, TmpFile, Unlink,
+    VolumeDrop, VolumeInit, Walk, WriteDone,
 };
 use proto::raft::{Deliver, Peer};
 use proto::rpc::Method;

@@ -41,6 +41,8 @@ pub(crate) struct Client {
     overtaken: BTreeMap<u64, u64>,
     /// Changes of its own under way: nothing is kept of those inodes.
     changing: BTreeMap<u64, u32>,
+    /// When its last change of an inode ended: answers to what was asked before may be older.
+    changed: BTreeMap<u64, Duration>,
     /// Incarnation to which they were sent.
     changing_at: u64,
     renewed: Duration,
@@ -81,8 +83,16 @@ impl Sim {
             if now >= client.opened + REOPEN {
                 client.opened = now;
                 client.number += 1;
-                let told = client.kept.iter().map(|(file, kept)| (*file, kept.bits)).collect();
+                let told: Vec<(u64, u32)> =
+                    client.kept.iter().map(|(file, kept)| (*file, kept.bits)).collect();
                 let Client { number, meant_for, epoch, .. } = *client;
+                if self.world.percent(10) {
+                    // A try that is given up after a while, and arrives after all.
+                    let asked = now;
+                    let ask = Ask::Open { number, meant_for, epoch, told: told.clone() };
+                    let late = self.world.micros(100_000, 4_000_000);
+                    self.world.after(late, Event::ToLeader { from: id, asked, ask });
+                }
                 self.ask(id, Ask::Open { number, meant_for, epoch, told });
             }
             return self.read_kept(id, file);
@@ -118,7 +128,9 @@ impl Sim {
     }
 
     fn changed(&mut self, id: u64, file: u64) {
+        let now = self.world.now();
         let client = self.clients.get_mut(&id).expect("made at the start");
+        client.changed.insert(file, now);
         if let Some(count) = client.changing.get_mut(&file) {
             *count -= 1;
             if *count == 0 {
@@ -170,11 +182,11 @@ impl Sim {
     fn give_back(&mut self, id: u64, file: u64) {
         let client = self.clients.get_mut(&id).expect("made at the start");
         if let Some(kept) = client.kept.remove(&file) {
-            let Kept { bits, number, .. } = kept;
+            let (Kept { bits, number, .. }, opening) = (kept, client.number);
             // An answer from before that is still under way must not bring the lease back.
             let highest = client.overtaken.entry(file).or_default();
             *highest = (*highest).max(number);
-            self.ask(id, Ask::Return { file, bits, number });
+            self.ask(id, Ask::Return { opening, file, bits, number });
         }
     }
 
@@ -209,8 +221,13 @@ impl Sim {
                 client.until = asked + ttl;
                 client.polled = Duration::ZERO;
             }
-            Answer::Renewed { asked, ttl, incarnation } if incarnation == client.incarnation => {
-                client.until = asked + ttl;
+            Answer::Renewed { asked, ttl, epoch, incarnation } if incarnation == client.incarnation => {
+                if epoch != client.epoch {
+                    // It was expelled and opened anew by an attempt of its own whose answer it has not heard.
+                    client.drop_all();
+                    client.epoch = epoch;
+                }
+                client.until = client.until.max(asked + ttl);
             }
             Answer::Unknown { incarnation } if incarnation >= client.incarnation => {
                 client.opening = true;
@@ -220,8 +237,11 @@ impl Sim {
                 self.changed(id, file)
             }
             Answer::Row { asked, incarnation, file, version, bits, number, changed } => {
-                let version = if client.changing.contains_key(&file) { u64::MAX } else { version };
-                let current = incarnation == client.incarnation && !client.opening && asked > client.forgotten;
+                let older = client.changed.get(&file).is_some_and(|ended| asked <= *ended);
+                let unsure = older || client.changing.contains_key(&file);
+                let version = if unsure { u64::MAX } else { version };
+                let current =
+                    incarnation == client.incarnation && !client.opening && asked > client.forgotten;
                 let late = client.overtaken.get(&file).is_some_and(|recalled| number <= *recalled);
                 let older = client.kept.get(&file).is_some_and(|kept| number < kept.number);
                 if current && bits != 0 && (!late || broken == Some(Broken::LateAnswer)) && !older {
@@ -231,7 +251,10 @@ impl Sim {
                     self.changed(id, file);
                 }
             }
-            Answer::Recalls { incarnation, recalls } if incarnation == client.incarnation => {
+            // While it tells what it holds it gives nothing up: it hears of it again.
+            Answer::Recalls { incarnation, recalls }
+                if incarnation == client.incarnation && !client.opening =>
+            {
                 client.polled = Duration::ZERO;
                 for (_, file, bits, number) in recalls {
                     self.recalled(id, file, bits, number);
@@ -243,6 +266,7 @@ impl Sim {
 
     fn recalled(&mut self, id: u64, file: u64, bits: u32, number: u64) {
         let client = self.clients.get_mut(&id).expect("made at the start");
+        let opening = client.number;
         let highest = client.overtaken.entry(file).or_default();
         *highest = (*highest).max(number);
         if let Some(kept) = client.kept.get_mut(&file) {
@@ -251,6 +275,6 @@ impl Sim {
                 client.kept.remove(&file);
             }
         }
-        self.ask(id, Ask::Return { file, bits, number });
+        self.ask(id, Ask::Return { opening, file, bits, number });
     }
 }

@@ -83,8 +83,9 @@ impl Sim {
             }
             _ if !known => self.answer(from, Answer::Unknown { incarnation }),
             Ask::Renew => {
+                let epoch = self.leader.engine.epoch(from);
                 let answer = match self.leader.engine.renew(now, from) {
-                    Some(ttl) => Answer::Renewed { asked, ttl, incarnation },
+                    Some(ttl) => Answer::Renewed { asked, ttl, epoch, incarnation },
                     None => Answer::Unknown { incarnation },
                 };
                 self.answer(from, answer);
@@ -132,8 +133,11 @@ impl Sim {
             Ask::Await => {
                 self.leader.polls.insert(from, 0);
             }
-            Ask::Return { file, bits, number } => {
-                self.leader.engine.returned(now, from, (VOLUME, file), bits, number);
+            Ask::Return { opening, file, bits, number } => {
+                let late = opening < self.leader.engine.opening(from);
+                if !late || self.broken == Some(Broken::LateReturn) {
+                    self.leader.engine.returned(now, from, (VOLUME, file), bits, number);
+                }
             }
         }
         self.effects()

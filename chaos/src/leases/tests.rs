@@ -67,6 +67,11 @@ fn openings_that_were_overtaken_are_noticed() {
 }
 
 #[test]
+fn returns_that_an_opening_overtook_are_noticed() {
+    assert!(breaks(Broken::LateReturn).is_some());
+}
+
+#[test]
 fn recalls_that_never_end_are_noticed() {
     assert_eq!(breaks(Broken::Expel), Some("leases: recalls end"));
 }

@@ -38,7 +38,7 @@ impl Unreported {
 }
 
 /// Size and times of one inode.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Size {
     size: u64,
     truncate_epoch: u64,

@@ -106,7 +106,7 @@ impl Shared {
     fn opened(&self, file: Arc<File>, flags: i32, leased: bool) -> Opened {
         let keep = leased || self.handles.is_unchanged(file.ino(), file.inode().change());
         let mut told = if keep { fopen::KEEP_CACHE } else { 0 };
-        let written = wants_write(flags) || file.inode().may_write();
+        let written = wants_write(flags) || self.volume.session().has_writer(self.volume.id(), file.ino());
         let shared = self.direct_mmap && (written || !self.is_quiet(file.ino()));
         if self.volume.leasing().is_on() && (shared || appends(flags)) {
             // A kernel shows what is written to its pages before we hear of it and have the lease (and an append goes
@@ -191,6 +191,7 @@ impl Shared {
             return Ok(());
         }
         self.unlock_all(&creds, ino, owner, false).await?;
+        self.handles.owner_closed(ino, owner);
         // A handle of an earlier process is re-opened even for this: its size may be unreported.
         self.file(&creds, ino, handle).await?.flush().await
     }
@@ -208,6 +209,9 @@ impl Shared {
         }
         if let Some(owner) = flock {
             self.unlock_all(&creds, ino, owner, true).await?;
+        }
+        for owner in self.handles.locked_through(handle) {
+            self.unlock_all(&creds, ino, owner, false).await?;
         }
         let file = self.file(&creds, ino, handle).await?;
         self.handles.remove(handle);

@@ -9,7 +9,7 @@ use proto::error::Code;
 use proto::limits::{LEASE_TTL_MS, RECALL_POLL_MS};
 use proto::mrc::{
     AwaitRecalls, AwaitRecallsRequest, LEASE_ATTR, LEASE_NAMES, LEASE_READ, LEASE_WRITE, Recall,
-    ReturnLeasesRequest,
+    ReturnLeasesRequest, ReturnedLease,
 };
 
 use super::{KernelCaches, Leasing};
@@ -128,7 +128,12 @@ impl Leasing {
             while let Err(why) = self.give_up_data(&volume, &recall).await {
                 attempts += 1;
                 let is_over = self.generation() != generation || attempts == ATTEMPTS;
-                tracing::warn!(ino = recall.ino, why, is_over, "a lease that was recalled cannot be given back");
+                tracing::warn!(
+                    ino = recall.ino,
+                    why,
+                    is_over,
+                    "a lease that was recalled cannot be given back"
+                );
                 if is_over {
                     // Not returned: others must not rely on it. The MRC expels us.
                     return;
@@ -136,11 +141,14 @@ impl Leasing {
                 tokio::time::sleep(PAUSE).await;
             }
         }
-        let mut returned = self.engine.lock().returned(&recall);
+        let (opening, mut returned) = {
+            let mut engine = self.engine.lock();
+            (engine.opening(), engine.returned(&recall))
+        };
         if recall.tell_handles || recall.bits & (LEASE_ATTR | LEASE_WRITE) != 0 {
             (returned.untold_readers, returned.untold_writers) = session.tell(recall.volume, recall.ino);
         }
-        self.returns.lock().push(returned);
+        self.returns.lock().push((opening, returned));
         self.owing.notify_one();
     }
 
@@ -195,23 +203,38 @@ impl Leasing {
     /// Sends what is owed. False when it has to be tried again.
     async fn send_returns(&self, session: &Arc<Session>) -> bool {
         loop {
-            let mut returned = std::mem::take(&mut *self.returns.lock());
+            let (opening, is_telling) = {
+                let engine = self.engine.lock();
+                (engine.opening(), engine.is_telling())
+            };
+            if is_telling {
+                // What was told must be known before it is returned; we are woken then.
+                return true;
+            }
+            let mut returned: Vec<ReturnedLease> = {
+                let mut all = self.returns.lock();
+                // Given up before the session was opened anew, so not told: the leader does not know of it.
+                all.retain(|(told, _)| *told == opening);
+                all.drain(..).map(|(_, lease)| lease).collect()
+            };
             if returned.is_empty() {
                 return true;
             }
+            let owed = |leases: Vec<ReturnedLease>| {
+                self.returns.lock().extend(leases.into_iter().map(|lease| (opening, lease)));
+            };
             if returned.len() > RETURNS_AT_ONCE {
-                let rest = returned.split_off(RETURNS_AT_ONCE);
-                self.returns.lock().extend(rest);
+                owed(returned.split_off(RETURNS_AT_ONCE));
             }
             let told = returned.iter().any(|lease| lease.untold_readers + lease.untold_writers > 0);
-            let request = ReturnLeasesRequest { session: session.id(), returned };
+            let request = ReturnLeasesRequest { session: session.id(), returned, opening };
             match session.return_leases(&request, told).await {
                 Ok(()) => {}
                 // What was held under another leader or before an expulsion need not be returned.
                 Err(error) if error.code == Code::SessionUnknown => {}
                 Err(error) => {
                     tracing::debug!(%error, "leases could not be returned; trying again");
-                    self.returns.lock().extend(request.returned);
+                    owed(request.returned);
                     return false;
                 }
             }

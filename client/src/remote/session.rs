@@ -14,8 +14,9 @@ use parking_lot::Mutex;
 use proto::error::Code;
 use proto::limits::LEASE_RENEW_MS;
 use proto::mrc::{
-    CloseMany, CloseRequest, Lock, LockReply, LockRequest, Open, OpenFile, OpenReply, OpenRequest, OpenSession,
-    RenewSession, ReturnLeases, ReturnLeasesRequest, SessionClose, SessionOpen, SessionRenew, SessionReply,
+    CloseMany, CloseRequest, Lock, LockReply, LockRequest, Open, OpenFile, OpenReply, OpenRequest,
+    OpenSession, RenewSession, ReturnLeases, ReturnLeasesRequest, SessionClose, SessionOpen, SessionRenew,
+    SessionReply,
 };
 use proto::rpc::{Method, Origin};
 use rt::clock::Clock;
@@ -283,6 +284,12 @@ impl Session {
         self.open.lock().get_mut(&(volume, ino)).map_or((0, 0), Handles::tell)
     }
 
+    /// Whether a handle that may write is open here.
+    pub(crate) fn has_writer(&self, volume: u64, ino: u64) -> bool {
+        let open = self.open.lock();
+        open.get(&(volume, ino)).is_some_and(|handles| handles.writing + handles.untold_writing > 0)
+    }
+
     /// Closes a handle that the leader has not heard of. False when it has.
     fn close_untold(&self, request: &CloseRequest) -> bool {
         self.forget_untold((request.head.volume, request.ino), request.write)
@@ -487,11 +494,13 @@ impl Session {
         let now = u64::try_from(self.clock.unix().as_nanos()).unwrap_or(u64::MAX);
         let opening = now.max(self.opening.load(Ordering::Acquire) + 1);
         self.opening.store(opening, Ordering::Release);
+        // First the leases: a handle that is told with a return of before is among those that are open.
+        let leases = self.leasing.to_tell(opening);
         let request = OpenSession {
             session: self.id,
             client: self.name.clone(),
             open_files: self.open_files(),
-            leases: self.leasing.to_tell(),
+            leases,
             session_epoch: if known == EPOCH_UNKNOWN { 0 } else { known },
             opening,
             incarnation: self.meant_for.load(Ordering::Acquire),

@@ -187,10 +187,7 @@ impl World {
         self.leases.tick(self.now);
         for effect in self.leases.take_effects() {
             if let Effect::Expel { session, number, .. } = effect {
-                assert!(
-                    self.current.insert(session, number).is_none(),
-                    "{session} expelled twice at once"
-                );
+                assert!(self.current.insert(session, number).is_none(), "{session} expelled twice at once");
                 self.expelling.push((session, number));
             }
         }

@@ -132,8 +132,7 @@ impl Leases {
     /// Time passed: begins to expel whoever did not return in time, or did not come back after a change of leader.
     pub fn tick(&mut self, now: Duration) {
         self.cool_down(now);
-        let late: Vec<u64> =
-            self.due().filter(|id| self.end_of(*id).is_some_and(|end| now >= end)).collect();
+        let late: Vec<u64> = self.due().filter(|id| self.end_of(*id).is_some_and(|end| now >= end)).collect();
         for id in late {
             self.expel(now, id);
         }

@@ -431,11 +431,17 @@ fn whoever_tells_what_it_does_not_hold_is_expelled_when_its_time_is_over() {
     assert_eq!(leases.open_session(T0 + ms(3500), 1, untrue), Err(OpenRefused::Expelling));
     leases.invariants();
     assert_eq!(leases.standing(ticket), Standing::Given(None));
-    assert_eq!(leases.standing(pass.ticket().unwrap()), Standing::Waits, "it may still rely on what it holds");
+    assert_eq!(
+        leases.standing(pass.ticket().unwrap()),
+        Standing::Waits,
+        "it may still rely on what it holds"
+    );
     assert_eq!(leases.renew(T0 + ms(3600), 1), None);
     assert_eq!(leases.open_session(T0 + ms(3700), 1, told(5, true, &[])), Err(OpenRefused::Expelling));
     assert_eq!(leases.next_deadline(), Some(T0 + END), "a renewal has not prolonged the recall's time");
+    leases.renew(T0 + END, 2);
     leases.take_effects();
+    leases.returned(T0 + END, 2, G, W, u64::MAX);
     leases.tick(T0 + END);
     let (session, number, wrote) = expulsion(&mut leases);
     assert_eq!((session, wrote), (1, false));
