@@ -27,8 +27,9 @@ pub(crate) const TIMES: Times = Times {
     cool: Duration::from_millis(100),
     per_session: 64,
 };
-/// Expelling takes a command and a call to each OSD.
+/// Expelling takes a command and a call to each OSD, which may take long. Microseconds.
 const EXPEL: (u64, u64) = (500, 20_000);
+const EXPEL_LONG: (u64, u64) = (1_000_000, 8_000_000);
 /// How long after the end of a recall's time it may still be open: expelling, and one tick.
 const SLACK: Duration = Duration::from_millis(200);
 const TICK: Duration = Duration::from_millis(50);
@@ -61,6 +62,10 @@ pub enum Broken {
     Recall,
     /// Nobody is ever expelled.
     Expel,
+    /// Openings that were overtaken by later ones count.
+    LateOpening,
+    /// Returns that were overtaken by an opening count.
+    LateReturn,
 }
 
 /// What came of it.
@@ -83,24 +88,52 @@ pub struct Outcome {
 /// From a client.
 #[derive(Clone, Debug)]
 pub(crate) enum Ask {
-    Open { epoch: u64, told: Vec<(u64, u32)> },
+    Open { number: u64, meant_for: u64, epoch: u64, told: Vec<(u64, u32)> },
     Renew,
     Get { file: u64 },
     Acquire { file: u64, bits: u32 },
     Change { file: u64, incarnation: u64 },
     Await,
-    Return { file: u64, bits: u32, number: u64 },
+    Return { opening: u64, file: u64, bits: u32, number: u64 },
 }
 
 /// To a client. `asked`: when the client sent what this answers.
 #[derive(Clone, Debug)]
 pub(crate) enum Answer {
-    Opened { asked: Duration, epoch: u64, incarnation: u64 },
-    Renewed { asked: Duration, ttl: Duration, incarnation: u64 },
-    Unknown { incarnation: u64 },
-    Row { incarnation: u64, file: u64, version: u64, bits: u32, number: u64, changed: bool },
-    Refused { incarnation: u64, file: u64 },
-    Recalls { incarnation: u64, recalls: Vec<(u64, u64, u32, u64)> },
+    Opened {
+        asked: Duration,
+        number: u64,
+        ttl: Duration,
+        epoch: u64,
+        incarnation: u64,
+    },
+    Renewed {
+        asked: Duration,
+        ttl: Duration,
+        epoch: u64,
+        incarnation: u64,
+    },
+    Unknown {
+        incarnation: u64,
+    },
+    /// `asked`: before this no answer may bring leases any more, when the client has opened its session since.
+    Row {
+        asked: Duration,
+        incarnation: u64,
+        file: u64,
+        version: u64,
+        bits: u32,
+        number: u64,
+        changed: bool,
+    },
+    Refused {
+        incarnation: u64,
+        file: u64,
+    },
+    Recalls {
+        incarnation: u64,
+        recalls: Vec<(u64, u64, u32, u64)>,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -118,6 +151,7 @@ pub(crate) enum Event {
     Tick,
     Expelled {
         session: u64,
+        number: u64,
         incarnation: u64,
         epoch: Option<u64>,
         wrote: bool,
@@ -177,8 +211,8 @@ impl Sim {
                 self.tick()?;
                 self.world.after(TICK, Event::Tick);
             }
-            Event::Expelled { session, incarnation, epoch, wrote } => {
-                self.expelled(session, incarnation, epoch, wrote)?;
+            Event::Expelled { session, number, incarnation, epoch, wrote } => {
+                self.expelled(session, number, incarnation, epoch, wrote)?;
             }
             Event::NewLeader => {
                 *self.faults.entry("leader").or_default() += 1;

@@ -119,7 +119,12 @@ pub fn serve(volume: Arc<Volume>, fd: OwnedFd, resumed: bool, options: &MountOpt
     session.survivable = options.survivable;
     let state = format!("{:016x} {}", volume.session().id(), session.agreed().show());
     let notifier = session.notifier().clone();
-    let connection = door::Connection { notifier: notifier.clone(), ring: session.uses_ring(), resumed };
+    let connection = door::Connection {
+        notifier: notifier.clone(),
+        ring: session.uses_ring(),
+        resumed,
+        direct_mmap: session.agreed().has(kernel::abi::init::DIRECT_IO_ALLOW_MMAP),
+    };
     let caches = Arc::new(caches::MountCaches(notifier.clone()));
     if resumed {
         // What the dead process knew was changed since, nobody here knows. Attributes last no longer than its leases.

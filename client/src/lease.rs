@@ -6,7 +6,7 @@
 mod data;
 mod recalls;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -58,8 +58,10 @@ pub struct Leasing {
     engine: Mutex<Leases>,
     /// order: a leaf. Whose files recalls are about.
     volumes: Mutex<HashMap<u64, Weak<Volume>>>,
-    /// order: a leaf. What is to be sent back; bounded by what is held.
-    returns: Mutex<Vec<ReturnedLease>>,
+    /// order: a leaf. What is to be sent back, with the opening before it; bounded by what is held.
+    returns: Mutex<Vec<(u64, ReturnedLease)>>,
+    /// order: a leaf. Recalls that are being worked off, by number; bounded by what is held.
+    at_work: Mutex<HashSet<u64>>,
     /// Something is to be sent back.
     owing: Notify,
     /// An operation that a recall may wait for has ended.
@@ -95,6 +97,7 @@ impl Leasing {
             engine: Mutex::default(),
             volumes: Mutex::default(),
             returns: Mutex::default(),
+            at_work: Mutex::default(),
             owing: Notify::new(),
             released: Notify::new(),
             many: AtomicBool::new(false),
@@ -114,6 +117,17 @@ impl Leasing {
         self.volumes.lock().get(&id).and_then(Weak::upgrade)
     }
 
+    /// Files in use learn what an answer tells of them, before anybody can rely on the leases that it brings: who reads
+    /// under a lease does not ask for the size.
+    fn teach(&self, volume: u64, attrs: &[&Attr]) {
+        let Some(volume) = self.volume(volume) else { return };
+        for attr in attrs {
+            if let Some(inode) = volume.inode(attr.ino) {
+                inode.learn(attr);
+            }
+        }
+    }
+
     fn all_volumes(&self) -> Vec<Arc<Volume>> {
         self.volumes.lock().values().filter_map(Weak::upgrade).collect()
     }
@@ -131,14 +145,16 @@ impl Leasing {
     }
 
     /// What the leader is to be told when the session is opened. To be followed by [`Leasing::told`].
-    pub(crate) fn to_tell(&self) -> Vec<HeldLease> {
-        self.engine.lock().tell_begin()
+    /// `opening`: its number.
+    pub(crate) fn to_tell(&self, opening: u64) -> Vec<HeldLease> {
+        self.engine.lock().tell_begin(opening)
     }
 
     /// The leader was told, or could not be.
     pub(crate) fn told(&self, new_leader: bool) {
         self.engine.lock().tell_end(new_leader);
         self.released.notify_waiters();
+        self.owing.notify_one();
     }
 
     /// The leader answered a renewal that began at `start`.
@@ -271,6 +287,8 @@ impl Asked<'_> {
         if grants.is_empty() {
             return;
         }
+        let attrs: Vec<&Attr> = attrs.into_iter().collect();
+        self.leasing.teach(volume, &attrs);
         let mut engine = self.leasing.engine.lock();
         let mut waits = false;
         for grant in grants {
@@ -320,6 +338,7 @@ impl Changing<'_> {
     /// order of `what`; inodes of which nothing is said are asked for again.
     pub(crate) fn done(mut self, grants: &[LeaseGrant], attrs: &[&Attr], names: &[Option<u64>]) {
         let what = std::mem::take(&mut self.what);
+        self.asked.leasing.teach(self.volume, attrs);
         let mut engine = self.asked.leasing.engine.lock();
         let mut waits = false;
         for grant in grants {

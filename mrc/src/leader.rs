@@ -159,6 +159,14 @@ impl Leader {
         begun.then(|| Freeing { leader: self.clone(), file })
     }
 
+    /// A rename is about to put another file in the place of the one behind `entry`.
+    pub(crate) fn replaces(&self, volume: u64, entry: Option<Entry>) {
+        if let Some(entry) = entry.filter(|entry| entry.kind == kind::FILE) {
+            let now = self.clock.monotonic();
+            self.sessions.lock().replaces(now, (volume, entry.ino));
+        }
+    }
+
     /// A file without a name is about to be made in `volume`, with number `floor` or a higher one: a guard that keeps it
     /// from being collected until its handle is counted.
     pub(crate) fn begin_nameless(self: &Arc<Self>, volume: u64, floor: u64) -> Nameless {

@@ -31,14 +31,23 @@ const STALL: Duration = Duration::from_millis(LEASE_TTL_MS / 3);
 /// How long the task sleeps when nothing is due.
 const IDLE: Duration = Duration::from_secs(60);
 
+/// A session to be expelled.
+#[derive(Clone, Copy)]
+pub(crate) struct Expulsion {
+    pub(crate) session: u64,
+    pub(crate) number: u64,
+    /// It held the right to write.
+    pub(crate) wrote: bool,
+}
+
 struct State {
     engine: Leases,
     /// Requests that wait, by ticket.
     wakers: BTreeMap<u64, Arc<Notify>>,
     /// Sessions that wait for recalls.
     polls: BTreeMap<u64, Arc<Notify>>,
-    /// Sessions to be expelled, and whether they held the right to write.
-    expels: VecDeque<(u64, bool)>,
+    /// Sessions to be expelled.
+    expels: VecDeque<Expulsion>,
     /// Changes whose caller left before the answer: they may still be applied.
     lingering: Vec<Pass>,
 }
@@ -91,8 +100,8 @@ impl Leasing {
                     // There may be a nearer deadline.
                     work = true;
                 }
-                Effect::Expel { session, wrote } => {
-                    state.expels.push_back((session, wrote));
+                Effect::Expel { session, number, wrote } => {
+                    state.expels.push_back(Expulsion { session, number, wrote });
                     work = true;
                 }
             }
@@ -268,15 +277,16 @@ async fn round(mrc: &Mrc, leasing: &Leasing) {
         let mut state = leasing.state.lock();
         (std::mem::take(&mut state.expels), std::mem::take(&mut state.lingering))
     };
-    let expelling = expels.iter().map(|(session, wrote)| mrc.expel(*session, *wrote));
+    let expelling = expels.iter().map(|expulsion| mrc.expel(*expulsion));
     let results = futures::future::join_all(expelling).await;
     let mut again = false;
-    for ((session, wrote), result) in expels.into_iter().zip(results) {
+    for (expulsion, result) in expels.into_iter().zip(results) {
         if let Err(error) = result
             && leasing.with(|engine, _| engine.leads())
         {
+            let session = expulsion.session;
             tracing::warn!(session = format!("{session:016x}"), %error, "expelling is tried again");
-            leasing.state.lock().expels.push_back((session, wrote));
+            leasing.state.lock().expels.push_back(expulsion);
             again = true;
         }
     }

@@ -185,7 +185,8 @@ pub struct WireError {
     /// For people: what failed, on which object, why, and where it helps, what to do.
     pub text: String,
     /// `NotLeader`: the leader's address if known. `OldEpoch`: the newer epoch. `Unavailable`: `refused` or
-    /// `reset` when that is evidence of a dead process. Otherwise empty.
+    /// `reset` when that is evidence of a dead process. `SessionUnknown` of a session being opened: the leader's
+    /// incarnation and the highest opening that it knows. Otherwise empty.
     pub hint: String,
 }
 

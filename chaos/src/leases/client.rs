@@ -10,6 +10,8 @@ use crate::invariants::Violation;
 
 const RENEW: Duration = Duration::from_millis(2000);
 const POLL: Duration = Duration::from_millis(1500);
+/// Between two attempts to open a session: shorter than an answer may take.
+const REOPEN: Duration = Duration::from_millis(700);
 
 #[derive(Clone, Copy, Debug)]
 struct Kept {
@@ -20,9 +22,18 @@ struct Kept {
 
 #[derive(Default, Debug)]
 pub(crate) struct Client {
-    /// 0: not opened at this incarnation.
+    /// The leader at which its session is open.
     incarnation: u64,
     epoch: u64,
+    /// The session has to be opened: what is held is still good, nothing is added.
+    opening: bool,
+    /// Number of its last opening.
+    number: u64,
+    /// The leader for which the next one is meant.
+    meant_for: u64,
+    /// Answers to what was asked until then bring nothing.
+    forgotten: Duration,
+    opened: Duration,
     /// End of its leases' time.
     until: Duration,
     kept: BTreeMap<u64, Kept>,
@@ -30,6 +41,8 @@ pub(crate) struct Client {
     overtaken: BTreeMap<u64, u64>,
     /// Changes of its own under way: nothing is kept of those inodes.
     changing: BTreeMap<u64, u32>,
+    /// When its last change of an inode ended: answers to what was asked before may be older.
+    changed: BTreeMap<u64, Duration>,
     /// Incarnation to which they were sent.
     changing_at: u64,
     renewed: Duration,
@@ -61,18 +74,28 @@ impl Sim {
         let now = self.world.now();
         let pause = self.world.micros(200, 60_000);
         self.world.after(pause, Event::Client(id));
+        let file = 1 + self.world.below(FILES);
         let client = self.clients.get_mut(&id).expect("made at the start");
         if now < client.hangs_until {
             return Ok(());
         }
-        if client.incarnation == 0 {
-            if now >= client.renewed + RENEW {
-                client.renewed = now;
-                let told = client.kept.iter().map(|(file, kept)| (*file, kept.bits)).collect();
-                let epoch = client.epoch;
-                self.ask(id, Ask::Open { epoch, told });
+        if client.opening || client.incarnation == 0 {
+            if now >= client.opened + REOPEN {
+                client.opened = now;
+                client.number += 1;
+                let told: Vec<(u64, u32)> =
+                    client.kept.iter().map(|(file, kept)| (*file, kept.bits)).collect();
+                let Client { number, meant_for, epoch, .. } = *client;
+                if self.world.percent(10) {
+                    // A try that is given up after a while, and arrives after all.
+                    let asked = now;
+                    let ask = Ask::Open { number, meant_for, epoch, told: told.clone() };
+                    let late = self.world.micros(100_000, 4_000_000);
+                    self.world.after(late, Event::ToLeader { from: id, asked, ask });
+                }
+                self.ask(id, Ask::Open { number, meant_for, epoch, told });
             }
-            return Ok(());
+            return self.read_kept(id, file);
         }
         if now >= client.renewed + RENEW {
             client.renewed = now;
@@ -81,7 +104,6 @@ impl Sim {
             client.polled = now;
             self.ask(id, Ask::Await);
         }
-        let file = 1 + self.world.below(FILES);
         match self.world.below(40) {
             0 => self.change_own(id, file),
             1 => self.ask(id, Ask::Acquire { file, bits: LEASE_WRITE }),
@@ -106,7 +128,9 @@ impl Sim {
     }
 
     fn changed(&mut self, id: u64, file: u64) {
+        let now = self.world.now();
         let client = self.clients.get_mut(&id).expect("made at the start");
+        client.changed.insert(file, now);
         if let Some(count) = client.changing.get_mut(&file) {
             *count -= 1;
             if *count == 0 {
@@ -158,11 +182,11 @@ impl Sim {
     fn give_back(&mut self, id: u64, file: u64) {
         let client = self.clients.get_mut(&id).expect("made at the start");
         if let Some(kept) = client.kept.remove(&file) {
-            let Kept { bits, number, .. } = kept;
+            let (Kept { bits, number, .. }, opening) = (kept, client.number);
             // An answer from before that is still under way must not bring the lease back.
             let highest = client.overtaken.entry(file).or_default();
             *highest = (*highest).max(number);
-            self.ask(id, Ask::Return { file, bits, number });
+            self.ask(id, Ask::Return { opening, file, bits, number });
         }
     }
 
@@ -177,8 +201,9 @@ impl Sim {
             return;
         }
         match answer {
-            Answer::Opened { asked, epoch, incarnation } => {
-                if incarnation < client.incarnation {
+            Answer::Opened { asked, number, ttl, epoch, incarnation } => {
+                // A real client hears only the answer to its last attempt.
+                if number != client.number || !client.opening && client.incarnation != 0 {
                     return;
                 }
                 if epoch != client.epoch {
@@ -189,25 +214,34 @@ impl Sim {
                     client.changing_at = incarnation;
                 }
                 client.epoch = epoch;
+                client.opening = false;
+                client.forgotten = now;
                 client.incarnation = incarnation;
-                client.until = asked + super::TIMES.ttl;
+                client.meant_for = incarnation;
+                client.until = asked + ttl;
                 client.polled = Duration::ZERO;
             }
-            Answer::Renewed { asked, ttl, incarnation } if incarnation == client.incarnation => {
-                client.until = asked + ttl;
+            Answer::Renewed { asked, ttl, epoch, incarnation } if incarnation == client.incarnation => {
+                if epoch != client.epoch {
+                    // It was expelled and opened anew by an attempt of its own whose answer it has not heard.
+                    client.drop_all();
+                    client.epoch = epoch;
+                }
+                client.until = client.until.max(asked + ttl);
             }
             Answer::Unknown { incarnation } if incarnation >= client.incarnation => {
-                if incarnation == client.incarnation {
-                    client.drop_all();
-                }
-                client.incarnation = 0;
+                client.opening = true;
+                client.meant_for = incarnation;
             }
             Answer::Refused { incarnation, file } if incarnation == client.changing_at => {
                 self.changed(id, file)
             }
-            Answer::Row { incarnation, file, version, bits, number, changed } => {
-                let version = if client.changing.contains_key(&file) { u64::MAX } else { version };
-                let current = incarnation == client.incarnation;
+            Answer::Row { asked, incarnation, file, version, bits, number, changed } => {
+                let older = client.changed.get(&file).is_some_and(|ended| asked <= *ended);
+                let unsure = older || client.changing.contains_key(&file);
+                let version = if unsure { u64::MAX } else { version };
+                let current =
+                    incarnation == client.incarnation && !client.opening && asked > client.forgotten;
                 let late = client.overtaken.get(&file).is_some_and(|recalled| number <= *recalled);
                 let older = client.kept.get(&file).is_some_and(|kept| number < kept.number);
                 if current && bits != 0 && (!late || broken == Some(Broken::LateAnswer)) && !older {
@@ -217,7 +251,10 @@ impl Sim {
                     self.changed(id, file);
                 }
             }
-            Answer::Recalls { incarnation, recalls } if incarnation == client.incarnation => {
+            // While it tells what it holds it gives nothing up: it hears of it again.
+            Answer::Recalls { incarnation, recalls }
+                if incarnation == client.incarnation && !client.opening =>
+            {
                 client.polled = Duration::ZERO;
                 for (_, file, bits, number) in recalls {
                     self.recalled(id, file, bits, number);
@@ -229,6 +266,7 @@ impl Sim {
 
     fn recalled(&mut self, id: u64, file: u64, bits: u32, number: u64) {
         let client = self.clients.get_mut(&id).expect("made at the start");
+        let opening = client.number;
         let highest = client.overtaken.entry(file).or_default();
         *highest = (*highest).max(number);
         if let Some(kept) = client.kept.get_mut(&file) {
@@ -237,6 +275,6 @@ impl Sim {
                 client.kept.remove(&file);
             }
         }
-        self.ask(id, Ask::Return { file, bits, number });
+        self.ask(id, Ask::Return { opening, file, bits, number });
     }
 }

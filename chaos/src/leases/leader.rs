@@ -3,19 +3,29 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use mrc::engine::leases::{Acquired, Begun, Claim, Claims, Effect, Leases, OpenRefused, Pass, Standing};
+use mrc::engine::leases::{
+    Acquired, Begun, Claim, Claims, Effect, Leases, OpenRefused, Opening, Pass, Standing,
+};
 use proto::mrc::{LEASE_ATTR, LEASE_NAMES, LEASE_READ, LEASE_WRITE};
 
-use super::{Answer, Ask, Broken, EXPEL, Event, FILES, SLACK, Sim, TIMES};
+use super::{Answer, Ask, Broken, EXPEL, EXPEL_LONG, Event, FILES, SLACK, Sim, TIMES};
 use crate::invariants::Violation;
 
 const VOLUME: u64 = 1;
 
 /// A request that waits.
 enum Pending {
-    Change { from: u64, file: u64, pass: Pass },
-    Read { from: u64, file: u64, pass: Pass },
-    Acquire { from: u64, file: u64 },
+    Change { of: Asked, pass: Pass },
+    Read { of: Asked, pass: Pass },
+    Acquire { of: Asked },
+}
+
+/// Whose request about which file, and when it was sent.
+#[derive(Clone, Copy)]
+struct Asked {
+    from: u64,
+    file: u64,
+    asked: Duration,
 }
 
 pub(crate) struct Leader {
@@ -40,6 +50,10 @@ impl Leader {
     }
 }
 
+fn tell(told: &[(u64, u32)]) -> Vec<((u64, u64), u32)> {
+    told.iter().map(|(file, bits)| ((VOLUME, *file), *bits)).collect()
+}
+
 impl Sim {
     pub(crate) fn new_leader(&mut self) {
         let now = self.world.now();
@@ -58,7 +72,10 @@ impl Sim {
         let (now, incarnation) = (self.world.now(), self.leader.incarnation);
         let known = self.leader.engine.takes_part(from) && !self.leader.engine.is_expelled(from);
         match ask {
-            Ask::Open { epoch, told } => self.open(from, asked, epoch, &told),
+            Ask::Open { number, meant_for, epoch, told } => {
+                let opening = Opening { number, epoch, part: true, told: &tell(&told) };
+                self.open(from, asked, meant_for, opening);
+            }
             Ask::Change { incarnation: meant, .. } if meant != incarnation => {}
             Ask::Change { file, .. } if !known => {
                 self.answer(from, Answer::Refused { incarnation, file });
@@ -66,8 +83,9 @@ impl Sim {
             }
             _ if !known => self.answer(from, Answer::Unknown { incarnation }),
             Ask::Renew => {
+                let epoch = self.leader.engine.epoch(from);
                 let answer = match self.leader.engine.renew(now, from) {
-                    Some(ttl) => Answer::Renewed { asked, ttl, incarnation },
+                    Some(ttl) => Answer::Renewed { asked, ttl, epoch, incarnation },
                     None => Answer::Unknown { incarnation },
                 };
                 self.answer(from, answer);
@@ -80,15 +98,20 @@ impl Sim {
                     ..Claim::default()
                 };
                 match self.leader.engine.begin(now, from, Claims::default().with(claim)) {
-                    Begun::Free(pass) => self.read(from, file, &pass),
-                    Begun::Waits(pass) => self.wait(pass.ticket(), Pending::Read { from, file, pass }),
+                    Begun::Free(pass) => self.read(Asked { from, file, asked }, &pass),
+                    Begun::Waits(pass) => {
+                        let of = Asked { from, file, asked };
+                        self.wait(pass.ticket(), Pending::Read { of, pass });
+                    }
                     _ => {}
                 }
             }
             Ask::Acquire { file, bits } => {
                 match self.leader.engine.acquire(now, from, (VOLUME, file), bits) {
-                    Acquired::Given(grant) => self.row(from, file, grant, false),
-                    Acquired::Waits(ticket) => self.wait(Some(ticket), Pending::Acquire { from, file }),
+                    Acquired::Given(grant) => self.row(Asked { from, file, asked }, grant, false),
+                    Acquired::Waits(ticket) => {
+                        self.wait(Some(ticket), Pending::Acquire { of: Asked { from, file, asked } });
+                    }
                     Acquired::Full => {}
                 }
             }
@@ -99,42 +122,59 @@ impl Sim {
                 };
                 let claims = Claims::default().with(Claim::change((VOLUME, file), recall));
                 match self.leader.engine.begin(now, from, claims) {
-                    Begun::Free(pass) => self.change(from, file, &pass)?,
-                    Begun::Waits(pass) => self.wait(pass.ticket(), Pending::Change { from, file, pass }),
+                    Begun::Free(pass) => self.change(Asked { from, file, asked }, &pass)?,
+                    Begun::Waits(pass) => {
+                        let of = Asked { from, file, asked };
+                        self.wait(pass.ticket(), Pending::Change { of, pass });
+                    }
                     _ => self.answer(from, Answer::Refused { incarnation, file }),
                 }
             }
             Ask::Await => {
                 self.leader.polls.insert(from, 0);
             }
-            Ask::Return { file, bits, number } => {
-                self.leader.engine.returned(now, from, (VOLUME, file), bits, number);
+            Ask::Return { opening, file, bits, number } => {
+                let late = opening < self.leader.engine.opening(from);
+                if !late || self.broken == Some(Broken::LateReturn) {
+                    self.leader.engine.returned(now, from, (VOLUME, file), bits, number);
+                }
             }
         }
         self.effects()
     }
 
-    fn open(&mut self, from: u64, asked: Duration, epoch: u64, told: &[(u64, u32)]) {
-        let now = self.world.now();
+    fn open(&mut self, from: u64, asked: Duration, meant_for: u64, opening: Opening<'_>) {
+        let (now, incarnation) = (self.world.now(), self.leader.incarnation);
+        if meant_for != 0 && meant_for != incarnation && self.broken != Some(Broken::LateOpening) {
+            self.answer(from, Answer::Unknown { incarnation });
+            return;
+        }
         let row = self.durable.sessions.entry(from).or_insert((1, false));
         row.1 = true;
         let mut current = row.0;
-        let held: Vec<_> = told.iter().map(|(file, bits)| ((VOLUME, *file), *bits)).collect();
-        let held = if epoch == current { &held[..] } else { &[] };
-        match self.leader.engine.open_session(now, from, current, true, held) {
+        let told = if opening.epoch == current { opening.told } else { &[] };
+        if opening.epoch < current {
+            // A former leader may have raised it and not have come to telling the OSDs.
+            self.fence(from, current);
+        }
+        let number = if self.broken == Some(Broken::LateOpening) { 0 } else { opening.number };
+        let opening = Opening { number, epoch: current, told, ..opening };
+        match self.leader.engine.open_session(now, from, opening) {
             Ok(()) => {}
-            Err(OpenRefused::Expelling) => return,
+            Err(OpenRefused::Expelling | OpenRefused::Late(_)) => return,
             Err(OpenRefused::NotHeld) => {
                 current += 1;
                 self.durable.sessions.insert(from, (current, true));
-                self.durable.fences.insert(from, current);
-                if self.leader.engine.open_session(now, from, current, true, &[]).is_err() {
+                self.fence(from, current);
+                let opening = Opening { epoch: current, told: &[], ..opening };
+                if self.leader.engine.open_session(now, from, opening).is_err() {
                     return;
                 }
             }
         }
-        let incarnation = self.leader.incarnation;
-        self.answer(from, Answer::Opened { asked, epoch: current, incarnation });
+        let ttl = self.leader.engine.renew(now, from).expect("it was just opened");
+        let number = opening.number;
+        self.answer(from, Answer::Opened { asked, number, ttl, epoch: current, incarnation });
     }
 
     fn wait(&mut self, ticket: Option<u64>, pending: Pending) {
@@ -143,28 +183,31 @@ impl Sim {
         }
     }
 
-    fn row(&mut self, to: u64, file: u64, grant: Option<proto::mrc::LeaseGrant>, changed: bool) {
+    fn row(&mut self, of: Asked, grant: Option<proto::mrc::LeaseGrant>, changed: bool) {
+        let Asked { from: to, file, asked } = of;
         let version = self.durable.versions.get(&file).copied().unwrap_or(0);
         let (bits, number) = grant.map_or((0, 0), |grant| (grant.bits, grant.number));
         let incarnation = self.leader.incarnation;
-        self.answer(to, Answer::Row { incarnation, file, version, bits, number, changed });
+        self.answer(to, Answer::Row { asked, incarnation, file, version, bits, number, changed });
     }
 
-    fn read(&mut self, from: u64, file: u64, pass: &Pass) {
+    fn read(&mut self, of: Asked, pass: &Pass) {
+        let Asked { from, file, .. } = of;
         let now = self.world.now();
         let grant =
             self.leader.engine.grant(now, from, (VOLUME, file), LEASE_ATTR | LEASE_NAMES | LEASE_READ);
-        self.row(from, file, grant, false);
+        self.row(of, grant, false);
         self.leader.engine.finish(now, pass, false);
     }
 
     /// Applies a change: nobody else may still answer from what it makes untrue.
-    fn change(&mut self, from: u64, file: u64, pass: &Pass) -> Result<(), Violation> {
+    fn change(&mut self, of: Asked, pass: &Pass) -> Result<(), Violation> {
+        let Asked { from, file, .. } = of;
         let now = self.world.now();
         *self.durable.versions.entry(file).or_default() += 1;
         self.operations += 1;
         let grant = self.leader.engine.grant(now, from, (VOLUME, file), LEASE_ATTR);
-        self.row(from, file, grant, true);
+        self.row(of, grant, true);
         self.leader.engine.finish(now, pass, true);
         let broken = self.broken;
         for (id, client) in self.clients.iter().filter(|(id, _)| **id != from) {
@@ -188,11 +231,12 @@ impl Sim {
                 match effect {
                     Effect::Wake(ticket) => self.wake(ticket)?,
                     Effect::Recall(session) => self.tell_recalls(session),
-                    Effect::Expel { session, wrote } => {
+                    Effect::Expel { session, number, wrote } => {
                         *self.faults.entry("expelled").or_default() += 1;
                         let incarnation = self.leader.incarnation;
-                        let delay = self.world.micros(EXPEL.0, EXPEL.1);
-                        self.world.after(delay, Event::Expelled { session, incarnation, epoch: None, wrote });
+                        let delay = self.expelling_time();
+                        let event = Event::Expelled { session, number, incarnation, epoch: None, wrote };
+                        self.world.after(delay, event);
                     }
                 }
             }
@@ -205,11 +249,9 @@ impl Sim {
             return Ok(());
         }
         match (self.leader.pending.remove(&ticket), standing) {
-            (Some(Pending::Change { from, file, pass }), Standing::Free) => self.change(from, file, &pass)?,
-            (Some(Pending::Read { from, file, pass }), Standing::Free) => self.read(from, file, &pass),
-            (Some(Pending::Acquire { from, file }), Standing::Given(grant)) => {
-                self.row(from, file, grant, false)
-            }
+            (Some(Pending::Change { of, pass }), Standing::Free) => self.change(of, &pass)?,
+            (Some(Pending::Read { of, pass }), Standing::Free) => self.read(of, &pass),
+            (Some(Pending::Acquire { of }), Standing::Given(grant)) => self.row(of, grant, false),
             _ => {}
         }
         Ok(())
@@ -227,10 +269,25 @@ impl Sim {
         self.answer(session, Answer::Recalls { incarnation, recalls });
     }
 
+    /// From now on OSDs refuse lower epochs.
+    fn fence(&mut self, session: u64, epoch: u64) {
+        if self.broken != Some(Broken::Fence) {
+            let fence = self.durable.fences.entry(session).or_default();
+            *fence = epoch.max(*fence);
+        }
+    }
+
+    /// Sometimes an OSD does not answer for long.
+    fn expelling_time(&mut self) -> Duration {
+        let (least, most) = if self.world.percent(20) { EXPEL_LONG } else { EXPEL };
+        self.world.micros(least, most)
+    }
+
     /// First the command (epoch `None`), then the OSDs, then the engine.
     pub(crate) fn expelled(
         &mut self,
         session: u64,
+        number: u64,
         incarnation: u64,
         epoch: Option<u64>,
         wrote: bool,
@@ -242,14 +299,15 @@ impl Sim {
             let row = self.durable.sessions.entry(session).or_insert((1, true));
             row.0 += 1;
             let epoch = row.0;
-            if wrote && self.broken != Some(Broken::Fence) {
-                self.durable.fences.insert(session, epoch);
-            }
-            let delay = self.world.micros(EXPEL.0, EXPEL.1);
-            self.world.after(delay, Event::Expelled { session, incarnation, epoch: Some(epoch), wrote });
+            let delay = self.expelling_time();
+            let event = Event::Expelled { session, number, incarnation, epoch: Some(epoch), wrote };
+            self.world.after(delay, event);
             return Ok(());
         };
-        self.leader.engine.expelled(self.world.now(), session, epoch);
+        if wrote {
+            self.fence(session, epoch);
+        }
+        self.leader.engine.expelled(self.world.now(), session, number, epoch);
         self.effects()
     }
 
@@ -265,7 +323,8 @@ impl Sim {
             self.tell_recalls(session);
             for recall in self.leader.engine.recalls(session, 0, usize::MAX) {
                 let since = self.leader.recalled.get(&(session, recall.recall)).copied().unwrap_or(now);
-                if now - since > TIMES.ttl + TIMES.margin + SLACK {
+                let is_over = self.leader.engine.is_expelled(session);
+                if !is_over && now - since > TIMES.ttl + TIMES.margin + SLACK {
                     let what = format!("client {session} owes file {} since {:?}", recall.ino, now - since);
                     return Err(Violation::new("leases: recalls end", what));
                 }

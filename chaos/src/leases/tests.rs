@@ -62,6 +62,16 @@ fn changes_that_do_not_recall_are_noticed() {
 }
 
 #[test]
+fn openings_that_were_overtaken_are_noticed() {
+    assert!(breaks(Broken::LateOpening).is_some());
+}
+
+#[test]
+fn returns_that_an_opening_overtook_are_noticed() {
+    assert!(breaks(Broken::LateReturn).is_some());
+}
+
+#[test]
 fn recalls_that_never_end_are_noticed() {
     assert_eq!(breaks(Broken::Expel), Some("leases: recalls end"));
 }

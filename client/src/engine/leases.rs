@@ -93,6 +93,8 @@ pub struct Leases {
     waning: VecDeque<(Ticket, Key)>,
     /// Answers of calls up to this one tell of another leader's grants.
     forgotten: Ticket,
+    /// Number of the last opening that told what is held.
+    opening: u64,
     generation: u64,
 }
 
@@ -165,10 +167,23 @@ impl Leases {
     }
 
     /// The leader is told what is held, which replaces what it knew. Grants that it gave meanwhile are not kept. To be
-    /// followed by [`Leases::tell_end`].
-    pub fn tell_begin(&mut self) -> Vec<HeldLease> {
+    /// followed by [`Leases::tell_end`]. `opening`: its number.
+    pub fn tell_begin(&mut self, opening: u64) -> Vec<HeldLease> {
         self.forgotten = Ticket::MAX;
+        self.opening = opening;
         self.held()
+    }
+
+    /// Number of the last opening; what was given up before it needs not be returned any more, for it was not told.
+    #[must_use]
+    pub fn opening(&self) -> u64 {
+        self.opening
+    }
+
+    /// Whether the leader is being told what is held: nothing of it is to be returned before it knows.
+    #[must_use]
+    pub fn is_telling(&self) -> bool {
+        self.forgotten == Ticket::MAX
     }
 
     /// It was told, or not. `new_leader`: it has not given these leases itself.
@@ -374,7 +389,8 @@ impl Leases {
     pub fn returned(&mut self, recall: &Recall) -> ReturnedLease {
         let key = (recall.volume, recall.ino);
         let entry = self.entries.entry(key).or_default();
-        let number = recall.number.max(entry.number);
+        // Not of a newer grant: what came after the recall was heard is kept, and this may be its second return.
+        let number = recall.number;
         entry.losing &= !recall.bits;
         entry.returned = entry.returned.max(recall.number);
         if entry.bits == 0 {

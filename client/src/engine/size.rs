@@ -38,11 +38,13 @@ impl Unreported {
 }
 
 /// Size and times of one inode.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Size {
     size: u64,
     truncate_epoch: u64,
     change: u64,
+    /// The newest attributes that the MRC has sent.
+    newest: Attr,
     dirty: Option<Unreported>,
     reporting: Option<Unreported>,
     /// End and time of what was acknowledged and is not yet at the OSDs (write-back).
@@ -86,6 +88,7 @@ impl Size {
             size: attr.size,
             truncate_epoch: attr.truncate_epoch,
             change: attr.change,
+            newest: attr.clone(),
             dirty: None,
             reporting: None,
             gathered: None,
@@ -118,6 +121,15 @@ impl Size {
         self.unreported().is_some_and(|unreported| unreported.end > self.size)
     }
 
+    /// Attributes of the MRC as they are to be shown: when they were overtaken by what this client has learned since
+    /// (its own report of a write that had ended before), the newer ones; and with what it does not know yet.
+    pub fn newest(&self, attr: &mut Attr) {
+        if attr.change < self.newest.change {
+            *attr = self.newest.clone();
+        }
+        self.show(attr);
+    }
+
     /// Takes what the MRC says now; an answer that was overtaken by a newer one is ignored.
     pub fn learn(&mut self, attr: &Attr) {
         if attr.change >= self.change {
@@ -133,6 +145,7 @@ impl Size {
             self.unforced.size += 1;
         }
         self.change = attr.change;
+        self.newest = attr.clone();
         self.size = attr.size;
         self.blocks = attr.blocks;
         self.truncate_epoch = self.truncate_epoch.max(attr.truncate_epoch);
@@ -148,7 +161,10 @@ impl Size {
         self.blocks = attr.blocks;
         self.holes_changed = false;
         self.truncate_epoch = attr.truncate_epoch;
-        self.change = self.change.max(attr.change);
+        if attr.change >= self.change {
+            self.change = attr.change;
+            self.newest = attr.clone();
+        }
     }
 
     /// Bytes up to `end` were written at `now`. True when this made a clean file dirty.
@@ -325,6 +341,23 @@ mod tests {
         let mut shown = attr(30, 0, 2);
         size.show(&mut shown);
         assert_eq!((shown.size, shown.mtime), (40, at(7)));
+    }
+
+    #[test]
+    fn an_answer_that_the_own_report_overtook_does_not_take_the_size_back() {
+        let mut size = Size::new(&attr(0, 0, 1));
+        size.wrote(300, at(5), false);
+        // A question for attributes is answered before the report, its answer is dealt with after it.
+        let mut asked = attr(0, 0, 1);
+        size.report().unwrap();
+        size.reported(&Attr { mtime: at(5), ..attr(300, 0, 2) });
+        size.learn(&asked);
+        size.newest(&mut asked);
+        assert_eq!((asked.size, asked.mtime, asked.change), (300, at(5), 2));
+        let mut later = attr(100, 0, 3);
+        size.learn(&later);
+        size.newest(&mut later);
+        assert_eq!((later.size, later.change), (100, 3));
     }
 
     #[test]

@@ -60,6 +60,8 @@ impl File {
     pub async fn read_at(&self, offset: u64, len: usize) -> Result<Bytes> {
         let using = self.inode().take_lease(Use::Read, offset, len as u64).await?;
         self.inode().flush_buffer().await;
+        // No truncation of ours in between: it cuts the data before the size is smaller.
+        let _shared = self.inode().data.read().await;
         let end = offset.saturating_add(len as u64);
         if !using.is_held() && end > self.inode().size() {
             // Somebody else may have made it longer.
@@ -74,6 +76,7 @@ impl File {
         let what = if self.inode().may_write() { Use::Write } else { Use::Read };
         let using = self.inode().take_lease(what, offset, len as u64).await?;
         self.inode().flush_buffer().await;
+        let _shared = self.inode().data.read().await;
         if !using.is_held() && !sized && offset.saturating_add(len as u64) > self.inode().size() {
             self.attr().await?;
         }

@@ -52,15 +52,19 @@ impl File {
 
     /// The first byte of data at or behind `offset` (`SEEK_DATA`); `None` when only holes follow.
     pub async fn seek_data(&self, offset: u64) -> Result<Option<u64>> {
+        let using = self.inode().take_lease(Use::Read, 0, 0).await?;
         self.inode().flush_buffer().await;
-        let size = self.attr().await?.size;
+        let _shared = self.inode().data.read().await;
+        let size = if using.is_held() { self.inode().size() } else { self.attr().await?.size };
         Ok(self.inode().next_data(offset, size).await?.map(|data| data.start))
     }
 
     /// The first byte of a hole at or behind `offset` (`SEEK_HOLE`); the end of the file counts as one.
     pub async fn seek_hole(&self, offset: u64) -> Result<Option<u64>> {
+        let using = self.inode().take_lease(Use::Read, 0, 0).await?;
         self.inode().flush_buffer().await;
-        let size = self.attr().await?.size;
+        let _shared = self.inode().data.read().await;
+        let size = if using.is_held() { self.inode().size() } else { self.attr().await?.size };
         if offset >= size {
             return Ok(None);
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use proto::mrc::{Attr, LEASE_READ, LEASE_WRITE};
+use proto::mrc::{Attr, LEASE_ATTR, LEASE_READ, LEASE_WRITE};
 
 use super::door::Shared;
 use super::inside;
@@ -75,6 +75,11 @@ impl Shared {
         self.volume.leasing().bits((self.volume.id(), ino)) & (LEASE_READ | LEASE_WRITE) != 0
     }
 
+    /// Whether nobody else changes this inode at the moment: then attributes are leased.
+    fn is_quiet(&self, ino: u64) -> bool {
+        self.volume.leasing().bits((self.volume.id(), ino)) & (LEASE_ATTR | LEASE_WRITE) != 0
+    }
+
     pub(super) async fn create(&self, creds: Creds, new: NewFile) -> Result<(Attr, Opened)> {
         let exclusive = new.flags & libc::O_EXCL != 0;
         // A new file is writable by its maker whatever its mode; a capability for it costs nothing.
@@ -101,8 +106,12 @@ impl Shared {
     fn opened(&self, file: Arc<File>, flags: i32, leased: bool) -> Opened {
         let keep = leased || self.handles.is_unchanged(file.ino(), file.inode().change());
         let mut told = if keep { fopen::KEEP_CACHE } else { 0 };
-        if appends(flags) && self.volume.leasing().is_on() {
-            // The end may be elsewhere than the kernel knows: its pages must not get what goes there.
+        let written = wants_write(flags) || self.volume.session().has_writer(self.volume.id(), file.ino());
+        let shared = self.direct_mmap && (written || !self.is_quiet(file.ino()));
+        if self.volume.leasing().is_on() && (shared || appends(flags)) {
+            // A kernel shows what is written to its pages before we hear of it and have the lease (and an append goes
+            // elsewhere than it believes); and it reads no further than the size that it believes, for which it drops
+            // our newest answer when pages were dropped meanwhile. What several clients use at once it must not keep.
             told |= fopen::DIRECT_IO;
         }
         Opened { handle: self.handles.insert(file), flags: told }
@@ -125,7 +134,7 @@ impl Shared {
         let file = self.file(&creds, ino, handle).await?;
         let len = len as usize;
         // The kernel has just asked for the size, except before direct reads.
-        let sized = flags & libc::O_DIRECT == 0 && !appends(flags);
+        let sized = flags & libc::O_DIRECT == 0 && !self.volume.leasing().is_on();
         let data = file.read_for_kernel(offset, len, sized).await?;
         self.record.bytes(data.len() as u64, 0);
         Ok(data)
@@ -182,6 +191,7 @@ impl Shared {
             return Ok(());
         }
         self.unlock_all(&creds, ino, owner, false).await?;
+        self.handles.owner_closed(ino, owner);
         // A handle of an earlier process is re-opened even for this: its size may be unreported.
         self.file(&creds, ino, handle).await?.flush().await
     }
@@ -199,6 +209,9 @@ impl Shared {
         }
         if let Some(owner) = flock {
             self.unlock_all(&creds, ino, owner, true).await?;
+        }
+        for owner in self.handles.locked_through(handle) {
+            self.unlock_all(&creds, ino, owner, false).await?;
         }
         let file = self.file(&creds, ino, handle).await?;
         self.handles.remove(handle);

@@ -59,6 +59,8 @@ pub(super) struct Shared {
     /// Requests come over io_uring.
     pub(super) ring: bool,
     pub(super) resumed: bool,
+    /// Files whose pages the kernel does not keep can be mapped shared.
+    pub(super) direct_mmap: bool,
     /// One handle at a time is re-opened, so that none is counted twice.
     recovering: tokio::sync::Mutex<()>,
     runtime: Handle,
@@ -112,11 +114,13 @@ pub(super) struct Connection {
     pub(super) ring: bool,
     /// Another process served it before.
     pub(super) resumed: bool,
+    /// Files whose pages the kernel does not keep can be mapped shared.
+    pub(super) direct_mmap: bool,
 }
 
 impl Door {
     pub(super) fn new(volume: Arc<Volume>, options: MountOptions, connection: Connection) -> Self {
-        let Connection { notifier, ring, resumed } = connection;
+        let Connection { notifier, ring, resumed, direct_mmap } = connection;
         let now = volume.client().config().clock.unix();
         let shared = Shared {
             runtime: volume.runtime().clone(),
@@ -128,6 +132,7 @@ impl Door {
             notifier,
             ring,
             resumed,
+            direct_mmap,
             recovering: tokio::sync::Mutex::new(()),
         };
         Self { shared: Arc::new(shared) }

@@ -1,12 +1,12 @@
 //! File handles that the kernel holds. A handle that this process does not know was made by one that died: it is
 //! opened again by its inode, with the rights that its number tells.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use crate::file::File;
 
@@ -20,6 +20,8 @@ pub(super) struct Handles {
     next: AtomicU64,
     /// order: a leaf.
     files: RwLock<HashMap<u64, Arc<File>>>,
+    /// Who took record locks through which handle of which inode. order: a leaf.
+    lockers: Mutex<HashMap<u64, (u64, BTreeSet<u64>)>>,
     /// Files that were looked after since the mount was taken up. order: a leaf.
     looked_at: RwLock<HashSet<u64>>,
     /// The change number of each inode when this mount last had it open. order: a leaf.
@@ -33,6 +35,7 @@ impl Handles {
         Self {
             next: AtomicU64::new(start),
             files: RwLock::new(HashMap::new()),
+            lockers: Mutex::new(HashMap::new()),
             looked_at: RwLock::new(HashSet::new()),
             seen: RwLock::new(HashMap::new()),
         }
@@ -56,6 +59,27 @@ impl Handles {
 
     pub(super) fn remove(&self, handle: u64) -> Option<Arc<File>> {
         self.files.write().remove(&handle)
+    }
+
+    /// `owner` takes a record lock through `handle`.
+    pub(super) fn locks(&self, ino: u64, handle: u64, owner: u64) {
+        self.lockers.lock().entry(handle).or_insert_with(|| (ino, BTreeSet::new())).1.insert(owner);
+    }
+
+    /// A process closed a descriptor of the inode: none of its locks is left.
+    pub(super) fn owner_closed(&self, ino: u64, owner: u64) {
+        self.lockers.lock().retain(|_, (of, owners)| {
+            if *of == ino {
+                owners.remove(&owner);
+            }
+            !owners.is_empty()
+        });
+    }
+
+    /// The handle is closed. Owners that are still there are no processes but the open file itself (`F_OFD_SETLK`), of
+    /// whose end the kernel says nothing else.
+    pub(super) fn locked_through(&self, handle: u64) -> BTreeSet<u64> {
+        self.lockers.lock().remove(&handle).map(|(_, owners)| owners).unwrap_or_default()
     }
 
     pub(super) fn may_write(handle: u64) -> bool {

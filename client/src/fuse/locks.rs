@@ -60,6 +60,9 @@ impl Shared {
         unique: u64,
     ) -> Result<()> {
         let take = request(ino, &lock);
+        if !lock.flock && take.kind != UNLOCK {
+            self.handles.locks(ino, lock.handle, lock.owner);
+        }
         let mut watch = None;
         loop {
             match self.volume.lock(&creds, take.clone()).await {

@@ -107,6 +107,8 @@ impl Inode {
             let request = AcquireLeaseRequest { head, ino: self.ino(), bits: what.bit() };
             let reply = session.call_for::<AcquireLease>(&request, ACQUIRE).await?;
             let grant = reply.leases.iter().find(|grant| grant.ino == self.ino());
+            // Before others may use the lease: who holds it does not ask for the size.
+            self.learn(&reply.attr);
             let mut engine = leasing.engine.lock();
             let ticket = asking.asked.ticket();
             let granted = engine.ask_granted(key, grant, what, ticket);
@@ -117,13 +119,10 @@ impl Inode {
             drop(engine);
             leasing.released.notify_waiters();
             if granted {
-                let using = using();
-                self.learn(&reply.attr);
-                return Ok(using);
+                return Ok(using());
             }
             if off {
                 // This leader gives no leases to us (yet): as without leases.
-                self.learn(&reply.attr);
                 return Ok(Using::nothing());
             }
         }

@@ -9,7 +9,7 @@ use proto::error::Code;
 use proto::limits::{LEASE_TTL_MS, RECALL_POLL_MS};
 use proto::mrc::{
     AwaitRecalls, AwaitRecallsRequest, LEASE_ATTR, LEASE_NAMES, LEASE_READ, LEASE_WRITE, Recall,
-    ReturnLeasesRequest,
+    ReturnLeasesRequest, ReturnedLease,
 };
 
 use super::{KernelCaches, Leasing};
@@ -18,8 +18,10 @@ use crate::engine::leases::Leases;
 use crate::remote::Session;
 use crate::volume::Volume;
 
-/// How long operations that use a lease may take to end. Then the lease is kept until the MRC loses its patience.
+/// How long operations that use a lease may take to end. Then it is looked again.
 const USERS: Duration = Duration::from_millis(LEASE_TTL_MS);
+/// Most attempts to give up what a recall wants. The MRC has lost its patience long before.
+const ATTEMPTS: u32 = 8;
 /// How long an answer that a recall may have overtaken is waited for. If it comes later its operation asks anew.
 const EARLY: Duration = Duration::from_millis(20);
 /// After this long the kernel is asked anew to drop pages, around those that it has locked meanwhile.
@@ -85,7 +87,15 @@ impl Leasing {
                 }
                 let last = reply.recalls.last().map_or(after, |recall| recall.recall);
                 for recall in reply.recalls {
-                    tokio::spawn(self.clone().give_up(session.clone(), recall));
+                    // After a failed call all open ones come again.
+                    if self.at_work.lock().insert(recall.recall) {
+                        let (leasing, session) = (self.clone(), session.clone());
+                        tokio::spawn(async move {
+                            let number = recall.recall;
+                            leasing.clone().give_up(session, recall).await;
+                            leasing.at_work.lock().remove(&number);
+                        });
+                    }
                 }
                 last
             }
@@ -108,21 +118,37 @@ impl Leasing {
 
     /// Works a recall off and owes the return.
     async fn give_up(self: Arc<Self>, session: Arc<Session>, recall: Recall) {
+        let generation = self.generation();
         self.engine.lock().recalled(&recall);
         if let Some(volume) = self.volume(recall.volume) {
             let kernel = volume.kernel();
             forget_at_once(&*kernel, &recall);
             self.wait_for(EARLY, |engine| !engine.is_early(&recall)).await;
-            if !self.wait_unused(&recall).await {
-                tracing::warn!(ino = recall.ino, "an operation still uses a lease that was recalled");
+            let mut attempts = 0;
+            while let Err(why) = self.give_up_data(&volume, &recall).await {
+                attempts += 1;
+                let is_over = self.generation() != generation || attempts == ATTEMPTS;
+                tracing::warn!(
+                    ino = recall.ino,
+                    why,
+                    is_over,
+                    "a lease that was recalled cannot be given back"
+                );
+                if is_over {
+                    // Not returned: others must not rely on it. The MRC expels us.
+                    return;
+                }
+                tokio::time::sleep(PAUSE).await;
             }
-            self.give_up_data(&volume, &recall).await;
         }
-        let mut returned = self.engine.lock().returned(&recall);
+        let (opening, mut returned) = {
+            let mut engine = self.engine.lock();
+            (engine.opening(), engine.returned(&recall))
+        };
         if recall.tell_handles || recall.bits & (LEASE_ATTR | LEASE_WRITE) != 0 {
             (returned.untold_readers, returned.untold_writers) = session.tell(recall.volume, recall.ino);
         }
-        self.returns.lock().push(returned);
+        self.returns.lock().push((opening, returned));
         self.owing.notify_one();
     }
 
@@ -146,10 +172,14 @@ impl Leasing {
         tokio::time::timeout(time, wait).await.is_ok()
     }
 
-    /// Writes out and reports what was written here, and drops pages.
-    async fn give_up_data(&self, volume: &Arc<Volume>, recall: &Recall) {
+    /// Until nobody uses it; then writes out and reports what was written here, and drops pages.
+    async fn give_up_data(&self, volume: &Arc<Volume>, recall: &Recall) -> Result<(), String> {
+        let used = || Err("an operation still uses it".to_owned());
+        if !self.wait_unused(recall).await {
+            return used();
+        }
         if recall.bits & (LEASE_READ | LEASE_WRITE) == 0 {
-            return;
+            return Ok(());
         }
         let inode = volume.inode(recall.ino);
         if let Some(inode) = inode.as_ref().filter(|_| recall.bits & LEASE_WRITE != 0) {
@@ -158,35 +188,53 @@ impl Leasing {
         // After a write lease others may read: then pages may stay, but none may be stored to without our hearing of it.
         let stored_to = inode.as_ref().is_none_or(|inode| inode.may_write());
         if recall.bits & LEASE_READ != 0 || stored_to {
-            forget_pages(volume, recall.ino).await;
-            self.wait_unused(recall).await;
+            if !forget_pages(volume, recall.ino).await {
+                return Err("the kernel does not give up its pages".to_owned());
+            }
+            // Pages were written out.
+            if !self.wait_unused(recall).await {
+                return used();
+            }
         }
-        let Some(inode) = inode.filter(|_| recall.bits & LEASE_WRITE != 0) else { return };
-        if let Err(error) = inode.report().await {
-            tracing::warn!(ino = recall.ino, %error, "a size could not be reported before a lease was returned");
-        }
+        let Some(inode) = inode.filter(|_| recall.bits & LEASE_WRITE != 0) else { return Ok(()) };
+        inode.report().await.map_err(|error| format!("its size could not be reported: {error}"))
     }
 
     /// Sends what is owed. False when it has to be tried again.
     async fn send_returns(&self, session: &Arc<Session>) -> bool {
         loop {
-            let mut returned = std::mem::take(&mut *self.returns.lock());
+            let (opening, is_telling) = {
+                let engine = self.engine.lock();
+                (engine.opening(), engine.is_telling())
+            };
+            if is_telling {
+                // What was told must be known before it is returned; we are woken then.
+                return true;
+            }
+            let mut returned: Vec<ReturnedLease> = {
+                let mut all = self.returns.lock();
+                // Given up before the session was opened anew, so not told: the leader does not know of it.
+                all.retain(|(told, _)| *told == opening);
+                all.drain(..).map(|(_, lease)| lease).collect()
+            };
             if returned.is_empty() {
                 return true;
             }
+            let owed = |leases: Vec<ReturnedLease>| {
+                self.returns.lock().extend(leases.into_iter().map(|lease| (opening, lease)));
+            };
             if returned.len() > RETURNS_AT_ONCE {
-                let rest = returned.split_off(RETURNS_AT_ONCE);
-                self.returns.lock().extend(rest);
+                owed(returned.split_off(RETURNS_AT_ONCE));
             }
             let told = returned.iter().any(|lease| lease.untold_readers + lease.untold_writers > 0);
-            let request = ReturnLeasesRequest { session: session.id(), returned };
+            let request = ReturnLeasesRequest { session: session.id(), returned, opening };
             match session.return_leases(&request, told).await {
                 Ok(()) => {}
                 // What was held under another leader or before an expulsion need not be returned.
                 Err(error) if error.code == Code::SessionUnknown => {}
                 Err(error) => {
                     tracing::debug!(%error, "leases could not be returned; trying again");
-                    self.returns.lock().extend(request.returned);
+                    owed(request.returned);
                     return false;
                 }
             }
@@ -223,7 +271,8 @@ fn forget_at_once(kernel: &dyn KernelCaches, recall: &Recall) {
 
 /// Has the kernel write out and drop an inode's pages. Pages that it has locked for requests which wait for a lease
 /// themselves hold nothing yet, and waiting for them would close a circle: after a while it is tried around them.
-async fn forget_pages(volume: &Arc<Volume>, ino: u64) {
+/// False: it has not done so.
+async fn forget_pages(volume: &Arc<Volume>, ino: u64) -> bool {
     let mut pause = PAGES;
     for _ in 0..PAGES_ATTEMPTS {
         let (kernel, inode) = (volume.kernel(), volume.inode(ino));
@@ -234,9 +283,9 @@ async fn forget_pages(volume: &Arc<Volume>, ino: u64) {
             }
         });
         if tokio::time::timeout(pause, done).await.is_ok() {
-            return;
+            return true;
         }
         pause *= 2;
     }
-    tracing::warn!(ino, "the kernel does not give up pages of an inode");
+    false
 }

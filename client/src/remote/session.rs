@@ -25,6 +25,7 @@ use tokio::sync::{Notify, RwLock};
 use super::Group;
 use super::closes::{self, Closes};
 use crate::config::Patience;
+use crate::engine::backoff::Backoff;
 use crate::engine::kernel::KernelNumbers;
 use crate::engine::sequence::Sequence;
 use crate::error::Result;
@@ -70,6 +71,10 @@ pub struct Session {
     incarnation: AtomicU64,
     /// The fencing epoch that the leader said last.
     epoch: AtomicU64,
+    /// Number of the last opening.
+    opening: AtomicU64,
+    /// The leader that the next opening is meant for; 0: any.
+    meant_for: AtomicU64,
     /// order: a leaf.
     sequence: Mutex<Sequence>,
     /// order: a leaf.
@@ -137,6 +142,8 @@ impl Session {
             leasing: Leasing::new(clock.clone()),
             incarnation: AtomicU64::new(0),
             epoch: AtomicU64::new(EPOCH_UNKNOWN),
+            opening: AtomicU64::new(0),
+            meant_for: AtomicU64::new(0),
             sequence: Mutex::new(Sequence::new(own_numbers)),
             kernel: Mutex::new(KernelNumbers::new(id)),
             clock,
@@ -275,6 +282,12 @@ impl Session {
     /// The leader is about to hear of all handles of a file: how many it did not know, reading and writing.
     pub(crate) fn tell(&self, volume: u64, ino: u64) -> (u32, u32) {
         self.open.lock().get_mut(&(volume, ino)).map_or((0, 0), Handles::tell)
+    }
+
+    /// Whether a handle that may write is open here.
+    pub(crate) fn has_writer(&self, volume: u64, ino: u64) -> bool {
+        let open = self.open.lock();
+        open.get(&(volume, ino)).is_some_and(|handles| handles.writing + handles.untold_writing > 0)
     }
 
     /// Closes a handle that the leader has not heard of. False when it has.
@@ -444,22 +457,30 @@ impl Session {
     /// Tells the leader everything it should know of this client.
     pub async fn reopen(&self) -> Result<()> {
         let _gate = self.gate.write().await;
-        let open_files = self.open_files();
-        let start = self.clock.monotonic();
-        let leases = self.leasing.to_tell();
-        let known = self.epoch.load(Ordering::Acquire);
-        let session_epoch = if known == EPOCH_UNKNOWN { 0 } else { known };
-        let client = self.name.clone();
-        let request = OpenSession { session: self.id, client, open_files, leases, session_epoch };
-        let reply = match self.group.call::<SessionOpen>(&request).await {
-            Ok(reply) => reply,
-            Err(error) => {
-                self.leasing.told(false);
-                return Err(error);
+        let mut backoff = Backoff::new(self.patience);
+        let (reply, start) = loop {
+            let start = self.clock.monotonic();
+            match self.try_open().await {
+                Ok(reply) => break (reply, start),
+                Err(error) => {
+                    let pause = match error.code {
+                        Code::Busy | Code::Unavailable | Code::DeadlineExceeded | Code::NotLeader => true,
+                        Code::SessionUnknown => self.was_overtaken(&error.hint),
+                        _ => false,
+                    };
+                    match backoff.failed(self.clock.monotonic()).filter(|_| pause) {
+                        Some(pause) => tokio::time::sleep(pause).await,
+                        None => {
+                            self.leasing.told(false);
+                            return Err(error);
+                        }
+                    }
+                }
             }
         };
         // What is open was told without them.
         drop(self.closes.take());
+        self.meant_for.store(reply.incarnation, Ordering::Release);
         let before = self.incarnation.swap(reply.incarnation, Ordering::AcqRel);
         self.leasing.told(before != reply.incarnation);
         self.heard(&reply, start);
@@ -467,6 +488,39 @@ impl Session {
             self.replay_locks().await?;
         }
         Ok(())
+    }
+
+    /// One attempt to open the session. Each tells what is so at its time and has a number of its own: one that arrives
+    /// after a later one must not count.
+    async fn try_open(&self) -> Result<SessionReply> {
+        let known = self.epoch.load(Ordering::Acquire);
+        let now = u64::try_from(self.clock.unix().as_nanos()).unwrap_or(u64::MAX);
+        let opening = now.max(self.opening.load(Ordering::Acquire) + 1);
+        self.opening.store(opening, Ordering::Release);
+        // First the leases: a handle that is told with a return of before is among those that are open.
+        let leases = self.leasing.to_tell(opening);
+        let request = OpenSession {
+            session: self.id,
+            client: self.name.clone(),
+            open_files: self.open_files(),
+            leases,
+            session_epoch: if known == EPOCH_UNKNOWN { 0 } else { known },
+            opening,
+            incarnation: self.meant_for.load(Ordering::Acquire),
+        };
+        self.group.call_for::<SessionOpen>(&request, Patience::For(Duration::ZERO), Duration::ZERO).await.0
+    }
+
+    /// The leader's incarnation and the highest opening that it knows: the next attempt is meant for it. False when
+    /// the hint says nothing.
+    fn was_overtaken(&self, hint: &str) -> bool {
+        let numbers = hint.split_once(' ').and_then(|(incarnation, highest)| {
+            Some((incarnation.parse::<u64>().ok()?, highest.parse::<u64>().ok()?))
+        });
+        let Some((incarnation, highest)) = numbers else { return false };
+        self.meant_for.store(incarnation, Ordering::Release);
+        self.opening.fetch_max(highest, Ordering::AcqRel);
+        true
     }
 
     /// The leader knows the session: what that means for leases.

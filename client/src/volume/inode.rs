@@ -148,7 +148,7 @@ impl Inode {
     pub(super) fn learn_and_show(&self, attr: &mut Attr) {
         let mut size = self.size.lock();
         size.learn(attr);
-        size.show(attr);
+        size.newest(attr);
     }
 
     /// Bytes from `offset` up to `end` are at the OSDs.

@@ -140,6 +140,42 @@ async fn every_call_of_the_kernel_is_answered() {
     bed.stop().await;
 }
 
+/// A lock of an open file itself (`F_OFD_SETLK`); false: another one is in the way.
+fn ofd_lock(file: &File) -> bool {
+    let range = libc::flock { l_type: libc::F_WRLCK as i16, l_whence: 0, l_start: 0, l_len: 10, l_pid: 0 };
+    // SAFETY: a plain system call on an open descriptor.
+    unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &range) == 0 }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lock_of_an_open_file_goes_with_its_last_descriptor() {
+    if !possible() {
+        return;
+    }
+    let bed = Bed::start(1).await;
+    let mount = Mount::new(bed.volume("mount").await, MountOptions::default()).await;
+    mount
+        .with(|at| {
+            let path = at.join("f");
+            fs::write(&path, "x").unwrap();
+            let (first, other) = (open(&path), open(&path));
+            let copy = first.try_clone().unwrap();
+            assert!(ofd_lock(&first) && !ofd_lock(&other));
+            drop(first);
+            assert!(!ofd_lock(&other), "a copy of the descriptor keeps it");
+            drop(copy);
+            // The last close is told to us without anybody waiting.
+            let until = Instant::now() + Duration::from_secs(10);
+            while !ofd_lock(&other) {
+                assert!(Instant::now() < until, "the lock outlives its file");
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        })
+        .await;
+    mount.end().await;
+    bed.stop().await;
+}
+
 /// Many programs that wait for one lock, more than a queue of the ring begins with, and one that frees it.
 fn many_wait_for_one_lock(at: &Path) {
     let path = at.join("wanted");

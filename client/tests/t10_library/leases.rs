@@ -1,21 +1,22 @@
 //! Leases: two clients see one another's changes in the next call, and what is kept is answered without one.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use client::fuse::MountOptions;
 use client::volume::attrs::Changes;
 use client::volume::names::Move;
 use client::{Client, ClientConfig, Code, Creds, Patience, Volume};
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use proto::error::WireError;
-use proto::mrc::CloseMany;
-use proto::rpc::Method as _;
 use rt::rpc::{Connector, Peer, Request, Response, Service};
 
-use super::bed::{Bed, pattern};
+use super::bed::{Bed, STRIPE, pattern};
+use super::mount::{Mount, possible};
 
 /// The way of one client to a service: counts calls, and can be cut.
 struct Way {
@@ -63,11 +64,22 @@ impl Way {
 
 /// A client whose calls to the MRC are counted; all its calls can be cut.
 async fn counted(bed: &Bed, name: &str) -> (Arc<Volume>, Arc<Way>) {
+    let (volume, way, _) = all_counted(bed, name).await;
+    (volume, way)
+}
+
+/// Likewise with the ways to the OSDs.
+async fn all_counted(bed: &Bed, name: &str) -> (Arc<Volume>, Arc<Way>, Vec<Arc<Way>>) {
     let connector = Connector::new();
     let cut = Arc::new(AtomicBool::new(false));
     let way = |to: Arc<dyn Service>| Arc::new(Way { to, cut: cut.clone(), calls: Mutex::default() });
+    let mut osds = Vec::new();
     for (name, service) in bed.services() {
-        connector.register_local(&name, way(service));
+        let way = way(service);
+        connector.register_local(&name, way.clone());
+        if name.starts_with("osd") {
+            osds.push(way);
+        }
     }
     let way = way(bed.mrc.clone());
     connector.register_local("mrc", way.clone());
@@ -78,7 +90,7 @@ async fn counted(bed: &Bed, name: &str) -> (Arc<Volume>, Arc<Way>) {
     };
     let volume = Client::connect(config).await.unwrap().volume("v").await.unwrap();
     keeps_leases(&volume).await;
-    (volume, way)
+    (volume, way, osds)
 }
 
 /// Waits until the MRC gives leases to this client.
@@ -171,15 +183,72 @@ async fn what_is_kept_is_answered_without_a_call() {
     };
     hot().await;
     hot().await;
-    // The one handle that the MRC knows of was closed; it hears of that a moment later.
-    while way.calls.lock().get(&CloseMany::NUMBER).is_none() {
-        tokio::task::yield_now().await;
-    }
+    // Handles that the MRC knows are told to be closed a moment later.
+    cool().await;
     let before = way.calls();
     for _ in 0..100 {
         hot().await;
     }
     assert_eq!(way.calls() - before, 0, "{:?}", way.calls.lock());
+    bed.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hot_file_of_a_mount_is_found_opened_and_read_without_a_call() {
+    if !possible() {
+        return;
+    }
+    let bed = Bed::start(2).await;
+    let (volume, way, osds) = all_counted(&bed, "a").await;
+    let mount = Mount::new(volume, MountOptions::default()).await;
+    let hot = |at: &Path| {
+        let path = at.join("d/f");
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), 5000);
+        assert_eq!(std::fs::read(&path).unwrap(), pattern(0, 5000));
+        assert_eq!(std::fs::metadata(at.join("d/none")).unwrap_err().raw_os_error(), Some(libc::ENOENT));
+    };
+    mount
+        .with(move |at| {
+            std::fs::create_dir(at.join("d")).unwrap();
+            std::fs::write(at.join("d/f"), pattern(0, 5000)).unwrap();
+            hot(at);
+            hot(at);
+        })
+        .await;
+    cool().await;
+    let calls = || way.calls() + osds.iter().map(|osd| osd.calls()).sum::<u64>();
+    let before = calls();
+    mount.with(move |at| (0..100).for_each(|_| hot(at))).await;
+    let data: Vec<_> = osds.iter().map(|osd| osd.calls.lock().clone()).collect();
+    assert_eq!(calls() - before, 0, "{:?} {data:?}", way.calls.lock());
+    mount.end().await;
+    bed.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_of_the_same_client_never_sees_what_a_truncation_has_cut_within_the_size() {
+    let bed = Bed::start(2).await;
+    let (volume, _) = counted(&bed, "a").await;
+    let root = Creds::root();
+    let len = 3 * STRIPE as usize;
+    volume.create_exclusive(&root, "/f", &vec![1; len], 0o644).await.unwrap();
+    let file = volume.open_path(&root, "/f", true).await.unwrap();
+    let reader = volume.open_path(&root, "/f", false).await.unwrap();
+    let over = AtomicBool::new(false);
+    let write = async {
+        for _ in 0..150 {
+            file.truncate(0).await.unwrap();
+            file.write_at(0, vec![1u8; len]).await.unwrap();
+        }
+        over.store(true, Ordering::Relaxed);
+    };
+    let read = async {
+        while !over.load(Ordering::Relaxed) {
+            let data = reader.read_at(0, len).await.unwrap();
+            assert!(data.iter().all(|byte| *byte == 1), "zeroes of {} bytes that were written", data.len());
+        }
+    };
+    tokio::join!(write, read);
     bed.stop().await;
 }
 

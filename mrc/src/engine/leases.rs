@@ -6,8 +6,9 @@
 //!
 //! ```text
 //! session:  Idle ──enable()──> Joining ──changes without marks are over──> Part ──recall not answered──> Expelling
-//!            ^                                                              │                              │
-//!            └──────────── open_session() ── Expelled <──expelled()─────────┴──────────────────────────────┘
+//!            ^                                       │ tells what it does not hold                         │
+//!            │                                       └─────> Condemned ───────its time is over────────────>│
+//!            └──────────── open_session() ── Expelled <──expelled()────────────────────────────────────────┘
 //!
 //! bits:     free ──grant──> held ──recall──> held, recalled ──returned, or the session expelled──> free
 //! ```
@@ -31,7 +32,7 @@ use proto::mrc::{LEASE_ATTR, LEASE_NAMES, LEASE_READ, LEASE_WRITE, LeaseGrant};
 
 pub use change::{Begun, Claim, Claims, Pass};
 pub use grant::Acquired;
-pub use session::OpenRefused;
+pub use session::{OpenRefused, Opening};
 
 use super::sessions::FileId;
 use session::Session;
@@ -80,6 +81,8 @@ pub enum Effect {
     Expel {
         /// The session.
         session: u64,
+        /// Which expulsion of it this is: one that ends late must not count for a later one.
+        number: u64,
         /// It held the right to write, or nobody knows what it held.
         wrote: bool,
     },
@@ -222,8 +225,8 @@ pub struct Leases {
     /// First number of this incarnation; above all numbers of former ones.
     floor: u64,
     grace_until: Duration,
-    /// Sessions of former leaders' time that may hold leases; `true`: being expelled.
-    awaited: BTreeMap<u64, bool>,
+    /// Sessions of former leaders' time that may hold leases; with a number: being expelled.
+    awaited: BTreeMap<u64, Option<u64>>,
     sessions: BTreeMap<u64, Session>,
     inodes: BTreeMap<FileId, Entry>,
     waiting: BTreeMap<u64, Waiting>,
@@ -234,6 +237,8 @@ pub struct Leases {
     joining: BTreeSet<u64>,
     /// Sessions that have something to return.
     owing: BTreeSet<u64>,
+    /// Sessions that told what they do not hold.
+    condemned: BTreeSet<u64>,
     /// Inodes with a remembered change, by its time.
     cooling: VecDeque<(Duration, FileId)>,
     effects: Vec<Effect>,
@@ -259,6 +264,7 @@ impl Leases {
             parts: 0,
             joining: BTreeSet::new(),
             owing: BTreeSet::new(),
+            condemned: BTreeSet::new(),
             cooling: VecDeque::new(),
             effects: Vec::new(),
             counts: Counts::default(),
@@ -273,7 +279,7 @@ impl Leases {
         self.next = self.next.max(base);
         self.floor = self.next;
         self.grace_until = now + self.times.ttl + self.times.margin;
-        self.awaited = awaited.into_iter().map(|session| (session, false)).collect();
+        self.awaited = awaited.into_iter().map(|session| (session, None)).collect();
     }
 
     /// This member does not lead any more: what it knew is void, whoever waits is woken.
@@ -414,6 +420,7 @@ impl Leases {
             }
             assert!(entry.asking.len() <= ASKING_PER_INODE);
             for asker in &entry.asking {
+                assert!(!self.is_expelled(asker.session), "{file:?}: {asker:?} is asked for by nobody");
                 assert!(!self.may_be_given(entry, *asker), "{file:?}: {asker:?} waits for nothing");
             }
             for mark in &entry.marks {
@@ -435,6 +442,7 @@ impl Leases {
             assert_eq!(session.held, held.remove(id).unwrap_or_default());
             assert!(session.held.len() <= self.times.per_session.max(1));
             assert_eq!(self.owing.contains(id), !session.recalls.is_empty());
+            assert_eq!(self.condemned.contains(id), session.state == session::State::Condemned);
         }
         assert!(held.is_empty() && self.waiting.len() <= WAITING_MAX);
         assert_eq!(self.counts.held, self.sessions.values().map(|session| session.held.len()).sum::<usize>());

@@ -22,6 +22,11 @@ const SESSIONS_MAX: usize = 65_536;
 /// Most files that one session has open.
 const OPEN_FILES_MAX: usize = 1 << 20;
 
+/// How long a file can still be opened after a rename put another in its place.
+const REPLACED_STAYS: Duration = Duration::from_secs(1);
+/// Most such files.
+const REPLACED_MAX: usize = 65_536;
+
 /// Handles of one file.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Handles {
@@ -57,6 +62,9 @@ pub struct Sessions {
     /// Commands in flight that make a file without a name: in that volume, with a number from there on. Its handle is
     /// counted when the command is answered; until then nothing of that range may be freed.
     nameless: BTreeMap<FileId, u32>,
+    /// Files whose name was taken by another a moment ago, and until when they stay: whoever found the name just before
+    /// is about to open them.
+    replaced: BTreeMap<FileId, Duration>,
 }
 
 impl Sessions {
@@ -73,6 +81,7 @@ impl Sessions {
             files: BTreeMap::new(),
             freeing: BTreeMap::new(),
             nameless: BTreeMap::new(),
+            replaced: BTreeMap::new(),
         }
     }
 
@@ -282,12 +291,27 @@ impl Sessions {
         self.files.get(&file).copied().unwrap_or_default()
     }
 
+    /// A rename is about to put another file in the place of this one: it can still be opened for a while. Otherwise an
+    /// open that found it would fail although the name was there all the time.
+    pub fn replaces(&mut self, now: Duration, file: FileId) {
+        if self.replaced.len() >= REPLACED_MAX {
+            self.replaced.retain(|_, until| now < *until);
+        }
+        if self.replaced.len() < REPLACED_MAX {
+            self.replaced.insert(file, now + REPLACED_STAYS);
+        }
+    }
+
     /// Begins freeing a file: true when surely nobody has it open; then opens are refused until [`Sessions::freed`].
     pub fn begin_free(&mut self, now: Duration, file: FileId) -> bool {
         let perhaps_new = self.nameless.range((file.0, 0)..=file).next().is_some();
         if !self.leading || self.in_grace(now) || self.files.contains_key(&file) || perhaps_new {
             return false;
         }
+        if self.replaced.get(&file).is_some_and(|until| now < *until) {
+            return false;
+        }
+        self.replaced.remove(&file);
         *self.freeing.entry(file).or_default() += 1;
         true
     }
@@ -372,6 +396,24 @@ fn unknown(id: u64) -> WireError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_replaced_file_can_be_opened_for_a_while() {
+        let mut sessions = Sessions::new(Duration::from_secs(10));
+        sessions.lead(Duration::ZERO, 1, []);
+        sessions.open_session(Duration::ZERO, 1, &[]).unwrap();
+        sessions.replaces(Duration::ZERO, (1, 7));
+        assert!(!sessions.begin_free(REPLACED_STAYS / 2, (1, 7)));
+        sessions.open_file(1, (1, 7), false).unwrap();
+        sessions.close_file(1, (1, 7), false);
+        assert!(sessions.begin_free(REPLACED_STAYS, (1, 7)) && sessions.replaced.is_empty());
+        for ino in 0..=REPLACED_MAX as u64 {
+            sessions.replaces(Duration::ZERO, (1, ino));
+        }
+        assert_eq!(sessions.replaced.len(), REPLACED_MAX);
+        sessions.replaces(REPLACED_STAYS, (1, 1));
+        assert_eq!(sessions.replaced.len(), 1);
+    }
 
     const TTL: Duration = Duration::from_secs(15);
     const FILE: FileId = (1, 7);

@@ -13,6 +13,7 @@ use proto::rpc::Origin;
 use proto::stripe::Layout;
 use rt::rpc::{CallOptions, call_with};
 
+use super::Expulsion;
 use crate::command::{Body, Removed, SessionRaise, SessionRaised};
 use crate::namespace::session;
 use crate::service::Mrc;
@@ -27,14 +28,15 @@ const FENCE_PAUSE: Duration = Duration::from_millis(100);
 
 impl Mrc {
     /// Raises a session's epoch; when this answers, no write of its old epoch takes effect at an OSD that is up.
-    pub(crate) async fn expel(&self, id: u64, wrote: bool) -> Result<(), WireError> {
+    pub(crate) async fn expel(&self, expulsion: Expulsion) -> Result<(), WireError> {
+        let id = expulsion.session;
         tracing::info!(
             session = format!("{id:016x}"),
             "session expelled: it did not give back its leases in time"
         );
-        let fence = wrote || self.leader().sessions().writes(id);
+        let fence = expulsion.wrote || self.leader().sessions().writes(id);
         let epoch = self.raise(id, fence).await?;
-        self.leader().leasing().with(|engine, now| engine.expelled(now, id, epoch));
+        self.leader().leasing().with(|engine, now| engine.expelled(now, id, expulsion.number, epoch));
         Ok(())
     }
 
@@ -51,7 +53,8 @@ impl Mrc {
         Ok(raised.epoch)
     }
 
-    async fn fence(&self, id: u64, epoch: u64) -> Result<(), WireError> {
+    /// Tells OSDs that are up of a session's epoch, until all of them have answered.
+    pub(crate) async fn fence(&self, id: u64, epoch: u64) -> Result<(), WireError> {
         let until_ms = self.unix_ms().saturating_add(CAPABILITY_TTL_MS);
         if !self.leader().leasing().fences.lock().add(id, epoch, until_ms) {
             return Err(WireError::new(

@@ -35,6 +35,7 @@ async fn once(mrc: &Mrc, ask: &RenameRequest, request: &Request) -> Result<Respo
     if ask.only_if_no_writer {
         refuse_writers(mrc, ask, moved)?;
     }
+    mrc.leader().replaces(ask.head.volume, replaced);
     let freeing = mrc.leader().begin_free(ask.head.volume, replaced);
     let closed = freeing.as_ref().map_or(0, |freeing| freeing.ino());
     let ino = |entry: Option<Entry>| change.is_watched().then(|| entry.map_or(0, |entry| entry.ino));

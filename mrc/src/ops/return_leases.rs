@@ -13,6 +13,10 @@ pub(crate) async fn serve(mrc: &Mrc, request: Request) -> Result<Response, WireE
     mrc.lead(request.deadline).await?;
     mrc.leader().require_session(ask.session)?;
     let leasing = mrc.leader().leasing();
+    if ask.opening != 0 && ask.opening < leasing.with(|engine, _| engine.opening(ask.session)) {
+        // The session was opened since, and has told what it held then: perhaps the same again.
+        return Ok(Response::of(&Empty {}));
+    }
     for returned in &ask.returned {
         let file = (returned.volume, returned.ino);
         let handles = Handles {

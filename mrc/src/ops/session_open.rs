@@ -1,13 +1,13 @@
 //! Opens a session, or re-opens one with what it has open and the leases it holds.
 
 use proto::error::{Code, WireError};
-use proto::limits::{LEASE_TTL_MS, SESSION_TTL_MS};
+use proto::limits::SESSION_TTL_MS;
 use proto::mrc::{OpenSession, SessionOpen, SessionReply};
 use proto::rpc::Origin;
 use rt::rpc::{Request, Response, parse};
 
 use crate::command::{Body, SessionBegin};
-use crate::engine::leases::OpenRefused;
+use crate::engine::leases::{OpenRefused, Opening};
 use crate::engine::sessions::FileId;
 use crate::namespace::session::{self, SessionRow};
 use crate::service::Mrc;
@@ -36,16 +36,37 @@ pub(crate) async fn serve(mrc: &Mrc, request: Request) -> Result<Response, WireE
     let incarnation = {
         let now = mrc.now();
         let mut sessions = mrc.leader().sessions();
+        if ask.incarnation != 0 && ask.incarnation != sessions.incarnation() {
+            return Err(not_now(ask.session, sessions.incarnation(), 0));
+        }
+        let highest = mrc.leader().leasing().with(|engine, _| engine.opening(ask.session));
+        if ask.opening != 0 && ask.opening <= highest {
+            return Err(not_now(ask.session, sessions.incarnation(), highest));
+        }
         sessions.open_session(now, ask.session, &ask.open_files)?;
         sessions.incarnation()
     };
     let session_epoch = open_leases(mrc, &ask, &row).await?;
+    // Not longer than its open recalls leave it.
+    let leased = mrc.leader().leasing().with(|engine, now| engine.renew(now, ask.session));
+    let still = session::find(mrc.table(), ask.session)?.map(|row| row.epoch) == Some(session_epoch);
+    let Some(ttl) = leased.filter(|_| still) else { return Err(expelling()) };
     Ok(Response::of(&SessionReply {
         ttl_ms: SESSION_TTL_MS,
         incarnation,
-        lease_ttl_ms: LEASE_TTL_MS,
+        lease_ttl_ms: u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX),
         session_epoch,
     }))
+}
+
+/// The opening was meant for another leader, or a later one was here before it: what it tells may not be so any more.
+fn not_now(session: u64, incarnation: u64, highest: u64) -> WireError {
+    let text = format!("the opening of session {session:016x} was overtaken; open it again");
+    WireError { hint: format!("{incarnation} {highest}"), ..WireError::new(Code::SessionUnknown, text) }
+}
+
+fn expelling() -> WireError {
+    WireError::new(Code::Busy, "the session is being expelled at this moment; open it again")
 }
 
 /// Takes the leases that the client tells of, and gives the session's epoch. Leases of an epoch before an expulsion
@@ -56,13 +77,22 @@ async fn open_leases(mrc: &Mrc, ask: &OpenSession, row: &SessionRow) -> Result<u
         true => ask.leases.iter().map(|lease| ((lease.volume, lease.ino), lease.bits)).collect(),
         false => Vec::new(),
     };
+    if ask.session_epoch != 0 && ask.session_epoch < row.epoch {
+        // A former leader may have raised the epoch and not have come to telling the OSDs.
+        mrc.fence(ask.session, row.epoch).await?;
+    }
     let open = |epoch, told: &[(FileId, u32)]| {
-        leasing.with(|engine, now| engine.open_session(now, ask.session, epoch, row.leases, told))
+        let opening = Opening { number: ask.opening, epoch, part: row.leases, told };
+        leasing.with(|engine, now| engine.open_session(now, ask.session, opening))
     };
     let refused = match open(row.epoch, &told) {
         Ok(()) => return Ok(row.epoch),
         Err(refused) => refused,
     };
+    if let OpenRefused::Late(highest) = refused {
+        let incarnation = mrc.leader().sessions().incarnation();
+        return Err(not_now(ask.session, incarnation, highest));
+    }
     if refused == OpenRefused::NotHeld {
         tracing::warn!(
             session = format!("{:016x}", ask.session),
@@ -73,5 +103,5 @@ async fn open_leases(mrc: &Mrc, ask: &OpenSession, row: &SessionRow) -> Result<u
             return Ok(epoch);
         }
     }
-    Err(WireError::new(Code::Busy, "the session is being expelled at this moment; open it again"))
+    Err(expelling())
 }

@@ -68,7 +68,7 @@ impl World {
             untold_readers: if at == 0 { readers } else { 0 },
             untold_writers: 0,
         });
-        let request = ReturnLeasesRequest { session, returned: returned.collect() };
+        let request = ReturnLeasesRequest { session, returned: returned.collect(), opening: 0 };
         self.ask::<ReturnLeases>(&request).await.unwrap();
     }
 
@@ -172,7 +172,7 @@ impl World {
             untold_readers: 0,
             untold_writers: 0,
         };
-        let request = ReturnLeasesRequest { session, returned: vec![returned] };
+        let request = ReturnLeasesRequest { session, returned: vec![returned], opening: 0 };
         self.ask::<ReturnLeases>(&request).await.unwrap();
     }
 }

@@ -118,8 +118,7 @@ async fn a_change_of_leader_loses_neither_answers_nor_open_files() {
         session: SESSION,
         client: "test".into(),
         open_files,
-        leases: Vec::new(),
-        session_epoch: 0,
+        ..OpenSession::default()
     };
     let first = cluster.ask::<SessionOpen>(&session(Vec::new())).await.unwrap();
     let made = cluster.ask::<Create>(&create("f", 1)).await.unwrap();

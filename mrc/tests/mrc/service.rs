@@ -214,8 +214,7 @@ impl World {
     }
 
     async fn open_session(&self, session: u64, open_files: Vec<OpenFile>) -> u64 {
-        let open =
-            OpenSession { session, client: "test".into(), open_files, leases: Vec::new(), session_epoch: 0 };
+        let open = OpenSession { session, client: "test".into(), open_files, ..OpenSession::default() };
         self.ask::<SessionOpen>(&open).await.unwrap().incarnation
     }
 

@@ -131,4 +131,8 @@ pub struct ReturnLeasesRequest {
     /// What is given up.
     #[prost(message, repeated, tag = "2")]
     pub returned: Vec<ReturnedLease>,
+    /// `OpenSession.opening` before which nothing of this was told to be held. What arrives after a later opening is
+    /// ignored: that one told what was held then. 0: not numbered.
+    #[prost(uint64, tag = "3")]
+    pub opening: u64,
 }

@@ -22,6 +22,14 @@ pub struct OpenSession {
     /// The `session_epoch` last answered to this client, 0 for none. `leases` count only when it is still that one.
     #[prost(uint64, tag = "5")]
     pub session_epoch: u64,
+    /// Number of this opening, higher with every attempt of the session: an attempt that was overtaken by a later one is
+    /// refused, for what it tells is no longer so. 0: not numbered.
+    #[prost(uint64, tag = "6")]
+    pub opening: u64,
+    /// The incarnation of the leader for which it is meant: another one refuses, and names its own in the hint
+    /// (incarnation, highest opening). 0: whoever leads.
+    #[prost(uint64, tag = "7")]
+    pub incarnation: u64,
 }
 
 /// An open file.

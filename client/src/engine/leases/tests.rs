@@ -290,7 +290,7 @@ fn an_expelled_client_forgets_everything_and_its_late_answers() {
 fn grants_given_while_the_session_is_opened_are_not_kept() {
     let mut leases = leases();
     answer(&mut leases, LEASE_ATTR, 1, 5);
-    assert_eq!(leases.tell_begin().len(), 1);
+    assert_eq!(leases.tell_begin(1).len(), 1);
     answer(&mut leases, LEASE_ATTR | LEASE_READ, 2, 6);
     assert_eq!(
         leases.bits(KEY, NOW),

@@ -104,6 +104,8 @@ pub(in crate::fuse) enum SetTime {
 /// `fuse_lk_in`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::fuse) struct Lock {
+    /// Through which it is taken.
+    pub(in crate::fuse) handle: u64,
     pub(in crate::fuse) owner: u64,
     /// First and last byte.
     pub(in crate::fuse) start: u64,
@@ -498,10 +500,9 @@ fn files<'a>(header: &Header, arguments: Arguments<'a>) -> Found<'a> {
 }
 
 fn lock(mut fields: Fields<'_>) -> Option<Lock> {
-    fields.skip(8)?;
-    let (owner, start, end) = (fields.u64()?, fields.u64()?, fields.u64()?);
+    let (handle, owner, start, end) = (fields.u64()?, fields.u64()?, fields.u64()?, fields.u64()?);
     let (kind, pid) = (fields.u32()?.cast_signed(), fields.u32()?);
-    Some(Lock { owner, start, end, kind, pid, flock: fields.u32()? & abi::LK_FLOCK != 0 })
+    Some(Lock { handle, owner, start, end, kind, pid, flock: fields.u32()? & abi::LK_FLOCK != 0 })
 }
 
 /// Attributes of inodes and of the file system.

@@ -101,7 +101,7 @@ fn files_are_read() {
     is(18, words([W8(1), W4(2), W4(1), W8(4)]), b"", Operation::Release { handle: 1, flock: None });
     is(20, words([W8(1), W4(1), W4(0)]), b"", Operation::Fsync { handle: 1, datasync: true });
     is(25, words([W8(1), W4(0), W4(0), W8(4)]), b"", Operation::Flush { handle: 1, owner: 4 });
-    let lock = Lock { owner: 2, start: 3, end: 4, kind: 1, pid: 6, flock: true };
+    let lock = Lock { handle: 1, owner: 2, start: 3, end: 4, kind: 1, pid: 6, flock: true };
     let asked = words([W8(1), W8(2), W8(3), W8(4), W4(1), W4(6), W4(1), W4(0)]);
     is(31, asked.clone(), b"", Operation::GetLock(lock));
     is(32, asked.clone(), b"", Operation::SetLock { lock, wait: false });

@@ -25,6 +25,8 @@ enum Event {
     GiveBack(u64, u64, u32, bool),
     Renew(u64),
     Open(u64, bool),
+    OpenUntrue(u64, u64),
+    Expel(u64),
     Close(u64),
     Expelled(usize),
     Lead(Vec<u64>),
@@ -46,6 +48,8 @@ fn event() -> impl Strategy<Value = Event> {
         3 => (session(), file(), bits(), any::<bool>()).prop_map(|(s, f, b, old)| Event::GiveBack(s, f, b, old)),
         4 => session().prop_map(Event::Renew),
         2 => (session(), any::<bool>()).prop_map(|(s, tell)| Event::Open(s, tell)),
+        1 => (session(), file()).prop_map(|(s, f)| Event::OpenUntrue(s, f)),
+        1 => session().prop_map(Event::Expel),
         1 => session().prop_map(Event::Close),
         4 => any::<usize>().prop_map(Event::Expelled),
         1 => prop::collection::vec(session(), 0..3).prop_map(Event::Lead),
@@ -59,8 +63,10 @@ struct World {
     now: Duration,
     acquiring: Vec<u64>,
     changes: Vec<Pass>,
-    /// Sessions that the driver is expelling, since when.
-    expelling: BTreeMap<u64, Duration>,
+    /// What the driver is expelling: session and number.
+    expelling: Vec<(u64, u64)>,
+    /// The expulsion of a session that counts.
+    current: BTreeMap<u64, u64>,
     epochs: BTreeMap<u64, u64>,
     /// Since when a session is asked for by a recall.
     asked: BTreeMap<(u64, u64), Duration>,
@@ -71,8 +77,9 @@ impl World {
         let mut leases = Leases::new(TIMES);
         leases.lead(Duration::ZERO, 1, []);
         let (now, acquiring, changes) = (Duration::ZERO, Vec::new(), Vec::new());
-        let (expelling, epochs, asked) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { leases, now, acquiring, changes, expelling, epochs, asked }
+        let (expelling, current) = (Vec::new(), BTreeMap::new());
+        let (epochs, asked) = (BTreeMap::new(), BTreeMap::new());
+        Self { leases, now, acquiring, changes, expelling, current, epochs, asked }
     }
 
     fn run(&mut self, event: &Event) {
@@ -116,17 +123,30 @@ impl World {
                 self.leases.renew(now, *session);
             }
             Event::Open(session, tell) => self.open(*session, *tell),
-            Event::Close(session) if !self.expelling.contains_key(session) => {
+            Event::OpenUntrue(session, file) => {
+                let epoch = *self.epochs.entry(*session).or_insert(1);
+                let told = [((1, *file), ALL_BITS)];
+                let _ = self.leases.open_session(
+                    now,
+                    *session,
+                    Opening { epoch, part: true, told: &told, ..Opening::default() },
+                );
+            }
+            Event::Expel(session) => {
+                self.leases.expel(now, *session);
+            }
+            Event::Close(session) => {
                 self.leases.close_session(now, *session);
+                self.current.remove(session);
             }
             Event::Expelled(at) if !self.expelling.is_empty() => {
-                let session = *self.expelling.keys().nth(at % self.expelling.len()).unwrap();
-                self.expelled(session);
+                self.expelled(at % self.expelling.len());
             }
             Event::Lead(awaited) => {
                 self.leases.lead(now, 1, awaited.iter().copied());
-                (self.expelling, self.changes, self.acquiring) = (BTreeMap::new(), Vec::new(), Vec::new());
+                (self.expelling, self.changes, self.acquiring) = (Vec::new(), Vec::new(), Vec::new());
                 self.asked.clear();
+                self.current.clear();
             }
             Event::Pass(millis) => self.now += Duration::from_millis(*millis),
             _ => {}
@@ -139,27 +159,36 @@ impl World {
             (1..=FILES).map(|file| ((1, file), self.leases.held(session, (1, file)))).collect();
         let epoch = *self.epochs.entry(session).or_insert(1);
         let told = if tell { &held[..] } else { &[] };
-        if self.leases.open_session(self.now, session, epoch, true, told) == Err(OpenRefused::NotHeld) {
-            self.leases.open_session(self.now, session, epoch, true, &[]).unwrap();
+        let opening = Opening { epoch, part: true, told, ..Opening::default() };
+        if self.leases.open_session(self.now, session, opening) == Err(OpenRefused::NotHeld) {
+            self.leases.open_session(self.now, session, Opening { told: &[], ..opening }).unwrap();
         }
     }
 
-    fn expelled(&mut self, session: u64) {
-        self.expelling.remove(&session);
+    fn expelled(&mut self, at: usize) {
+        let (session, number) = self.expelling.swap_remove(at);
         let epoch = self.epochs.entry(session).or_insert(1);
         *epoch += 1;
-        self.leases.expelled(self.now, session, *epoch);
+        let epoch = *epoch;
+        let held = |leases: &Leases| -> Vec<u32> {
+            (1..=FILES).map(|file| leases.held(session, (1, file))).collect()
+        };
+        let before = held(&self.leases);
+        self.leases.expelled(self.now, session, number, epoch);
+        if self.current.get(&session) == Some(&number) {
+            self.current.remove(&session);
+        } else {
+            assert_eq!(before, held(&self.leases), "an expulsion that is over frees nothing");
+        }
     }
 
     /// The driver's part, and what must hold.
     fn look(&mut self) {
         self.leases.tick(self.now);
         for effect in self.leases.take_effects() {
-            if let Effect::Expel { session, .. } = effect {
-                assert!(
-                    self.expelling.insert(session, self.now).is_none(),
-                    "{session} expelled twice at once"
-                );
+            if let Effect::Expel { session, number, .. } = effect {
+                assert!(self.current.insert(session, number).is_none(), "{session} expelled twice at once");
+                self.expelling.push((session, number));
             }
         }
         self.leases.invariants();
@@ -172,7 +201,7 @@ impl World {
                 let since = *self.asked.get(&key).unwrap_or(&self.now);
                 let age = self.now - since;
                 assert!(
-                    age < TIMES.ttl + TIMES.margin || self.expelling.contains_key(&session),
+                    age < TIMES.ttl + TIMES.margin || self.current.contains_key(&session),
                     "a recall is open for {age:?} and nobody is expelled"
                 );
                 open.insert(key, since);
@@ -186,8 +215,8 @@ impl World {
         for _ in 0..FILES * SESSIONS * 8 {
             self.now += TIMES.ttl + TIMES.margin;
             self.look();
-            for session in self.expelling.keys().copied().collect::<Vec<_>>() {
-                self.expelled(session);
+            while !self.expelling.is_empty() {
+                self.expelled(0);
             }
             let (over, waiting): (Vec<Pass>, Vec<Pass>) = self.changes.drain(..).partition(|pass| {
                 pass.ticket().is_none_or(|ticket| self.leases.standing(ticket) != Standing::Waits)

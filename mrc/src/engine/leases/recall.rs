@@ -112,49 +112,61 @@ impl Leases {
 
     /// When a session that owes has to be expelled.
     fn end_of(&self, id: u64) -> Option<Duration> {
-        let session = self.sessions.get(&id).filter(|session| session.state != State::Expelling)?;
-        let since = self.oldest_recall(id)?;
-        Some(since.min(session.seen) + self.times.ttl + self.times.margin)
+        let session = self.sessions.get(&id).filter(|session| !session.is_being_expelled())?;
+        let since = match self.oldest_recall(id) {
+            Some(since) => since.min(session.seen),
+            // It hears of nothing and may believe what it has until its time is over.
+            None if session.state == State::Condemned => session.seen,
+            None => return None,
+        };
+        Some(since + self.times.ttl + self.times.margin)
     }
 
     /// When [`Leases::tick`] has something to do, if nothing else happens.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Duration> {
-        let grace = self.awaited.values().any(|expelling| !expelling).then_some(self.grace_until);
-        self.owing.iter().filter_map(|id| self.end_of(*id)).chain(grace).min()
+        let grace = self.awaited.values().any(Option::is_none).then_some(self.grace_until);
+        self.due().filter_map(|id| self.end_of(id)).chain(grace).min()
     }
 
     /// Time passed: begins to expel whoever did not return in time, or did not come back after a change of leader.
     pub fn tick(&mut self, now: Duration) {
         self.cool_down(now);
-        let late: Vec<u64> =
-            self.owing.iter().copied().filter(|id| self.end_of(*id).is_some_and(|end| now >= end)).collect();
+        let late: Vec<u64> = self.due().filter(|id| self.end_of(*id).is_some_and(|end| now >= end)).collect();
         for id in late {
-            self.expel(id);
+            self.expel(now, id);
         }
         if !self.awaited.is_empty() && now >= self.grace_until {
-            for (id, expelling) in &mut self.awaited {
-                if !*expelling {
-                    *expelling = true;
-                    self.effects.push(Effect::Expel { session: *id, wrote: true });
-                }
+            let late: Vec<u64> =
+                self.awaited.iter().filter(|(_, expelling)| expelling.is_none()).map(|(id, _)| *id).collect();
+            for session in late {
+                let number = self.number();
+                self.awaited.insert(session, Some(number));
+                self.effects.push(Effect::Expel { session, number, wrote: true });
             }
         }
     }
 
+    /// Sessions that may have to be expelled.
+    fn due(&self) -> impl Iterator<Item = u64> {
+        self.owing.union(&self.condemned).copied()
+    }
+
     /// Begins to expel a session. False: it does not take part or is being expelled already.
-    pub fn expel(&mut self, id: u64) -> bool {
+    pub fn expel(&mut self, now: Duration, id: u64) -> bool {
         let wrote = self.writes(id);
-        let Some(session) = self
-            .sessions
-            .get_mut(&id)
-            .filter(|session| matches!(session.state, State::Part | State::Joining))
-        else {
+        let number = self.number();
+        let Some(session) = self.sessions.get_mut(&id).filter(|session| session.may_be_expelled()) else {
             return false;
         };
-        session.state = State::Expelling;
+        session.state = State::Expelling(number);
         self.joining.remove(&id);
-        self.effects.push(Effect::Expel { session: id, wrote });
+        self.condemned.remove(&id);
+        self.effects.push(Effect::Expel { session: id, number, wrote });
+        // Whatever it still waits for would be given to nobody.
+        for file in self.end_asking(id) {
+            self.settle(now, file);
+        }
         true
     }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::{Holder, Leases, Waiting, conflicts};
+use super::{Effect, Holder, Leases, Waiting, conflicts};
 use crate::engine::sessions::FileId;
 
 /// See the diagram of the module above.
@@ -15,8 +15,11 @@ pub(super) enum State {
     Joining,
     /// Takes part.
     Part,
-    /// Its epoch is being raised; what it held counts as held.
-    Expelling,
+    /// It told what it does not hold: it is expelled when its time is over, and not before, for it may still believe
+    /// what it does hold.
+    Condemned,
+    /// Its epoch is being raised by the expulsion with this number; what it held counts as held.
+    Expelling(u64),
     /// Has to be opened anew.
     Expelled,
 }
@@ -27,6 +30,8 @@ pub(super) struct Session {
     pub(super) seen: Duration,
     /// Fencing epoch.
     pub(super) epoch: u64,
+    /// Highest number of an opening.
+    opening: u64,
     pub(super) state: State,
     pub(super) held: BTreeSet<FileId>,
     /// Open recalls.
@@ -35,8 +40,33 @@ pub(super) struct Session {
 
 impl Session {
     pub(super) fn takes_part(&self) -> bool {
-        matches!(self.state, State::Joining | State::Part | State::Expelling)
+        matches!(self.state, State::Joining | State::Part | State::Condemned | State::Expelling(_))
     }
+
+    pub(super) fn is_being_expelled(&self) -> bool {
+        matches!(self.state, State::Expelling(_))
+    }
+
+    fn may_renew(&self) -> bool {
+        matches!(self.state, State::Idle | State::Joining | State::Part)
+    }
+
+    pub(super) fn may_be_expelled(&self) -> bool {
+        matches!(self.state, State::Joining | State::Part | State::Condemned)
+    }
+}
+
+/// What a client says when it opens its session.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Opening<'a> {
+    /// Grows with every attempt; 0: not numbered.
+    pub number: u64,
+    /// The session's fencing epoch, from its row.
+    pub epoch: u64,
+    /// It takes part at once.
+    pub part: bool,
+    /// What it holds.
+    pub told: &'a [(FileId, u32)],
 }
 
 /// Why a session was not opened.
@@ -44,46 +74,43 @@ impl Session {
 pub enum OpenRefused {
     /// It is being expelled at this moment; try again.
     Expelling,
-    /// It tells of leases that this leader has not given: raise its epoch and open it without any.
+    /// It tells of leases although it has none here: raise its epoch and open it without any.
     NotHeld,
+    /// A later opening, this one, was there already; what this one tells is not so any more.
+    Late(u64),
 }
 
 impl Leases {
-    /// Opens or re-opens a session with its fencing epoch; it holds exactly `told` afterwards. `part`: it takes part
-    /// at once.
-    pub fn open_session(
-        &mut self,
-        now: Duration,
-        id: u64,
-        epoch: u64,
-        part: bool,
-        told: &[(FileId, u32)],
-    ) -> Result<(), OpenRefused> {
-        let expelling = self.sessions.get(&id).is_some_and(|session| session.state == State::Expelling);
-        if expelling || self.awaited.get(&id) == Some(&true) {
-            return Err(OpenRefused::Expelling);
-        }
+    /// Opens or re-opens a session; it holds exactly what it tells afterwards.
+    pub fn open_session(&mut self, now: Duration, id: u64, opening: Opening<'_>) -> Result<(), OpenRefused> {
+        self.may_open(id, opening)?;
         let mut wanted: BTreeMap<FileId, u32> = BTreeMap::new();
-        for (file, bits) in told {
+        for (file, bits) in opening.told {
             *wanted.entry(*file).or_default() |= bits & super::ALL_BITS;
         }
         let awaited = self.awaited.contains_key(&id);
         if !self.may_take_up(id, awaited, &wanted) {
-            return Err(OpenRefused::NotHeld);
+            let refused = self.refuse(id, awaited);
+            for file in self.end_asking(id) {
+                self.settle(now, file);
+            }
+            return Err(refused);
         }
         let mut changed = self.keep_only(id, &wanted);
         let session = self.sessions.entry(id).or_insert_with(|| Session {
             seen: now,
-            epoch,
+            epoch: opening.epoch,
+            opening: 0,
             state: State::Idle,
             held: BTreeSet::new(),
             recalls: BTreeMap::new(),
         });
-        (session.seen, session.epoch) = (now, epoch);
+        (session.seen, session.epoch) = (now, opening.epoch);
+        session.opening = session.opening.max(opening.number);
         if session.state == State::Expelled {
             session.state = State::Idle;
         }
-        if part {
+        if opening.part {
             self.enable(id);
         }
         if awaited {
@@ -101,6 +128,38 @@ impl Leases {
             self.settle_all(now);
         }
         Ok(())
+    }
+
+    /// Not while it is being expelled, nor with what was true before a later opening or an expulsion.
+    fn may_open(&self, id: u64, opening: Opening<'_>) -> Result<(), OpenRefused> {
+        if matches!(self.awaited.get(&id), Some(Some(_))) {
+            return Err(OpenRefused::Expelling);
+        }
+        let Some(session) = self.sessions.get(&id) else { return Ok(()) };
+        if opening.number != 0 && opening.number <= session.opening {
+            return Err(OpenRefused::Late(session.opening));
+        }
+        // Its row was read before it was expelled.
+        let outdated = opening.epoch < session.epoch;
+        if outdated || session.is_being_expelled() || session.state == State::Condemned {
+            return Err(OpenRefused::Expelling);
+        }
+        Ok(())
+    }
+
+    /// The session tells of leases that it does not hold. It may rely on those that it does hold until it hears that it
+    /// was expelled, or until its time is over: so that has to be waited for.
+    fn refuse(&mut self, id: u64, awaited: bool) -> OpenRefused {
+        let Some(session) = self.sessions.get_mut(&id).filter(|session| session.may_be_expelled()) else {
+            // Awaited: it is expelled when the grace period ends.
+            return if awaited { OpenRefused::Expelling } else { OpenRefused::NotHeld };
+        };
+        session.state = State::Condemned;
+        self.joining.remove(&id);
+        self.condemned.insert(id);
+        // There may be a nearer deadline.
+        self.effects.push(Effect::Recall(id));
+        OpenRefused::Expelling
     }
 
     /// Whether everything told is held already, or can be believed after a change of leader.
@@ -148,10 +207,7 @@ impl Leases {
     /// A renewal. Gives for how long leases are good from the start of the call; `None`: open the session first.
     pub fn renew(&mut self, now: Duration, id: u64) -> Option<Duration> {
         let since = self.oldest_recall(id);
-        let session = self.sessions.get_mut(&id).filter(|session| session.state != State::Expelled)?;
-        if session.state == State::Expelling {
-            return None;
-        }
+        let session = self.sessions.get_mut(&id).filter(|session| session.may_renew())?;
         session.seen = session.seen.max(now);
         let full = self.times.ttl;
         Some(since.map_or(full, |since| (since + full).saturating_sub(now)).max(Duration::from_millis(1)))
@@ -190,13 +246,19 @@ impl Leases {
     #[must_use]
     pub fn is_expelled(&self, id: u64) -> bool {
         let state = self.sessions.get(&id).map(|session| session.state);
-        matches!(state, Some(State::Expelling | State::Expelled))
+        matches!(state, Some(State::Condemned | State::Expelling(_) | State::Expelled))
     }
 
     /// The session's fencing epoch, 0 for a session that is not known.
     #[must_use]
     pub fn epoch(&self, id: u64) -> u64 {
         self.sessions.get(&id).map_or(0, |session| session.epoch)
+    }
+
+    /// The highest number of an opening of this session.
+    #[must_use]
+    pub fn opening(&self, id: u64) -> u64 {
+        self.sessions.get(&id).map_or(0, |session| session.opening)
     }
 
     /// Whether the session holds the right to write anything.
@@ -219,6 +281,7 @@ impl Leases {
             self.parts -= 1;
         }
         self.joining.remove(&id);
+        self.condemned.remove(&id);
         for file in files {
             self.settle(now, file);
         }
@@ -227,10 +290,14 @@ impl Leases {
         }
     }
 
-    /// The epoch of a session that was to be expelled is raised to `epoch`, and who had to be fenced is.
-    pub fn expelled(&mut self, now: Duration, id: u64, epoch: u64) {
-        let was_awaited = self.awaited.remove(&id).is_some();
-        if self.sessions.get(&id).is_some_and(|session| session.state == State::Expelling) {
+    /// The epoch of a session that was to be expelled by the expulsion `number` is raised to `epoch`, and who had to be
+    /// fenced is.
+    pub fn expelled(&mut self, now: Duration, id: u64, number: u64, epoch: u64) {
+        let was_awaited = self.awaited.get(&id) == Some(&Some(number));
+        if was_awaited {
+            self.awaited.remove(&id);
+        }
+        if self.sessions.get(&id).is_some_and(|session| session.state == State::Expelling(number)) {
             let files = self.strip(id);
             if let Some(session) = self.sessions.get_mut(&id) {
                 session.state = State::Expelled;
@@ -250,7 +317,15 @@ impl Leases {
     /// Takes everything from a session and ends its waiting acquisitions; gives the inodes concerned.
     fn strip(&mut self, id: u64) -> Vec<FileId> {
         let mut files = self.keep_only(id, &BTreeMap::new());
-        let mut over = Vec::new();
+        files.extend(self.end_asking(id));
+        // Whoever waits for recalls hears that the session is over.
+        self.effects.push(Effect::Recall(id));
+        files
+    }
+
+    /// Ends the acquisitions that a session waits for; gives the inodes concerned.
+    pub(super) fn end_asking(&mut self, id: u64) -> Vec<FileId> {
+        let (mut files, mut over) = (Vec::new(), Vec::new());
         for (file, entry) in &mut self.inodes {
             if entry.asking.iter().any(|asker| asker.session == id) {
                 over.extend(entry.asking.iter().filter(|one| one.session == id).map(|one| one.ticket));
@@ -261,11 +336,9 @@ impl Leases {
         for ticket in over {
             if let Some(Waiting::Acquire { ready, .. }) = self.waiting.get_mut(&ticket) {
                 *ready = Some(None);
-                self.effects.push(super::Effect::Wake(ticket));
+                self.effects.push(Effect::Wake(ticket));
             }
         }
-        // Whoever waits for recalls hears that the session is over.
-        self.effects.push(super::Effect::Recall(id));
         files
     }
 }

@@ -23,10 +23,22 @@ fn leading(sessions: &[u64]) -> Leases {
     let mut leases = Leases::new(TIMES);
     leases.lead(Duration::ZERO, 1000, []);
     for session in sessions {
-        leases.open_session(T0, *session, 5, true, &[]).unwrap();
+        leases.open_session(T0, *session, told(5, true, &[])).unwrap();
     }
     leases.take_effects();
     leases
+}
+
+fn told(epoch: u64, part: bool, told: &[(FileId, u32)]) -> Opening<'_> {
+    Opening { number: 0, epoch, part, told }
+}
+
+/// The expulsion that was asked for, and nothing else.
+fn expulsion(leases: &mut Leases) -> (u64, u64, bool) {
+    match leases.take_effects()[..] {
+        [Effect::Expel { session, number, wrote }] => (session, number, wrote),
+        ref other => panic!("{other:?}"),
+    }
 }
 
 fn bits(grant: Option<LeaseGrant>) -> u32 {
@@ -58,7 +70,7 @@ fn give_back(leases: &mut Leases, now: Duration, session: u64) {
 #[test]
 fn nothing_is_given_before_a_session_takes_part() {
     let mut leases = leading(&[]);
-    leases.open_session(T0, 1, 5, false, &[]).unwrap();
+    leases.open_session(T0, 1, told(5, false, &[])).unwrap();
     assert_eq!(leases.grant(T0, 1, F, A), None);
     assert_eq!(leases.acquire(T0, 1, F, W), Acquired::Given(None));
     assert_eq!(leases.grant(T0, 9, F, A), None, "nobody knows it");
@@ -70,7 +82,7 @@ fn nothing_is_given_before_a_session_takes_part() {
 #[test]
 fn a_session_that_joins_waits_for_changes_without_a_mark() {
     let mut leases = leading(&[]);
-    leases.open_session(T0, 1, 5, false, &[]).unwrap();
+    leases.open_session(T0, 1, told(5, false, &[])).unwrap();
     let (unmarked, waits) = begin(&mut leases, T0, 2, change(F, A));
     assert!(!waits && unmarked.ticket().is_none());
     leases.enable(1);
@@ -250,18 +262,19 @@ fn whoever_does_not_return_is_expelled_in_time_even_when_it_renews() {
     leases.tick(T0 + END - ms(1));
     leases.take_effects();
     leases.tick(T0 + END);
-    assert_eq!(leases.take_effects(), [Effect::Expel { session: 1, wrote: true }]);
+    let (session, number, wrote) = expulsion(&mut leases);
+    assert_eq!((session, wrote), (1, true));
     leases.tick(T0 + END * 2);
     assert_eq!(leases.take_effects(), [], "once");
     assert!(leases.is_expelled(1) && leases.renew(T0 + END, 1).is_none());
     leases.returned(T0 + END, 1, F, W, u64::MAX);
     assert_eq!(leases.standing(pass.ticket().unwrap()), Standing::Waits, "until the OSDs are told");
-    assert_eq!(leases.open_session(T0 + END, 1, 5, true, &[]), Err(OpenRefused::Expelling));
-    leases.expelled(T0 + END, 1, 6);
+    assert_eq!(leases.open_session(T0 + END, 1, told(5, true, &[])), Err(OpenRefused::Expelling));
+    leases.expelled(T0 + END, 1, number, 6);
     leases.invariants();
     assert_eq!(leases.standing(pass.ticket().unwrap()), Standing::Free);
     assert!(leases.is_expelled(1), "until it is opened anew");
-    leases.open_session(T0 + END, 1, 6, true, &[]).unwrap();
+    leases.open_session(T0 + END, 1, told(6, true, &[])).unwrap();
     assert_eq!((leases.epoch(1), leases.is_expelled(1)), (6, false));
 }
 
@@ -276,7 +289,8 @@ fn a_silent_session_is_expelled_as_soon_as_somebody_wants_its_lease() {
     assert_eq!(leases.take_effects(), [], "nobody wants anything");
     begin(&mut leases, later, 2, change(F, A));
     leases.tick(later);
-    assert!(leases.take_effects().contains(&Effect::Expel { session: 1, wrote: false }));
+    let effects = leases.take_effects();
+    assert!(matches!(effects.last(), Some(Effect::Expel { session: 1, wrote: false, .. })), "{effects:?}");
 }
 
 #[test]
@@ -348,16 +362,16 @@ fn the_queue_of_an_inode_is_bounded() {
 fn a_new_leader_waits_for_sessions_and_takes_up_what_they_tell() {
     let mut leases = Leases::new(TIMES);
     leases.lead(T0, 1000, [1, 2]);
-    leases.open_session(T0, 3, 5, true, &[]).unwrap();
+    leases.open_session(T0, 3, told(5, true, &[])).unwrap();
     let (pass, waits) = begin(&mut leases, T0, 3, change(F, A | W));
     assert!(waits && leases.in_grace());
     assert_eq!(leases.grant(T0, 3, G, A), None);
     assert!(matches!(leases.acquire(T0, 3, G, W), Acquired::Waits(_)));
-    leases.open_session(T0, 1, 5, true, &[(F, W)]).unwrap();
+    leases.open_session(T0, 1, told(5, true, &[(F, W)])).unwrap();
     leases.invariants();
     let asked = leases.recalls(1, 0, 10)[0];
     assert!(asked.bits == W && asked.number >= 1000, "above every number of the former leader: {asked:?}");
-    leases.open_session(T0, 2, 5, true, &[]).unwrap();
+    leases.open_session(T0, 2, told(5, true, &[])).unwrap();
     leases.invariants();
     assert!(!leases.in_grace());
     assert_eq!(leases.standing(pass.ticket().unwrap()), Standing::Waits, "1 holds what it told");
@@ -370,7 +384,7 @@ fn a_new_leader_waits_for_sessions_and_takes_up_what_they_tell() {
 fn a_lease_taken_up_can_be_given_back_under_its_old_number() {
     let mut leases = Leases::new(TIMES);
     leases.lead(T0, 1000, [1]);
-    leases.open_session(T0, 1, 5, true, &[(F, A)]).unwrap();
+    leases.open_session(T0, 1, told(5, true, &[(F, A)])).unwrap();
     leases.returned(T0, 1, F, A, 17);
     assert_eq!(leases.held(1, F), 0);
 }
@@ -382,12 +396,13 @@ fn whoever_does_not_come_back_after_a_change_of_leader_is_expelled() {
     let (pass, _) = begin(&mut leases, T0, 3, change(F, A));
     assert_eq!(leases.next_deadline(), Some(T0 + END));
     leases.tick(T0 + END);
-    assert_eq!(leases.take_effects(), [Effect::Expel { session: 1, wrote: true }]);
-    assert_eq!(leases.open_session(T0 + END, 1, 5, true, &[(F, A)]), Err(OpenRefused::Expelling));
+    let (session, number, wrote) = expulsion(&mut leases);
+    assert_eq!((session, wrote), (1, true), "nobody knows what it held");
+    assert_eq!(leases.open_session(T0 + END, 1, told(5, true, &[(F, A)])), Err(OpenRefused::Expelling));
     assert_eq!(leases.standing(pass.ticket().unwrap()), Standing::Waits);
-    leases.expelled(T0 + END, 1, 6);
+    leases.expelled(T0 + END, 1, number, 6);
     assert_eq!(leases.standing(pass.ticket().unwrap()), Standing::Free);
-    assert_eq!(leases.open_session(T0 + END, 1, 6, true, &[(F, A)]), Err(OpenRefused::NotHeld));
+    assert_eq!(leases.open_session(T0 + END, 1, told(6, true, &[(F, A)])), Err(OpenRefused::NotHeld));
     leases.invariants();
 }
 
@@ -397,11 +412,86 @@ fn reopening_at_the_same_leader_keeps_only_what_is_told_and_was_held() {
     leases.grant(T0, 1, F, A | R);
     leases.grant(T0, 1, G, A);
     begin(&mut leases, T0, 2, change(G, A));
-    assert_eq!(leases.open_session(T0, 1, 5, true, &[(F, W)]), Err(OpenRefused::NotHeld));
-    leases.open_session(T0, 1, 5, true, &[(F, A)]).unwrap();
+    leases.open_session(T0, 1, told(5, true, &[(F, A)])).unwrap();
     leases.invariants();
     assert_eq!((leases.held(1, F), leases.held(1, G)), (A, 0));
     assert_eq!(leases.recalls(1, 0, 10), []);
+}
+
+#[test]
+fn whoever_tells_what_it_does_not_hold_is_expelled_when_its_time_is_over() {
+    let mut leases = leading(&[1, 2]);
+    leases.grant(T0, 1, F, A | R);
+    leases.grant(T0, 2, G, W);
+    let Acquired::Waits(ticket) = leases.acquire(T0, 1, G, R) else { panic!() };
+    let (pass, _) = begin(&mut leases, T0, 2, change(F, A));
+    leases.renew(T0 + ms(3000), 1);
+    leases.take_effects();
+    let untrue = told(5, true, &[(F, W)]);
+    assert_eq!(leases.open_session(T0 + ms(3500), 1, untrue), Err(OpenRefused::Expelling));
+    leases.invariants();
+    assert_eq!(leases.standing(ticket), Standing::Given(None));
+    assert_eq!(
+        leases.standing(pass.ticket().unwrap()),
+        Standing::Waits,
+        "it may still rely on what it holds"
+    );
+    assert_eq!(leases.renew(T0 + ms(3600), 1), None);
+    assert_eq!(leases.open_session(T0 + ms(3700), 1, told(5, true, &[])), Err(OpenRefused::Expelling));
+    assert_eq!(leases.next_deadline(), Some(T0 + END), "a renewal has not prolonged the recall's time");
+    leases.renew(T0 + END, 2);
+    leases.take_effects();
+    leases.returned(T0 + END, 2, G, W, u64::MAX);
+    leases.tick(T0 + END);
+    let (session, number, wrote) = expulsion(&mut leases);
+    assert_eq!((session, wrote), (1, false));
+    leases.expelled(T0 + END * 2, 1, number, 6);
+    leases.invariants();
+    assert_eq!(leases.standing(pass.ticket().unwrap()), Standing::Free);
+    leases.open_session(T0 + END * 2, 1, told(6, true, &[])).unwrap();
+}
+
+#[test]
+fn an_opening_that_was_overtaken_takes_nothing_away() {
+    let mut leases = leading(&[1]);
+    let numbered = |number, told| Opening { number, epoch: 5, part: true, told };
+    leases.open_session(T0, 1, numbered(2, &[])).unwrap();
+    leases.grant(T0, 1, F, A);
+    assert_eq!(leases.open_session(T0, 1, numbered(1, &[])), Err(OpenRefused::Late(2)));
+    assert_eq!(leases.open_session(T0, 1, numbered(2, &[])), Err(OpenRefused::Late(2)), "sent twice");
+    assert_eq!((leases.held(1, F), leases.opening(1)), (A, 2));
+    leases.open_session(T0, 1, numbered(3, &[])).unwrap();
+    assert_eq!(leases.held(1, F), 0);
+}
+
+#[test]
+fn opening_a_session_does_not_prolong_the_time_of_a_recall() {
+    let mut leases = leading(&[1, 2]);
+    leases.grant(T0, 1, F, A);
+    begin(&mut leases, T0, 2, change(F, A));
+    leases.open_session(T0 + ms(5000), 1, told(5, true, &[(F, A)])).unwrap();
+    assert_eq!(leases.renew(T0 + ms(5000), 1), Some(ms(1000)), "what the opening answers");
+    assert_eq!(leases.next_deadline(), Some(T0 + END));
+}
+
+#[test]
+fn an_expulsion_that_ends_late_does_not_count_for_a_later_one() {
+    let mut leases = leading(&[1, 2]);
+    leases.expel(T0, 1);
+    let (_, first, _) = expulsion(&mut leases);
+    // The housekeeping ends it meanwhile; the client comes back and is expelled again.
+    leases.close_session(T0, 1);
+    leases.open_session(T0, 1, told(7, true, &[])).unwrap();
+    leases.grant(T0, 1, F, W);
+    leases.take_effects();
+    leases.expel(T0, 1);
+    let (_, second, wrote) = expulsion(&mut leases);
+    leases.expelled(T0, 1, first, 6);
+    assert_eq!((leases.held(1, F), wrote), (W, true), "the second fence is not told yet");
+    leases.expelled(T0, 1, second, 8);
+    assert_eq!((leases.held(1, F), leases.epoch(1)), (0, 8));
+    assert_eq!(leases.open_session(T0, 1, told(7, true, &[])), Err(OpenRefused::Expelling), "an old row");
+    leases.invariants();
 }
 
 #[test]
@@ -440,9 +530,15 @@ fn an_expelled_sessions_own_requests_end() {
     leases.grant(T0, 2, F, W);
     leases.grant(T0, 1, G, A);
     let Acquired::Waits(ticket) = leases.acquire(T0, 1, F, W) else { panic!() };
-    assert!(leases.expel(1) && !leases.expel(1));
-    leases.expelled(T0, 1, 6);
-    assert_eq!(leases.standing(ticket), Standing::Given(None));
+    leases.take_effects();
+    assert!(leases.expel(T0, 1) && !leases.expel(T0, 1));
+    let [Effect::Expel { number, wrote: false, .. }, Effect::Wake(woken)] = leases.take_effects()[..] else {
+        panic!("its requests end at once: it must not be given what nobody fences")
+    };
+    assert_eq!(woken, ticket);
+    leases.returned(T0, 2, F, W, u64::MAX);
+    assert_eq!((leases.standing(ticket), leases.held(1, F)), (Standing::Given(None), 0));
+    leases.expelled(T0, 1, number, 6);
     leases.invariants();
 }
 

@@ -1,0 +1,67 @@
+#!/usr/bin/env bash
+# Two mounts of one volume, and one of their processes stopped (SIGSTOP) past the time of its leases: what it kept is not shown, what it was
+# writing does not come over what was written meanwhile, and afterwards it works on.
+. "$(dirname "$0")/instance.sh"
+must_up --separate --dirs 1 --mrcs 3 --osds 3
+second=$work/second
+mkdir "$second"
+timeout 60 "$XTFS" mount --json "xtfs://$(jq -r .dir "$work/up.json")/default" "$second" >"$work/second.json" || { bad "a second mount"; finish; }
+stopped=$(jq -r .pid "$work/second.json")
+echo "$stopped" >>"$work/pids"
+ok "a second mount, process $stopped"
+
+# Writes 'old' blocks over one another until told to end; says what became of each write.
+cat >"$work/writer.py" <<'PY'
+import os, sys
+path, end = sys.argv[1:3]
+fd = os.open(path, os.O_RDWR)
+block = b"old!" * (1 << 18)
+while True:
+    try:
+        os.pwrite(fd, block, 0)
+        said = "ok"
+    except OSError as error:
+        said = os.strerror(error.errno)
+    print(said, flush=True)
+    if os.path.exists(end):
+        break
+PY
+python3 -c 'import sys; sys.stdout.buffer.write(b"old!" * (1 << 18))' >"$second/data"
+echo kept >"$second/kept"
+stat "$second/kept" >/dev/null
+[ "$(cat "$second/kept")" = kept ] || bad "what the second mount wrote is not there"
+
+rounds=$(sized 4 1)
+for round in $(seq "$rounds"); do
+  rm -f "$work/end"
+  python3 "$work/writer.py" "$second/data" "$work/end" >"$work/writer.out" 2>&1 </dev/null &
+  writer=$!
+  sleep 1
+  kill -STOP "$stopped"
+  sleep 0.2
+  check_sh "round $round: the other mount writes within the time of a lease" 30 \
+    'python3 -c "import os, sys; fd = os.open(sys.argv[1], os.O_RDWR); os.pwrite(fd, b\"new!\" * (1 << 18), 0); os.fsync(fd)" "$mnt/data" && echo "new '"$round"'" >"$mnt/kept"'
+  # Its time is over: whoever asks the stopped mount waits, and does not see what was.
+  timeout -k 1 2 cat "$second/kept" >"$work/shown" 2>/dev/null </dev/null
+  if [ -s "$work/shown" ] && [ "$(cat "$work/shown")" != "new $round" ]; then
+    bad "round $round: a stopped mount shows $(head -c 40 "$work/shown")"
+  else
+    ok "round $round: a stopped mount shows nothing old"
+  fi
+  touch "$work/end"
+  kill -CONT "$stopped"
+  for _ in $(seq 150); do kill -0 $writer 2>/dev/null || break; sleep 0.2; done
+  kill -0 $writer 2>/dev/null && { bad "round $round: the writer still waits"; kill -9 $writer; }
+  wait $writer 2>/dev/null
+  last=$(tail -n 1 "$work/writer.out")
+  # A write that was still on its way to the mount process is done anew, whole; one that it had begun is not done at all.
+  if [ "$last" = ok ]; then want=old; else want=new; fi
+  export want
+  check_sh "round $round: the last write said '$last', and both mounts hold '$want' only" 60 \
+    'for at in "$mnt" "$second"; do [ "$(head -c 1048576 "$at/data" | fold -w 4 | sort -u)" = "$want!" ] || { head -c 1048576 "$at/data" | fold -w 4 | sort | uniq -c | head; exit 1; }; done'
+  check_sh "round $round: it works on" 30 \
+    '[ "$(cat "$second/kept")" = "new '"$round"'" ] && echo again >"$second/kept" && [ "$(cat "$mnt/kept")" = again ]'
+done
+check_sh "an expelled client said so in no error but its own" 10 '! grep -v -e "^ok$" -e "Input/output error" "$work/writer.out"'
+umount "$second" 2>/dev/null || fusermount3 -u "$second"
+finish
