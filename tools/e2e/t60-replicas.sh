@@ -7,7 +7,7 @@ seconds=$(sized 130 24)
 every=$(sized 10 8)
 size=$(sized 64m 8m)
 mkdir "$mnt/fio"
-fio --name=w --directory="$mnt/fio" --rw=randwrite --bs=4k --size="$size" --iodepth=1 --ioengine=psync --direct=1 \
+fio --name=w --directory="$mnt/fio" --aux-path="$work" --rw=randwrite --bs=4k --size="$size" --iodepth=1 --ioengine=psync --direct=1 \
   --verify=crc32c --verify_fatal=1 --do_verify=1 --time_based=0 --loops=100000 --runtime="$seconds" --time_based \
   --verify_backlog=64 --output-format=json --output="$work/fio.json" >"$work/fio.out" 2>&1 </dev/null &
 fio=$!

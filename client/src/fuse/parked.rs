@@ -89,8 +89,10 @@ mod tests {
             } else if round % 3 == 1 {
                 runtime.spawn(async move { event.send(round).unwrap() });
             } else {
-                let late = runtime.clone();
-                runtime.spawn(async move { late.spawn(async move { event.send(round).unwrap() }) });
+                runtime.spawn(async move {
+                    tokio::task::yield_now().await;
+                    event.send(round).unwrap();
+                });
             }
             begin(&runtime, async move { ended.send(waits.await.unwrap()).unwrap() });
             let got = tokio::task::block_in_place(|| end.recv_timeout(LONG));
