@@ -298,7 +298,9 @@ impl Door {
             outside(new_parent)?;
             let (name, new_name) = (&name[..], &new_name[..]);
             let what = Move { parent, name, new_parent, new_name, flags, only_if_no_writer: false };
-            shared.volume.rename(&creds, what).await.map(|()| Answer::done())
+            shared.volume.rename(&creds, what).await?;
+            shared.moved(parent, new_parent, flags);
+            Ok(Answer::done())
         });
     }
 

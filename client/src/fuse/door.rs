@@ -267,6 +267,16 @@ impl Shared {
         self.volume.leasing().times_to_live(self.volume.id(), parent).1
     }
 
+    /// A name was moved. A kernel moves what it knows along, with the time for which it believed the name in the other
+    /// directory: where names of this directory are not leased, nobody would tell it to forget.
+    pub(super) fn moved(&self, from: u64, to: u64, flags: u32) {
+        let leased = |directory| !self.name_ttl(directory).is_zero();
+        let exchanged = flags & proto::mrc::RENAME_EXCHANGE != 0;
+        if !leased(to) || exchanged && !leased(from) {
+            self.volume.kernel().forget_names();
+        }
+    }
+
     /// How long the kernel may believe that a name is not there.
     pub(super) fn absent_ttl(&self, parent: u64, name: &[u8]) -> Duration {
         let kept = self.volume.leasing().is_absent((self.volume.id(), parent), name);

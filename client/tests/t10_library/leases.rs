@@ -16,7 +16,7 @@ use proto::error::WireError;
 use rt::rpc::{Connector, Peer, Request, Response, Service};
 
 use super::bed::{Bed, STRIPE, pattern};
-use super::mount::{Mount, possible};
+use super::mount::{Mount, errno, possible};
 
 /// The way of one client to a service: counts calls, and can be cut.
 struct Way {
@@ -221,6 +221,45 @@ async fn a_hot_file_of_a_mount_is_found_opened_and_read_without_a_call() {
     mount.with(move |at| (0..100).for_each(|_| hot(at))).await;
     let data: Vec<_> = osds.iter().map(|osd| osd.calls.lock().clone()).collect();
     assert_eq!(calls() - before, 0, "{:?} {data:?}", way.calls.lock());
+    mount.end().await;
+    bed.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_that_was_moved_is_not_believed_longer_than_names_of_its_new_directory() {
+    if !possible() {
+        return;
+    }
+    let bed = Bed::start(1).await;
+    let ((a, _), (b, _)) = (counted(&bed, "a").await, counted(&bed, "b").await);
+    let mount = Mount::new(a, MountOptions::default()).await;
+    let root = Creds::root();
+    mount
+        .with(|at| {
+            std::fs::create_dir(at.join("from")).unwrap();
+            std::fs::create_dir(at.join("to")).unwrap();
+        })
+        .await;
+    let to = b.stat(&root, "/to").await.unwrap().ino;
+    for round in 0..5 {
+        let name = format!("f{round}");
+        let path = name.clone();
+        mount
+            .with(move |at| {
+                std::fs::write(at.join("from").join(&path), "x").unwrap();
+                std::fs::metadata(at.join("from").join(&path)).unwrap();
+            })
+            .await;
+        // Another client has just changed the directory: its names are not leased to the mount.
+        b.mkdir(&root, to, format!("d{round}").as_bytes(), 0o755).await.unwrap();
+        let path = name.clone();
+        mount
+            .with(move |at| std::fs::rename(at.join("from").join(&path), at.join("to").join(&path)).unwrap())
+            .await;
+        b.unlink(&root, to, name.as_bytes()).await.unwrap();
+        let seen = mount.with(move |at| std::fs::metadata(at.join("to").join(&name)).map(drop)).await;
+        assert_eq!(errno(seen), libc::ENOENT, "round {round}");
+    }
     mount.end().await;
     bed.stop().await;
 }
