@@ -15,6 +15,7 @@ use proto::mrc::{
 };
 use proto::quota::SetQuota;
 use proto::stripe::Layout;
+use proto::trash::{KeepTrash, TrashRequest};
 
 /// First byte of every command.
 pub const FORMAT: u8 = 1;
@@ -273,6 +274,12 @@ pub enum Body {
     Mend(MendFindings),
     #[prost(message, tag = "37")]
     Load(LoadPage),
+    #[prost(message, tag = "38")]
+    TrashKeep(KeepTrash),
+    #[prost(message, tag = "39")]
+    TrashRestore(TrashRequest),
+    #[prost(message, tag = "40")]
+    TrashRemove(TrashRequest),
 }
 
 /// See the module.
@@ -281,7 +288,7 @@ pub struct Command {
     /// Which one.
     #[prost(
         oneof = "Body",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 30, 32, 33, 34, 35, 36, 37"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 30, 32, 33, 34, 35, 36, 37, 38, 39, 40"
     )]
     pub body: Option<Body>,
 }

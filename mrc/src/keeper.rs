@@ -13,11 +13,12 @@ use crate::changes::trim;
 use crate::command::{Body, CountOwned, DropDone, DropStep, FoldUsage, SessionEnd, TrimChanges, Which};
 use crate::leader::Leader;
 use crate::namespace::entry::Entry;
+use crate::namespace::volume::Volume;
 use crate::namespace::{collect, session, volume};
-use crate::ops::quota_set::COUNT_STEP;
+use crate::ops::{self, quota_set::COUNT_STEP};
 use crate::quota::count;
 use crate::service::Mrc;
-use crate::usage;
+use crate::{trash, usage};
 
 const ROUND: Duration = Duration::from_secs(1);
 /// A round that comes this late means that the process stood still.
@@ -33,6 +34,8 @@ const TRIM_STEPS_PER_ROUND: usize = 64;
 const FOLD_STEPS_PER_ROUND: usize = 16;
 /// Steps of counting what a volume's users and groups own in one round.
 const COUNT_STEPS_PER_ROUND: usize = 64;
+/// Things in the trash whose time is over that go in one round.
+const EXPIRED_PER_ROUND: usize = 256;
 /// Rows that one command removes of a dropped volume.
 const DROP_ROWS: u32 = 512;
 /// Such commands per volume and round: the group has other work too.
@@ -93,6 +96,7 @@ async fn round(mrc: &Mrc, after: &mut (u64, u64)) -> Result<(), WireError> {
         } else {
             fold_usage(mrc, id).await?;
             count_owned(mrc, id).await?;
+            expire_trash(mrc, id, &record).await?;
         }
     }
     Ok(())
@@ -159,6 +163,22 @@ async fn count_owned(mrc: &Mrc, id: u64) -> Result<(), WireError> {
         tokio::task::yield_now().await;
     }
     mrc.leader().wake_keeper();
+    Ok(())
+}
+
+/// What was removed longer ago than the volume keeps it goes.
+async fn expire_trash(mrc: &Mrc, id: u64, record: &Volume) -> Result<(), WireError> {
+    if record.trash_dir == 0 || record.loading {
+        return Ok(());
+    }
+    let due = trash::due(mrc.table(), id, record, mrc.unix_ms(), EXPIRED_PER_ROUND)?;
+    let full = due.len() == EXPIRED_PER_ROUND;
+    for what in due {
+        ops::trash::expire(mrc, id, what, DEADLINE).await?;
+    }
+    if full {
+        mrc.leader().wake_keeper();
+    }
     Ok(())
 }
 

@@ -27,6 +27,7 @@ mod ops;
 pub mod quota;
 mod server;
 pub mod service;
+pub mod trash;
 pub mod usage;
 
 pub use machine::Machine;

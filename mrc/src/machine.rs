@@ -21,7 +21,7 @@ use crate::namespace::{
 };
 use crate::quota::count;
 use crate::quota::room::room;
-use crate::usage;
+use crate::{trash, usage};
 
 /// Told when this member starts or stops leading.
 pub trait Leading: Send + Sync + 'static {
@@ -198,6 +198,13 @@ fn run(txn: &mut Txn<'_>, at: Applied, body: &Body) -> Outcome<Vec<u8>> {
         Body::TrimChanges(cut) => trim::trim(txn, cut.volume, cut.upto, cut.limit).map(empty),
         Body::FoldUsage(step) => usage::fold(txn, step.volume, step.limit).map(empty),
         Body::SetQuota(request) => count::set(txn, request).map(|quota| quota.encode_to_vec()),
+        Body::TrashKeep(ask) => trash::keep(txn, now, ask.head.volume, ask.keep_ms).map(empty),
+        Body::TrashRestore(ask) => {
+            let (inode, parent, name) = trash::restore(txn, now, ask)?;
+            Log::new(at, &ask.head).named(txn, &inode, parent, &name, false);
+            Ok(empty(()))
+        }
+        Body::TrashRemove(ask) => trash::remove(txn, now, ask).map(empty),
         Body::Load(page) => load(txn, page).map(empty),
         Body::Mend(ask) => {
             mend(txn, now, ask.head.volume, ask.seen, &ask.findings).map(|done| done.encode_to_vec())

@@ -39,6 +39,7 @@ pub(crate) mod statfs;
 pub(crate) mod symlink;
 pub(crate) mod sync;
 pub(crate) mod tmpfile;
+pub(crate) mod trash;
 pub(crate) mod unlink;
 pub(crate) mod usage;
 pub(crate) mod volume_drop;

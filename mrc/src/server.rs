@@ -15,6 +15,7 @@ use proto::mrc::{
 use proto::quota::{QuotaLs, QuotaSet};
 use proto::raft::{Deliver, Peer};
 use proto::rpc::Method;
+use proto::trash::{TrashKeep, TrashLs, TrashRemove, TrashRestore};
 use proto::usage::Usage;
 use rt::rpc::{Request, Response, unknown_method};
 
@@ -58,6 +59,10 @@ pub(crate) async fn dispatch(mrc: &Mrc, request: Request) -> Result<Response, Wi
         ReturnLeases::NUMBER => ops::return_leases::serve(mrc, request).await,
         VolumeInit::NUMBER => ops::volume_init::serve(mrc, request).await,
         VolumeDrop::NUMBER => ops::volume_drop::serve(mrc, request).await,
+        TrashKeep::NUMBER => ops::trash::keep(mrc, request).await,
+        TrashLs::NUMBER => ops::trash::list(mrc, request).await,
+        TrashRestore::NUMBER => ops::trash::restore(mrc, request).await,
+        TrashRemove::NUMBER => ops::trash::remove(mrc, request).await,
         DumpRead::NUMBER => ops::dump::read(mrc, request).await,
         DumpLoad::NUMBER => ops::dump::load(mrc, request).await,
         FsckRun::NUMBER => ops::fsck::run(mrc, request).await,

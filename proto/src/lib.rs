@@ -31,4 +31,5 @@ pub mod osd;
 pub mod query;
 pub mod quota;
 pub mod raft;
+pub mod trash;
 pub mod usage;

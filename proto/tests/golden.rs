@@ -13,7 +13,7 @@ use proto::frame::{self, Frame, Header, Kind};
 use proto::id::{Ino, ObjectKey, ObjectNo, VolumeId};
 use proto::rpc::{Method, Origin};
 use proto::stripe::{Column, Layout, Replication};
-use proto::{backup, changes, checksum, dir, find, fsck, mrc, osd, quota, raft, usage};
+use proto::{backup, changes, checksum, dir, find, fsck, mrc, osd, quota, raft, trash, usage};
 
 /// The frame of `message` as this binary sends it, compared with the file, then read back from the file.
 fn check<M: Message + Default + PartialEq + std::fmt::Debug>(
@@ -303,6 +303,31 @@ fn mrc_backup() {
 }
 
 #[test]
+fn mrc_trash() {
+    let trashed = trash::Trashed {
+        ino: 77,
+        removed_ms: 1_790_000_000_000,
+        path: b"d/e".to_vec(),
+        removed_by: 1000,
+        mode: 0o100_644,
+        uid: 1000,
+        gid: 100,
+        size: 5,
+        mtime: attr().mtime,
+    };
+    let message = trash::TrashList {
+        trashed: vec![trashed],
+        after_ms: 9,
+        after_ino: 77,
+        end: true,
+        keep_ms: 86_400_000,
+    };
+    check("mrc-trash-list", Kind::Reply, trash::TrashLs::NUMBER, &message, b"");
+    let message = trash::TrashRequest { head: head(), origin: origin(), ino: 77, removed_ms: 9 };
+    check("mrc-trash-restore", Kind::Request, trash::TrashRestore::NUMBER, &message, b"");
+}
+
+#[test]
 fn osd_write_with_payload() {
     let key = ObjectKey { volume: VolumeId(2), ino: Ino(77), object: ObjectNo(3) };
     let payload: Vec<u8> = (0..4500u32).map(|n| (n * 7 % 251) as u8).collect();
@@ -366,6 +391,7 @@ fn method_numbers_are_unique_and_lie_in_their_service() {
         ("mrc", 0x02, quota::METHODS),
         ("mrc", 0x02, fsck::METHODS),
         ("mrc", 0x02, backup::METHODS),
+        ("mrc", 0x02, trash::METHODS),
         ("osd", 0x03, osd::METHODS),
     ] {
         for (number, name) in methods {

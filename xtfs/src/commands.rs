@@ -30,6 +30,7 @@ pub(crate) mod service;
 pub(crate) mod start;
 pub(crate) mod status;
 pub(crate) mod stop;
+pub(crate) mod trash;
 pub(crate) mod umount;
 pub(crate) mod up;
 pub(crate) mod watch;

@@ -19,11 +19,12 @@ const HANGING: [(u8, &str); 7] = [
     (table::PENDING, "usage"),
 ];
 /// Tables that stand for themselves.
-const OTHERS: [(u8, &str); 4] = [
+const OTHERS: [(u8, &str); 5] = [
     (table::CHANGE, "change"),
     (table::MOVED, "moved"),
     (table::FLOOR, "floor"),
     (table::GARBAGE, "garbage"),
+    (table::TRASH, "trash"),
 ];
 
 impl Check<'_> {

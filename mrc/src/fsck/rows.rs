@@ -8,6 +8,7 @@ use crate::namespace::keys::{self, table};
 use crate::namespace::record::{Cursor, unversioned};
 use crate::namespace::{entry, inode, locks, name::Name};
 use crate::quota::Taken;
+use crate::trash;
 use crate::usage::Amount;
 
 /// Whether a row of a volume parses.
@@ -50,6 +51,7 @@ pub(super) fn parses(key: &[u8], value: &[u8]) -> bool {
         table::OWNED => {
             words(3) && matches!(keys::word(key, 1), Some(1..=3)) && Taken::parse(key, value).is_ok()
         }
+        table::TRASH => words(3) && unversioned::<trash::Row>(value).is_some(),
         _ => true,
     }
 }

@@ -40,11 +40,13 @@ pub mod table {
     pub const QUOTA: u8 = 0x26;
     /// What they take.
     pub const OWNED: u8 = 0x27;
+    /// What was removed and is kept for a while.
+    pub const TRASH: u8 = 0x28;
 }
 
 /// Tables that hold one volume's rows, in the order in which a dropped volume loses them: inodes last, because
 /// while one exists a command may still write beside it.
-pub const VOLUME_TABLES: [u8; 14] = [
+pub const VOLUME_TABLES: [u8; 15] = [
     table::DENTRY,
     table::ORDER,
     table::XATTR,
@@ -59,6 +61,7 @@ pub const VOLUME_TABLES: [u8; 14] = [
     table::PENDING,
     table::QUOTA,
     table::OWNED,
+    table::TRASH,
 ];
 
 fn key(table: u8, words: &[u64], tail: &[u8]) -> Vec<u8> {
@@ -189,6 +192,12 @@ pub fn pending(volume: u64, directory: u64) -> Vec<u8> {
 #[must_use]
 pub fn quota(table: u8, volume: u64, kind: u64, id: u64) -> Vec<u8> {
     key(table, &[volume, kind, id], &[])
+}
+
+/// Something that was removed, at a time in Unix milliseconds.
+#[must_use]
+pub fn trash(volume: u64, removed_ms: u64, ino: u64) -> Vec<u8> {
+    key(table::TRASH, &[volume, removed_ms, ino], &[])
 }
 
 /// The `index`-th integer of a key.

@@ -10,7 +10,7 @@ use super::entry::{self, Entry};
 use super::inode::{self, FLAG_APPEND, FLAG_IMMUTABLE, Inode};
 use super::name::Name;
 use super::{Outcome, access, collect, home, refuse};
-use crate::{quota, usage};
+use crate::{quota, trash, usage};
 
 /// Gives an inode another name.
 pub fn link(txn: &mut Txn<'_>, now: Time, request: &LinkRequest) -> Outcome<Inode> {
@@ -67,8 +67,10 @@ pub fn unlink(txn: &mut Txn<'_>, now: Time, request: &RemoveEntry, closed: u64) 
         return refuse(Code::IsDirectory, format!("{} is a directory", Ino(entry.ino)));
     }
     finish(txn, now, request, &mut parent, entry)?;
-    home::remove(txn, request.head.volume, &mut inode, (request.parent, entry.cookie))?;
-    collect::drop_link(txn, now, request.head.volume, &mut inode, closed)?;
+    if !trash::take(txn, now, &request.head, &mut inode, (request.parent, &request.name, entry.cookie))? {
+        home::remove(txn, request.head.volume, &mut inode, (request.parent, entry.cookie))?;
+        collect::drop_link(txn, now, request.head.volume, &mut inode, closed)?;
+    }
     Ok(entry)
 }
 
@@ -88,6 +90,7 @@ pub fn rmdir(txn: &mut Txn<'_>, now: Time, request: &RemoveEntry) -> Outcome<Ent
             format!("directory {} has {} entries", Ino(entry.ino), inode.attr.size),
         );
     }
+    trash::take_directory(txn, now, &request.head, &inode, (request.parent, &request.name))?;
     parent.attr.nlink -= 1;
     finish(txn, now, request, &mut parent, entry)?;
     usage::end(txn, request.head.volume, request.parent, &inode)?;

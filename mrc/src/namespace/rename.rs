@@ -11,7 +11,7 @@ use super::inode::{self, Inode};
 use super::name::Name;
 use super::{Outcome, access, collect, home, refuse};
 use crate::quota::{self, Shift};
-use crate::usage;
+use crate::{trash, usage};
 
 /// Everything that a rename looks at.
 struct Plan<'a> {
@@ -264,10 +264,15 @@ fn replace(txn: &mut Txn<'_>, request: &RenameRequest, plan: Plan<'_>, closed: u
     inode::put(txn, volume, &moved);
     match target {
         Some((_, victim)) if victim.is_dir() => {
+            trash::take_directory(txn, now, &request.head, &victim, (request.new_parent, &request.new_name))?;
             usage::end(txn, volume, request.new_parent, &victim)?;
             collect::free(txn, volume, &victim)
         }
         Some((entry, mut victim)) => {
+            let was = (request.new_parent, request.new_name.as_slice(), entry.cookie);
+            if trash::take(txn, now, &request.head, &mut victim, was)? {
+                return Ok(());
+            }
             home::remove(txn, volume, &mut victim, (request.new_parent, entry.cookie))?;
             collect::drop_link(txn, now, volume, &mut victim, closed)
         }

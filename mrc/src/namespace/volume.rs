@@ -44,6 +44,12 @@ pub struct Volume {
     /// Sums of an earlier count have to go first.
     #[prost(bool, tag = "10")]
     pub clearing: bool,
+    /// What is removed is kept this long, milliseconds; 0: it is not.
+    #[prost(uint64, tag = "13")]
+    pub keep_ms: u64,
+    /// The directory of what was removed; 0: there was none yet.
+    #[prost(uint64, tag = "14")]
+    pub trash_dir: u64,
     /// Being loaded from a dump: nothing else is made in it.
     #[prost(bool, tag = "12")]
     pub loading: bool,

@@ -12,6 +12,7 @@ use crate::leasing::claims;
 use crate::namespace::entry::Entry;
 use crate::namespace::rename;
 use crate::service::Mrc;
+use crate::trash;
 
 pub(crate) async fn serve(mrc: &Mrc, request: Request) -> Result<Response, WireError> {
     let ask = parse::<Rename>(&request)?;
@@ -29,14 +30,19 @@ pub(crate) async fn serve(mrc: &Mrc, request: Request) -> Result<Response, WireE
 async fn once(mrc: &Mrc, ask: &RenameRequest, request: &Request) -> Result<Response, WireError> {
     let (moved, target) = rename::ends(mrc.table(), ask)?;
     let replaced = if ask.flags & RENAME_EXCHANGE == 0 { target } else { None };
-    let claims = claims_of(mrc, ask, moved, target)?;
+    let mut claims = claims_of(mrc, ask, moved, target)?;
+    // What is replaced may go to the trash: then it is not freed.
+    let kept = trash::is_kept(mrc.table(), ask.head.volume)?.filter(|_| replaced.is_some());
+    if let Some(directory) = kept {
+        claims = claims.with(Claim::change((ask.head.volume, directory), claims::DIRECTORY));
+    }
     let mut change = mrc.leader().leasing().begin_change(ask.head.session, claims, request.deadline).await?;
     // After the recall: writers that their clients opened by themselves are told with the return.
     if ask.only_if_no_writer {
         refuse_writers(mrc, ask, moved)?;
     }
     mrc.leader().replaces(ask.head.volume, replaced);
-    let freeing = mrc.leader().begin_free(ask.head.volume, replaced);
+    let freeing = mrc.leader().begin_free(ask.head.volume, replaced.filter(|_| kept.is_none()));
     let closed = freeing.as_ref().map_or(0, |freeing| freeing.ino());
     let ino = |entry: Option<Entry>| change.is_watched().then(|| entry.map_or(0, |entry| entry.ino));
     let (expected_moved, expected_replaced) = (ino(moved), ino(target));

@@ -12,6 +12,7 @@ use crate::engine::sessions::Handles;
 use crate::leasing::claims;
 use crate::namespace::link;
 use crate::service::Mrc;
+use crate::trash;
 
 pub(crate) async fn serve(mrc: &Mrc, request: Request) -> Result<Response, WireError> {
     let ask = parse::<Unlink>(&request)?;
@@ -45,8 +46,13 @@ async fn once(mrc: &Mrc, ask: &RemoveEntry, request: &Request) -> Result<Respons
             claims = claims.with(Claim::change((volume, entry.ino), claims::DATA));
         }
     }
+    let kept = trash::is_kept(mrc.table(), volume)?;
+    if let Some(directory) = kept {
+        claims = claims.with(Claim::change((volume, directory), claims::DIRECTORY));
+    }
     let mut change = leasing.begin_change(session, claims, request.deadline).await?;
-    let freeing = mrc.leader().begin_free(volume, victim);
+    // What goes to the trash is not freed.
+    let freeing = mrc.leader().begin_free(volume, victim.filter(|_| kept.is_none()));
     let closed = freeing.as_ref().map_or(0, |freeing| freeing.ino());
     let expected = change.is_watched().then(|| victim.map_or(0, |entry| entry.ino));
     let body = Body::Unlink(Remove { request: ask.clone(), closed, expected });

@@ -22,3 +22,4 @@ mod quota;
 mod repair;
 mod service;
 mod tmpfile;
+mod trash;

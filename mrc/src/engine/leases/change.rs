@@ -28,7 +28,8 @@ impl Claim {
     }
 }
 
-/// Claims of one request; at most those of a rename: two directories, what moves, what is replaced.
+/// Claims of one request; at most those of a rename: two directories, what moves, what is replaced and
+/// the directory of the trash where that goes.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Claims {
     all: [Claim; Self::MAX],
@@ -37,7 +38,7 @@ pub struct Claims {
 
 impl Claims {
     /// Most inodes of one request.
-    pub const MAX: usize = 4;
+    pub const MAX: usize = 5;
 
     /// Adds a claim; one inode's claims become one.
     #[must_use]
