@@ -88,6 +88,8 @@ pub(crate) struct Changing<'a> {
     volume: u64,
     /// Inode, and in a directory the name.
     what: Vec<(u64, Option<Vec<u8>>)>,
+    /// What each of the names meant, where that was known under a lease.
+    before: Vec<Cached<u64>>,
 }
 
 impl Leasing {
@@ -205,14 +207,15 @@ impl Leasing {
 
     /// A change begins.
     pub(crate) fn change(&self, volume: u64, what: Vec<(u64, Option<Vec<u8>>)>) -> Changing<'_> {
-        let ticket = {
-            let mut engine = self.engine.lock();
-            for (ino, name) in &what {
-                engine.change_begin((volume, *ino), name.as_deref());
-            }
-            engine.begin()
+        let now = self.now();
+        let mut engine = self.engine.lock();
+        let begin = |(ino, name): &(u64, Option<Vec<u8>>)| {
+            engine.change_begin((volume, *ino), name.as_deref(), now)
         };
-        Changing { asked: Asked { leasing: self, ticket }, volume, what }
+        let before = what.iter().map(begin).collect();
+        let ticket = engine.begin();
+        drop(engine);
+        Changing { asked: Asked { leasing: self, ticket }, volume, what, before }
     }
 
     /// Attributes that may be answered without a call.
@@ -334,6 +337,11 @@ impl Asked<'_> {
 }
 
 impl Changing<'_> {
+    /// What a name meant when the change began, and means until it is done.
+    pub(crate) fn before(&self, at: usize) -> Cached<u64> {
+        self.before.get(at).copied().flatten()
+    }
+
     /// The change was done. Attributes of changed inodes as the answer tells them, and what the names mean now, in the
     /// order of `what`; inodes of which nothing is said are asked for again.
     pub(crate) fn done(mut self, grants: &[LeaseGrant], attrs: &[&Attr], names: &[Option<u64>]) {
@@ -348,7 +356,8 @@ impl Changing<'_> {
         for (ino, name) in &what {
             let attr = attrs.iter().find(|attr| attr.ino == *ino).copied();
             let name = name.as_deref().map(|name| (name, names.next().copied()));
-            engine.change_end((self.volume, *ino), self.asked.ticket, attr, name);
+            let fresh = grants.iter().any(|grant| grant.ino == *ino);
+            engine.change_end((self.volume, *ino), self.asked.ticket, (attr, fresh), name);
         }
         // What the change did not touch but made: a new inode.
         for attr in attrs.iter().filter(|attr| what.iter().all(|(ino, _)| *ino != attr.ino)) {
@@ -366,7 +375,7 @@ impl Drop for Changing<'_> {
         let mut engine = self.asked.leasing.engine.lock();
         for (ino, name) in std::mem::take(&mut self.what) {
             let name = name.as_deref().map(|name| (name, None));
-            engine.change_end((self.volume, ino), self.asked.ticket, None, name);
+            engine.change_end((self.volume, ino), self.asked.ticket, (None, false), name);
         }
     }
 }

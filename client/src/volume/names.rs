@@ -200,9 +200,11 @@ impl Volume {
         };
         let changing = self.leasing().change(self.id(), touched);
         told.result(self.session().removing(self.session().mutate::<Rename>(make)).await).await?;
-        match (moved, exchange) {
-            // In the order of `touched`.
-            (Some(moved), false) => changing.done(&[], &[], &[None, Some(moved)]),
+        match (changing.before(0), changing.before(1)) {
+            // In the order of `touched`. Two names of one file both stay: rename(2) does nothing then.
+            (Some(Some(moved)), Some(to)) if !exchange && to != Some(moved) => {
+                changing.done(&[], &[], &[None, Some(moved)]);
+            }
             _ => drop(changing),
         }
         Ok(())

@@ -369,3 +369,27 @@ async fn a_client_that_was_away_too_long_cannot_write_over_what_others_wrote() {
     assert_eq!(other.read_at(0, 4096).await.unwrap(), vec![5u8; 4096], "it works on with its new session");
     bed.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rename_onto_another_name_of_the_same_file_leaves_both_known() {
+    let bed = Bed::start(1).await;
+    let (volume, _) = counted(&bed, "a").await;
+    let root = Creds::root();
+    let dir = volume.mkdir(&root, 1, b"d", 0o755).await.unwrap().ino;
+    volume.create_exclusive(&root, "/d/x", b"", 0o644).await.unwrap();
+    let ino = volume.lookup(&root, dir, b"x").await.unwrap().ino;
+    volume.link(&root, ino, dir, b"y").await.unwrap();
+    let what = Move {
+        parent: dir,
+        name: b"x",
+        new_parent: dir,
+        new_name: b"y",
+        flags: 0,
+        only_if_no_writer: false,
+    };
+    volume.rename(&root, what).await.unwrap();
+    for name in [b"x", b"y"] {
+        assert_eq!(volume.lookup(&root, dir, name).await.unwrap().ino, ino);
+    }
+    bed.stop().await;
+}

@@ -80,14 +80,14 @@ fn an_answer_read_before_an_own_change_is_not_kept_after_it() {
     let mut leases = leases();
     answer(&mut leases, LEASE_ATTR, 1, 5);
     let read = leases.begin();
-    leases.change_begin(KEY, None);
+    leases.change_begin(KEY, None, NOW);
     assert_eq!(leases.attr(KEY, NOW), None);
     let change = leases.begin();
     let grant = grant(KEY.1, LEASE_ATTR, 2);
     leases.granted(KEY.0, &grant, read);
     leases.keep_attr(KEY.0, &attr(5), &grant, read);
     assert_eq!(leases.attr(KEY, NOW), None, "a change is under way");
-    leases.change_end(KEY, change, Some(&attr(6)), None);
+    leases.change_end(KEY, change, (Some(&attr(6)), true), None);
     leases.keep_attr(KEY.0, &attr(5), &grant, read);
     assert_eq!(leases.attr(KEY, NOW).unwrap().change, 6);
 }
@@ -103,9 +103,9 @@ fn names(leases: &mut Leases, number: u64) -> LeaseGrant {
 
 /// An own change of a name: begun, done with that meaning.
 fn change_name(leases: &mut Leases, name: &[u8], meaning: Cached<u64>) {
-    leases.change_begin(DIR, Some(name));
+    leases.change_begin(DIR, Some(name), NOW);
     let ticket = leases.begin();
-    leases.change_end(DIR, ticket, None, Some((name, meaning)));
+    leases.change_end(DIR, ticket, (None, false), Some((name, meaning)));
     leases.end(ticket);
 }
 
@@ -114,13 +114,13 @@ fn overlapping_own_changes_of_a_name_leave_it_unknown() {
     let mut leases = leases();
     names(&mut leases, 1);
     for name in [b"a", b"a", b"b"] {
-        leases.change_begin(DIR, Some(name));
+        leases.change_begin(DIR, Some(name), NOW);
     }
     let ticket = leases.begin();
-    leases.change_end(DIR, ticket, None, Some((b"a", Some(Some(10)))));
+    leases.change_end(DIR, ticket, (None, false), Some((b"a", Some(Some(10)))));
     assert_eq!(leases.name(DIR, b"a", NOW), None, "another change of it is under way");
-    leases.change_end(DIR, ticket, None, Some((b"a", Some(None))));
-    leases.change_end(DIR, ticket, None, Some((b"b", Some(Some(11)))));
+    leases.change_end(DIR, ticket, (None, false), Some((b"a", Some(None))));
+    leases.change_end(DIR, ticket, (None, false), Some((b"b", Some(Some(11)))));
     assert_eq!(leases.name(DIR, b"a", NOW), None, "which of both came last?");
     assert_eq!(leases.name(DIR, b"b", NOW), Some(Some(11)), "nobody else changed b");
     change_name(&mut leases, b"a", Some(Some(10)));
@@ -146,10 +146,10 @@ fn an_empty_directory_is_known_as_a_whole_until_a_recall() {
     let seen = [b"a", b"b", b"c"].map(|name| leases.name(DIR, name, NOW));
     assert_eq!(seen, [Some(None), Some(Some(11)), Some(None)]);
     // While a name is being changed nobody knows what it means; the others stay known.
-    leases.change_begin(DIR, Some(b"c"));
+    leases.change_begin(DIR, Some(b"c"), NOW);
     assert_eq!((leases.name(DIR, b"c", NOW), leases.name(DIR, b"d", NOW)), (None, Some(None)));
     let ticket = leases.begin();
-    leases.change_end(DIR, ticket, None, Some((b"c", Some(None))));
+    leases.change_end(DIR, ticket, (None, false), Some((b"c", Some(None))));
     leases.recalled(&recall(DIR, LEASE_NAMES, 1));
     assert_eq!((leases.name(DIR, b"b", NOW), leases.name(DIR, b"d", NOW)), (None, None));
 }
@@ -207,6 +207,28 @@ fn a_listing_with_a_gap_or_a_change_in_between_is_not_whole() {
         page(&mut leases, &grant, (5, 9, true), &[(b"b", 11)]);
         assert_eq!(leases.name(DIR, b"z", NOW), None, "disturbance {disturb}");
     }
+}
+
+#[test]
+fn a_name_is_not_kept_under_a_lease_that_came_while_it_was_changed() {
+    let mut leases = leases();
+    leases.change_begin(DIR, Some(b"a"), NOW);
+    let ticket = leases.begin();
+    // Done at the MRC; then another client changed the name again, and after that this one got its lease.
+    names(&mut leases, 1);
+    leases.change_end(DIR, ticket, (None, false), Some((b"a", Some(Some(10)))));
+    assert_eq!(leases.name(DIR, b"a", NOW), None);
+}
+
+#[test]
+fn attributes_are_not_kept_under_a_lease_that_came_otherwise_while_they_changed() {
+    let mut leases = leases();
+    leases.change_begin(KEY, None, NOW);
+    let change = leases.begin();
+    let read = leases.begin();
+    leases.granted(KEY.0, &grant(KEY.1, LEASE_ATTR, 1), read);
+    leases.change_end(KEY, change, (Some(&attr(6)), false), None);
+    assert_eq!(leases.attr(KEY, NOW), None);
 }
 
 #[test]
@@ -398,7 +420,7 @@ impl Model {
                 }
             }
             Step::Own if self.own.is_none() => {
-                leases.change_begin(KEY, None);
+                leases.change_begin(KEY, None, NOW);
                 let ticket = leases.begin();
                 self.change += 1;
                 self.own = Some((ticket, self.give(), self.change));
@@ -406,7 +428,7 @@ impl Model {
             Step::OwnArrives => {
                 if let Some((ticket, grant, change)) = self.own.take() {
                     leases.granted(KEY.0, &grant, ticket);
-                    leases.change_end(KEY, ticket, Some(&attr(change)), None);
+                    leases.change_end(KEY, ticket, (Some(&attr(change)), true), None);
                     leases.end(ticket);
                 }
             }

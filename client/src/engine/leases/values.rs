@@ -162,7 +162,9 @@ impl Leases {
     }
 
     /// This session begins to change an inode, or in a directory the name `name`.
-    pub fn change_begin(&mut self, key: Key, name: Option<&[u8]>) {
+    /// Gives what the name means at this moment; that stays so until the change is done, as long as nothing is recalled.
+    pub fn change_begin(&mut self, key: Key, name: Option<&[u8]>, now: Duration) -> Cached<u64> {
+        let meant = name.and_then(|name| self.name(key, name, now));
         let entry = self.entries.entry(key).or_default();
         entry.overlap |= entry.changing > 0;
         entry.changing += 1;
@@ -170,16 +172,17 @@ impl Leases {
         if let Some(name) = name {
             self.names -= entry.move_begin(name);
         }
+        meant
     }
 
     /// The change is done or failed. With `attr` or the meaning of a name the state afterwards is known; it is kept when
     /// no other change of the inode, or of that name, by this session overlapped.
-    /// `ticket` is the one of the changing call.
+    /// `ticket` is the one of the changing call; `fresh`: its answer brought a lease for `attr`, which was read under it.
     pub fn change_end(
         &mut self,
         key: Key,
         ticket: Ticket,
-        attr: Option<&Attr>,
+        (attr, fresh): (Option<&Attr>, bool),
         name: Option<(&[u8], Cached<u64>)>,
     ) {
         let next = self.next;
@@ -189,17 +192,20 @@ impl Leases {
         entry.changed = next;
         // A recall in between, also one that was followed by a new grant, may have been for a later change.
         let good = on && ticket > entry.recalled_at;
+        // A lease that came since the call began, otherwise than with its answer, does not cover what the answer tells:
+        // others may have changed it before they lost their right to.
+        let covered = ticket > entry.gained;
         let alone = !entry.overlap;
         if entry.changing == 0 {
             entry.overlap = false;
         }
         entry.forget_attr();
-        if good && alone && entry.bits & KEEPS_ATTR != 0 {
+        if good && alone && (covered || fresh) && entry.bits & KEEPS_ATTR != 0 {
             entry.attr = attr.cloned();
         }
         let bare = entry.held() == 0;
         if let Some((name, meaning)) = name {
-            let keeps = entry.move_end(name) && good && entry.bits & KEEPS_NAMES != 0;
+            let keeps = entry.move_end(name) && good && covered && entry.bits & KEEPS_NAMES != 0;
             match meaning.filter(|_| keeps) {
                 Some(ino) => drop(self.insert_name(key, name, ino)),
                 None => {
