@@ -6,6 +6,7 @@ must_up --separate --dirs 1 --mrcs 3 --osds 3
 second=$work/second
 mkdir "$second"
 timeout 60 "$XTFS" mount --json "xtfs://$(jq -r .dir "$work/up.json")/default" "$second" >"$work/second.json" || { bad "a second mount"; finish; }
+export second
 stopped=$(jq -r .pid "$work/second.json")
 echo "$stopped" >>"$work/pids"
 ok "a second mount, process $stopped"
