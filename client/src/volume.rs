@@ -9,6 +9,7 @@ pub mod names;
 pub mod open;
 pub mod paths;
 pub mod quota;
+pub mod replicas;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
