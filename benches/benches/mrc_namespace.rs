@@ -59,8 +59,13 @@ fn create(n: u64) -> Body {
         mode,
         ..MakeRequest::default()
     };
-    let layout =
-        Layout { stripe_bytes: 1 << 20, columns: vec![Column { osds: vec![1] }], replication: 0, view: 1 };
+    let layout = Layout {
+        stripe_bytes: 1 << 20,
+        columns: vec![Column { osds: vec![1] }],
+        replication: 0,
+        view: 1,
+        previous: Vec::new(),
+    };
     let request = CreateRequest { make, exclusive: true, write: true, append: false };
     Body::Create(Create { request, layout, must_exist: false })
 }

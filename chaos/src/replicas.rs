@@ -5,6 +5,7 @@ mod check;
 mod client;
 mod nemesis;
 mod node;
+mod views;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ use crate::world::World;
 use check::Checks;
 use client::Client;
 use node::{Content, Node};
+use osd::engine::replication::Lists;
 use wire::Delivery;
 
 /// Heartbeats of OSDs.
@@ -54,7 +56,7 @@ pub(crate) enum Event {
     Evidence { node: u64, life: u64 },
     LeaseCheck { node: u64 },
     ClientLearns { client: u64, map: OsdMap },
-    Request { client: u64, attempt: u64, node: u64, sent: Duration },
+    Request { client: u64, attempt: u64, node: u64, sent: Duration, lists: Lists },
     Answer { client: u64, attempt: u64, result: Result<u64, ()> },
     GiveUp { client: u64, attempt: u64 },
     Begin { client: u64 },
@@ -63,6 +65,8 @@ pub(crate) enum Event {
     NewLife { node: u64, life: u64 },
     Resume { node: u64 },
     Mend { node: u64 },
+    Touch { column: u64 },
+    Clear { node: u64, column: u64, view: u64 },
     Heal,
     Quiet,
 }
@@ -95,8 +99,8 @@ pub struct Sim {
     world: World<Event>,
     net: Net,
     dir: Dir,
-    /// The list of each column.
-    lists: BTreeMap<u64, Vec<u64>>,
+    /// The lists of each column, as the MRC has them.
+    lists: BTreeMap<u64, Lists>,
     nodes: BTreeMap<u64, Node>,
     clients: Vec<Client>,
     values: u64,
@@ -138,16 +142,18 @@ impl Sim {
     fn new(plan: Plan) -> Self {
         let mut world = World::new(plan.seed, plan.keep_log);
         let replicas = [3, 3, 3, 5, 2][usize::try_from(world.below(5)).unwrap_or(0)];
-        let size = replicas.max(4);
+        // One more than a list has: lists change.
+        let size = (replicas + 1).max(4);
         let nodes: BTreeMap<u64, Node> = (1..=size).map(|id| (id, Node::new(id))).collect();
         let columns = 1 + world.below(3);
-        let lists = (0..columns)
+        let lists: BTreeMap<u64, Lists> = (0..columns)
             .map(|column| {
                 let first = world.below(size);
-                (column, (0..replicas).map(|at| (first + at) % size + 1).collect())
+                let list = (0..replicas).map(|at| (first + at) % size + 1).collect();
+                (column, Lists { view: 1, list, previous: Vec::new() })
             })
             .collect();
-        let clients = (0..2 + world.below(3)).map(Client::new).collect();
+        let clients = (0..2 + world.below(3)).map(|id| Client::new(id, lists.clone())).collect();
         world.note(format_args!("seed {} size {size} lists {lists:?}", plan.seed));
         Self {
             world,
@@ -209,7 +215,9 @@ impl Sim {
             Event::Evidence { node, life } => self.evidence(node, life),
             Event::LeaseCheck { node } => self.lease_check(node),
             Event::ClientLearns { client, map } => self.client_learns(client, map),
-            Event::Request { client, attempt, node, sent } => self.request(client, attempt, node, sent),
+            Event::Request { client, attempt, node, sent, lists } => {
+                self.request(client, attempt, node, sent, lists);
+            }
             Event::Answer { client, attempt, result } => self.client_answer(client, attempt, result)?,
             Event::GiveUp { client, attempt } => self.give_up(client, attempt),
             Event::Begin { client } => self.begin(client),
@@ -233,6 +241,8 @@ impl Sim {
             }
             Event::Resume { node } => self.resume(node),
             Event::Mend { node } => self.mend(node)?,
+            Event::Touch { column } => self.touch(column),
+            Event::Clear { node, column, view } => self.clear(node, column, view),
             Event::Heal => {
                 if self.world.now() >= self.cut_until {
                     self.net.heal();
@@ -401,11 +411,12 @@ impl Sim {
             return Ok(false);
         }
         let mended = self.nodes.values().all(|node| node.damaged.is_empty());
-        Ok(mended && self.lists.keys().all(|column| self.converged(*column).is_ok()))
+        let settled = self.lists.values().all(|lists| lists.previous.is_empty());
+        Ok(mended && settled && self.lists.keys().all(|column| self.converged(*column).is_ok()))
     }
 
     fn converged(&self, column: u64) -> Result<(), Violation> {
-        let list = &self.lists[&column];
+        let list = &self.lists[&column].list;
         let replicas: Vec<_> = list.iter().map(|osd| (*osd, self.nodes[osd].objects_of(column))).collect();
         let lag = list
             .iter()
@@ -420,9 +431,9 @@ impl Sim {
 
     fn finish(&mut self) -> Result<(), Violation> {
         self.world.note(format_args!("over"));
-        for (column, list) in &self.lists {
+        for (column, lists) in &self.lists {
             self.converged(*column)?;
-            let node = &self.nodes[&list[0]];
+            let node = &self.nodes[&lists.list[0]];
             for object in 0..OBJECTS {
                 let content = node.content(*column, object);
                 for block in 0..BLOCKS {
@@ -437,7 +448,8 @@ impl Sim {
     fn describe(&self) -> String {
         use std::fmt::Write as _;
         let mut text = String::from("not all agree and answer:");
-        for column in self.lists.keys() {
+        for (column, lists) in &self.lists {
+            let _ = write!(text, " [column {column} {lists:?}]");
             if let Err(why) = self.converged(*column) {
                 // Writing to a string cannot fail.
                 let _ = write!(text, " [{why}]");

@@ -64,6 +64,11 @@ impl Client {
         Ok(self.dir.call::<Volumes>(&ListVolumes { name: String::new() }).await?.volumes)
     }
 
+    /// The OSD map as the DIR has it now.
+    pub async fn osd_map(&self) -> Result<proto::dir::OsdMap> {
+        self.dir.call::<proto::dir::Map>(&proto::dir::GetMap::default()).await
+    }
+
     /// A volume by name.
     pub async fn volume(self: &Arc<Self>, name: &str) -> Result<Arc<Volume>> {
         let list = self.dir.call::<Volumes>(&ListVolumes { name: name.to_owned() }).await?;

@@ -6,6 +6,7 @@ pub mod backoff;
 pub mod kernel;
 pub mod leases;
 pub mod readahead;
+pub mod replicas;
 pub mod room;
 pub mod sequence;
 pub mod size;

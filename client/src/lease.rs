@@ -209,9 +209,8 @@ impl Leasing {
     pub(crate) fn change(&self, volume: u64, what: Vec<(u64, Option<Vec<u8>>)>) -> Changing<'_> {
         let now = self.now();
         let mut engine = self.engine.lock();
-        let begin = |(ino, name): &(u64, Option<Vec<u8>>)| {
-            engine.change_begin((volume, *ino), name.as_deref(), now)
-        };
+        let begin =
+            |(ino, name): &(u64, Option<Vec<u8>>)| engine.change_begin((volume, *ino), name.as_deref(), now);
         let before = what.iter().map(begin).collect();
         let ticket = engine.begin();
         drop(engine);

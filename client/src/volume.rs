@@ -9,6 +9,7 @@ pub mod names;
 pub mod open;
 pub mod paths;
 pub mod quota;
+pub mod replicas;
 pub mod trash;
 
 use std::collections::HashMap;

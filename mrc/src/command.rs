@@ -10,8 +10,9 @@ use proto::backup::LoadPage;
 use proto::error::{Code, ErrorMessage, WireError};
 use proto::fsck::MendFindings;
 use proto::mrc::{
-    Attr, CreateRequest, DropVolume, InitVolume, LinkRequest, LockRequest, MakeRequest, RemoveEntry,
-    RenameRequest, ReportWrite, SetAttrRequest, SetXattrRequest,
+    Attr, CompleteReplicasRequest, CreateRequest, DropVolume, InitVolume, LinkRequest, LockRequest,
+    MakeRequest, RemoveEntry, RenameRequest, ReportWrite, SetAttrRequest, SetReplicasRequest,
+    SetXattrRequest,
 };
 use proto::quota::SetQuota;
 use proto::stripe::Layout;
@@ -266,6 +267,10 @@ pub enum Body {
     FoldUsage(FoldUsage),
     #[prost(message, tag = "30")]
     TmpFile(Create),
+    #[prost(message, tag = "50")]
+    SetReplicas(SetReplicasRequest),
+    #[prost(message, tag = "51")]
+    CompleteReplicas(CompleteReplicasRequest),
     #[prost(message, tag = "34")]
     SetQuota(SetQuota),
     #[prost(message, tag = "35")]
@@ -288,7 +293,7 @@ pub struct Command {
     /// Which one.
     #[prost(
         oneof = "Body",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 30, 32, 33, 34, 35, 36, 37, 38, 39, 40"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 30, 32, 33, 34, 35, 36, 37, 38, 39, 40, 50, 51"
     )]
     pub body: Option<Body>,
 }

@@ -95,7 +95,9 @@ async fn remove(mrc: &Mrc, signer: &Signer, map: &OsdMap, file: &Garbage) -> Res
             _ => {}
         }
         let channel = mrc.connector().channel(&entry.addr)?;
-        let request = RemoveRequest { capability: capability.clone() };
+        // No columns: OSDs that were dropped from the lists of a file that lives on.
+        let keep_records = file.layout.columns.is_empty();
+        let request = RemoveRequest { capability: capability.clone(), keep_records };
         let options = CallOptions { deadline: DEADLINE, trace: 0 };
         call_with::<Remove>(&*channel, &request, Bytes::new(), &options).await?;
     }

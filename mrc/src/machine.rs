@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use prost::Message;
 use proto::changes::event;
-use proto::mrc::AttrReply;
+use proto::mrc::{AttrReply, ReplicasReply};
 use proto::rpc::Empty;
 use quorum::{Applied, StateMachine};
 use rt::table::Txn;
@@ -16,8 +16,8 @@ use crate::command::{self, Body, Command, CreateDone, DropDone, SessionRaised};
 use crate::dump::load;
 use crate::fsck::mend::mend;
 use crate::namespace::{
-    Broken, Fail, Outcome, collect, inode::Inode, link, locks, make, rename, session, setattr, time_of,
-    volume, xattr,
+    Broken, Fail, Outcome, collect, inode::Inode, link, locks, make, rename, replicas, session, setattr,
+    time_of, volume, xattr,
 };
 use crate::quota::count;
 use crate::quota::room::room;
@@ -188,6 +188,12 @@ fn run(txn: &mut Txn<'_>, at: Applied, body: &Body) -> Outcome<Vec<u8>> {
             let inode = xattr::set(txn, now, request)?;
             Log::new(at, &request.head).changed(txn, event::XATTR, &inode)?;
             Ok(empty(()))
+        }
+        Body::SetReplicas(request) => {
+            replicas::set(txn, request).map(|layout| ReplicasReply { layout }.encode_to_vec())
+        }
+        Body::CompleteReplicas(request) => {
+            replicas::complete(txn, request).map(|layout| ReplicasReply { layout }.encode_to_vec())
         }
         Body::Lock(request) => locks::change(txn, request).map(|reply| reply.encode_to_vec()),
         Body::Reap(which) => collect::reap(txn, which.volume, which.ino).map(empty),

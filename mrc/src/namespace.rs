@@ -21,6 +21,7 @@ pub mod name;
 pub mod read;
 pub mod record;
 pub mod rename;
+pub mod replicas;
 pub mod session;
 pub mod setattr;
 pub mod volume;

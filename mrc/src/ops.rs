@@ -28,6 +28,7 @@ pub(crate) mod quota_set;
 pub(crate) mod readdir;
 pub(crate) mod readlink;
 pub(crate) mod rename;
+pub(crate) mod replicas;
 pub(crate) mod return_leases;
 pub(crate) mod rmdir;
 pub(crate) mod session_close;

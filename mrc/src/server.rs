@@ -7,10 +7,10 @@ use proto::error::WireError;
 use proto::find::Find;
 use proto::fsck::{FsckMend, FsckRun, LostCollect};
 use proto::mrc::{
-    Access, AcquireLease, AwaitRecalls, Close, CloseMany, Create, GetAttr, GetLayout, GetXattr, Link,
-    ListXattr, Lock, Lookup, MetadataSync, MkDir, MkNod, Open, ReadDir, ReadLink, Rename, ReturnLeases,
-    RmDir, SessionClose, SessionOpen, SessionRenew, SetAttr, SetXattr, StatFs, Symlink, TmpFile, Unlink,
-    VolumeDrop, VolumeInit, Walk, WriteDone,
+    Access, AcquireLease, AwaitRecalls, Close, CloseMany, CompleteReplicas, Create, GetAttr, GetLayout,
+    GetXattr, Link, ListReplicas, ListXattr, Lock, Lookup, MetadataSync, MkDir, MkNod, Open, ReadDir,
+    ReadLink, Rename, ReturnLeases, RmDir, SessionClose, SessionOpen, SessionRenew, SetAttr, SetReplicas,
+    SetXattr, StatFs, Symlink, TmpFile, Unlink, VolumeDrop, VolumeInit, Walk, WriteDone,
 };
 use proto::quota::{QuotaLs, QuotaSet};
 use proto::raft::{Deliver, Peer};
@@ -57,6 +57,9 @@ pub(crate) async fn dispatch(mrc: &Mrc, request: Request) -> Result<Response, Wi
         AcquireLease::NUMBER => ops::acquire_lease::serve(mrc, request).await,
         AwaitRecalls::NUMBER => ops::await_recalls::serve(mrc, request).await,
         ReturnLeases::NUMBER => ops::return_leases::serve(mrc, request).await,
+        SetReplicas::NUMBER => ops::replicas::set(mrc, request).await,
+        CompleteReplicas::NUMBER => ops::replicas::complete(mrc, request).await,
+        ListReplicas::NUMBER => ops::replicas::list(mrc, request).await,
         VolumeInit::NUMBER => ops::volume_init::serve(mrc, request).await,
         VolumeDrop::NUMBER => ops::volume_drop::serve(mrc, request).await,
         TrashKeep::NUMBER => ops::trash::keep(mrc, request).await,

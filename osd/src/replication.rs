@@ -50,6 +50,16 @@ pub(crate) fn new_life() -> u64 {
     uuid::Uuid::new_v4().as_u64_pair().0.max(1)
 }
 
+/// Why a request in an older view is refused.
+pub(crate) fn outdated(ino: u64, asked: u64, now: u64) -> WireError {
+    WireError::new(
+        Code::OldView,
+        format!(
+            "the replica lists of ino-{ino} have changed (view {now}, the request has {asked}); reopen the file"
+        ),
+    )
+}
+
 /// What a change of an object is.
 #[derive(Debug)]
 pub(crate) enum Change {
@@ -106,6 +116,8 @@ pub struct Replicas {
     pub(crate) refresh: Notify,
     evidence: mpsc::Sender<Evidence>,
     evidence_out: Mutex<Option<mpsc::Receiver<Evidence>>>,
+    /// One promise of a view at a time.
+    raising: tokio::sync::Mutex<()>,
     /// order: before a cell's engine.
     columns: Mutex<BTreeMap<ColumnKey, Arc<Cell>>>,
     /// The last number that a column gave which is not in memory any more.
@@ -146,6 +158,7 @@ impl Replicas {
             refresh: Notify::new(),
             evidence,
             evidence_out: Mutex::new(Some(evidence_out)),
+            raising: tokio::sync::Mutex::default(),
             columns: Mutex::default(),
             numbers: AtomicU64::new(0),
             right: Mutex::default(),
@@ -257,7 +270,8 @@ impl Replicas {
         })
     }
 
-    /// Checks what a caller says of a column and finds it in memory.
+    /// Checks what a caller says of a column and finds it in memory. In a view that is newer than the one known here
+    /// [`Replicas::raise`] must follow, an older one is refused.
     fn cell(
         self: &Arc<Self>,
         known: &Known,
@@ -268,21 +282,21 @@ impl Replicas {
         let bad = |what: String| {
             WireError::new(Code::BadRequest, format!("column {} of ino-{ino} {what}", of.column))
         };
-        let list = of.layout.columns.get(of.column as usize);
-        let list = list.map(|column| column.osds.as_slice()).unwrap_or_default();
+        let lists = engine::Lists::of(&of.layout, of.column);
         if of.layout.replication != Replication::Quorum as i32 {
             return Err(bad(
                 "is not replicated by policy quorum, the only one that this version knows".into()
             ));
         }
-        if list.len() < 2 || !list.contains(&known.me) {
+        if lists.list.len() < 2 || !lists.names(known.me) {
             return Err(bad(format!("has no replica at osd#{}", known.me)));
         }
         let key = (volume, ino, of.column);
         let mut columns = self.columns.lock();
         if let Some(cell) = columns.get(&key) {
-            if cell.list != list {
-                return Err(bad("came with another list of OSDs; reopen the file".into()));
+            let shape = cell.shape();
+            if lists.view == shape.lists.view && lists != shape.lists {
+                return Err(bad(format!("came with other lists in the same view {}", lists.view)));
             }
             return Ok(cell.clone());
         }
@@ -295,11 +309,39 @@ impl Replicas {
                 ));
             }
         }
-        let role = engine::role(&known.map, list);
+        let kept = self.store.column(VolumeId(volume), Ino(ino), u64::from(of.column))?;
+        if kept.view > lists.view {
+            return Err(outdated(ino, lists.view, kept.view));
+        }
+        let role = engine::role(&known.map, &lists);
         let numbers = self.numbers.load(Ordering::Acquire);
-        let cell = Arc::new(Cell::new(key, of.clone(), engine::Column::new(known.me, role, numbers)));
+        let engine = engine::Column::new(known.me, role, numbers);
+        // The first view needs no promise: there is none before it.
+        let cell = Arc::new(Cell::new(key, of.clone(), kept.view.max(1), engine));
         columns.insert(key, cell.clone());
         Ok(cell)
+    }
+
+    /// A column is asked for in a view that is newer than what was promised: that nothing of an older one is accepted any
+    /// more is on the medium before anything is told or done in it.
+    async fn raise(self: &Arc<Self>, cell: &Arc<Cell>, of: &ColumnOf) -> Result<(), WireError> {
+        let view = of.layout.view;
+        if cell.promised_view.load(Ordering::Acquire) < view {
+            let _one = self.raising.lock().await;
+            let (volume, ino, column) = cell.key;
+            self.store.promise_view(VolumeId(volume), Ino(ino), u64::from(column), view).await?;
+            cell.promised_view.fetch_max(view, Ordering::AcqRel);
+        }
+        if cell.reshape(of.clone()) {
+            tracing::info!(
+                ino = cell.key.1,
+                column = cell.key.2,
+                view,
+                "a column has other replica lists from now on"
+            );
+            self.map_changed(cell);
+        }
+        Ok(())
     }
 
     fn forget_idle(&self, columns: &mut BTreeMap<ColumnKey, Arc<Cell>>) {

@@ -220,7 +220,7 @@ impl Store {
         }
         if let Some(first) = first {
             for shard in &self.shards {
-                shard.remove_from(key.volume, key.ino, first, stamp).await?;
+                shard.remove_from(key.volume, key.ino, (first, ObjectNo(u64::MAX)), stamp).await?;
             }
         }
         Ok(committed)
@@ -228,8 +228,17 @@ impl Store {
 
     /// Removes all objects of a file.
     pub async fn remove(&self, volume: VolumeId, ino: Ino, stamp: Stamp) -> Result<()> {
+        self.remove_up_to(volume, ino, ObjectNo(u64::MAX), stamp).await
+    }
+
+    /// Removes all objects of a file but the records of its columns.
+    pub async fn remove_content(&self, volume: VolumeId, ino: Ino, stamp: Stamp) -> Result<()> {
+        self.remove_up_to(volume, ino, ObjectNo(replica::RECORDS - 1), stamp).await
+    }
+
+    async fn remove_up_to(&self, volume: VolumeId, ino: Ino, last: ObjectNo, stamp: Stamp) -> Result<()> {
         for shard in &self.shards {
-            shard.remove_from(volume, ino, ObjectNo(0), stamp).await?;
+            shard.remove_from(volume, ino, (ObjectNo(0), last), stamp).await?;
         }
         Ok(())
     }

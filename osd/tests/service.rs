@@ -126,8 +126,12 @@ async fn objects_through_the_door() {
     assert_eq!(reply.objects.len(), 1);
     assert_eq!((reply.objects[0].bytes, reply.objects[0].allocated), (5000, 4096));
     assert_eq!(read(channel, 2, 0, 0, 6000).await[..4000], large[..4000]);
-    call::<Remove>(channel, &RemoveRequest { capability: capability(REMOVE, 2) }).await.unwrap();
-    call::<Remove>(channel, &RemoveRequest { capability: capability(REMOVE, 2) }).await.unwrap();
+    call::<Remove>(channel, &RemoveRequest { capability: capability(REMOVE, 2), keep_records: false })
+        .await
+        .unwrap();
+    call::<Remove>(channel, &RemoveRequest { capability: capability(REMOVE, 2), keep_records: false })
+        .await
+        .unwrap();
     assert_eq!(call::<Status>(channel, &Empty {}).await.unwrap().objects, 0);
     osd.shutdown().await.unwrap();
     assert_eq!(write(channel, 2, 0, 0, small, false).await.unwrap_err().code, Code::Io);

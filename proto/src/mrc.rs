@@ -3,7 +3,7 @@
 //!
 //! Every request carries a [`Head`]; every mutation also an [`crate::rpc::Origin`], so that a repeat, even at another
 //! leader, gets the recorded answer. Here: what all of them share and the table of methods; the messages are in
-//! [`session`], [`read`], [`change`], [`open`] and [`lease`].
+//! [`session`], [`read`], [`change`], [`open`], [`lease`] and [`replicas`].
 
 use crate::capability::Capability;
 use crate::rpc::Empty;
@@ -13,12 +13,14 @@ pub mod change;
 pub mod lease;
 pub mod open;
 pub mod read;
+pub mod replicas;
 pub mod session;
 
 pub use change::*;
 pub use lease::*;
 pub use open::*;
 pub use read::*;
+pub use replicas::*;
 pub use session::*;
 
 /// File types, as in `st_mode >> 12`.
@@ -212,6 +214,12 @@ crate::methods! {
     AwaitRecalls = 0x0231 reads (AwaitRecallsRequest) -> RecallsReply,
     /// Gives leases back.
     ReturnLeases = 0x0232 reads (ReturnLeasesRequest) -> Empty,
+    /// See [`SetReplicasRequest`].
+    SetReplicas = 0x0280 mutates (SetReplicasRequest) -> ReplicasReply,
+    /// See [`CompleteReplicasRequest`].
+    CompleteReplicas = 0x0281 mutates (CompleteReplicasRequest) -> ReplicasReply,
+    /// See [`ListReplicasRequest`].
+    ListReplicas = 0x0282 reads (ListReplicasRequest) -> ReplicatedFiles,
     /// Closes several handles.
     CloseMany = 0x0233 reads (CloseManyRequest) -> Empty,
 }

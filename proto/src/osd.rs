@@ -142,6 +142,9 @@ pub struct RemoveRequest {
     /// Needs `REMOVE`.
     #[prost(message, required, tag = "1")]
     pub capability: Capability,
+    /// The file lives on without this OSD: what it promised and adopted stays, or an old primary could use its voice.
+    #[prost(bool, tag = "2")]
+    pub keep_records: bool,
 }
 
 /// Which objects of a file this OSD holds, and which of their bytes are data.
@@ -299,6 +302,9 @@ pub struct ReplicaAsk {
     /// The column.
     #[prost(message, required, tag = "1")]
     pub head: ReplicaHead,
+    /// The map epoch that the sender knows: a new view is not opened with a map that does not show who may lead the old one.
+    #[prost(uint64, tag = "2")]
+    pub map_epoch: u64,
 }
 
 /// State of a replica.
@@ -492,6 +498,54 @@ pub struct MendReply {
     pub found: bool,
 }
 
+/// Asks how far the replicas of a column are, of its primary. Opens it.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ColumnStatusRequest {
+    /// The right (any).
+    #[prost(message, required, tag = "1")]
+    pub capability: Capability,
+    /// The column.
+    #[prost(message, required, tag = "2")]
+    pub of: ColumnOf,
+    /// The OSD map epoch that the sender knows.
+    #[prost(uint64, tag = "3")]
+    pub map_epoch: u64,
+}
+
+/// One replica as its primary knows it.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct ReplicaStanding {
+    /// The OSD.
+    #[prost(uint64, tag = "1")]
+    pub osd: u64,
+    /// The map says that it is up.
+    #[prost(bool, tag = "2")]
+    pub up: bool,
+    /// It has everything.
+    #[prost(bool, tag = "3")]
+    pub in_sync: bool,
+    /// Objects known to differ.
+    #[prost(uint64, tag = "4")]
+    pub behind: u64,
+}
+
+/// Answer to [`ColumnStatusRequest`].
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ColumnStatusReply {
+    /// The view that it is open in.
+    #[prost(uint64, tag = "1")]
+    pub view: u64,
+    /// It serves.
+    #[prost(bool, tag = "2")]
+    pub serving: bool,
+    /// Every replica that is up has everything, and these are a majority.
+    #[prost(bool, tag = "3")]
+    pub complete: bool,
+    /// The replicas.
+    #[prost(message, repeated, tag = "4")]
+    pub members: Vec<ReplicaStanding>,
+}
+
 /// Begins a scrub of an OSD, or asks how far it is.
 #[derive(Clone, Copy, PartialEq, prost::Message)]
 pub struct ScrubRequest {
@@ -610,4 +664,6 @@ crate::methods! {
     MendReplica = 0x0315 reads (MendRequest) -> MendReply,
     /// See [`ScrubRequest`].
     Scrub = 0x0316 mutates (ScrubRequest) -> ScrubReply,
+    /// See [`ColumnStatusRequest`].
+    ColumnStatus = 0x0317 reads (ColumnStatusRequest) -> ColumnStatusReply,
 }

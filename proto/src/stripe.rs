@@ -41,6 +41,9 @@ pub struct Layout {
     /// Grows with each change of the replica lists; OSDs refuse older views.
     #[prost(uint64, tag = "4")]
     pub view: u64,
+    /// While the lists are being changed: those of the view before, one per column.
+    #[prost(message, repeated, tag = "5")]
+    pub previous: Vec<Column>,
 }
 
 /// Defaults for new files of a volume or directory.
@@ -164,8 +167,9 @@ impl Layout {
     /// Every OSD that holds part of the file, each once, ascending.
     #[must_use]
     pub fn all_osds(&self) -> Vec<OsdId> {
+        let columns = self.columns.iter().chain(&self.previous);
         let mut all: Vec<OsdId> =
-            self.columns.iter().flat_map(|column| column.osds.iter().map(|osd| OsdId(*osd))).collect();
+            columns.flat_map(|column| column.osds.iter().map(|osd| OsdId(*osd))).collect();
         all.sort_unstable();
         all.dedup();
         all

@@ -179,6 +179,7 @@ fn mrc_open_reply() {
         columns: vec![Column { osds: vec![1, 2] }, Column { osds: vec![3] }],
         replication: Replication::Quorum as i32,
         view: 1,
+        previous: Vec::new(),
     };
     let credentials = mrc::FileCredentials { capability: capability(), layout };
     let message = mrc::OpenReply { attr: attr(), credentials, created: true, leases: Vec::new(), room: None };
@@ -276,8 +277,13 @@ fn mrc_fsck_and_lost_objects() {
 
 #[test]
 fn mrc_backup() {
-    let layout =
-        Layout { stripe_bytes: 1 << 20, columns: vec![Column { osds: vec![3] }], replication: 0, view: 1 };
+    let layout = Layout {
+        stripe_bytes: 1 << 20,
+        columns: vec![Column { osds: vec![3] }],
+        replication: 0,
+        view: 1,
+        previous: Vec::new(),
+    };
     let node = backup::Node {
         attr: attr(),
         layout: Some(layout),
@@ -344,7 +350,13 @@ fn osd_write_with_payload() {
 #[test]
 fn osd_change_for_a_replica() {
     let columns = vec![Column { osds: vec![3, 1, 2] }, Column { osds: vec![1, 2, 4] }];
-    let layout = Layout { stripe_bytes: 1 << 20, columns, replication: Replication::Quorum as i32, view: 1 };
+    let layout = Layout {
+        stripe_bytes: 1 << 20,
+        columns,
+        replication: Replication::Quorum as i32,
+        view: 1,
+        previous: Vec::new(),
+    };
     let head = osd::ReplicaHead {
         capability: Capability { rights: REPLICATE, layout: layout.digest(), ..Capability::default() }
             .sign(&key()),

@@ -11,7 +11,13 @@ fn stripe_sizes() -> impl Strategy<Value = u32> {
 
 fn layout(columns: usize) -> Layout {
     let columns = (0..columns).map(|column| Column { osds: vec![column as u64 + 1, 1] }).collect();
-    Layout { stripe_bytes: 4096, columns, replication: Replication::None as i32, view: 1 }
+    Layout {
+        stripe_bytes: 4096,
+        columns,
+        replication: Replication::None as i32,
+        view: 1,
+        previous: Vec::new(),
+    }
 }
 
 proptest! {

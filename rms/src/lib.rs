@@ -1,7 +1,189 @@
-//! RMS, the replica management service: will watch the OSD map, replica lists and access counts, and keep a queue of
-//! what to do about them, least redundant first: re-replicate, drain, rebalance, convert to erasure codes, scrub,
-//! collect orphans.
+//! RMS, the replica management service: watches the OSD map and the replica lists, and gives files of OSDs that are
+//! out or draining another OSD, the least redundant first. It also ends changes of lists that somebody else began.
 //!
-//! Nothing runs here yet. It comes with replication between OSDs, which is what it has to manage; until then files
-//! have one copy, and `xtfs osd drain` only keeps new files away from an OSD. It will be a client of volumes (tier
-//! 1): its queue and its decisions are files, so that killing it loses nothing.
+//! A client of volumes (tier 1). It keeps nothing: what is to be done is in the map and in the layouts, and every step may
+//! be repeated, so any number of them may run and be killed at any instant.
+//!
+//! [`queue`] decides what is next (pure) · this file looks and does.
+
+pub mod queue;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use client::{Client, Creds, Volume};
+use futures::StreamExt;
+use parking_lot::Mutex;
+use proto::dir::OsdMap;
+use proto::error::Code;
+use queue::{Queue, Task};
+use tokio::task::JoinHandle;
+
+/// Pause between two looks at the map.
+const LOOK: Duration = Duration::from_secs(2);
+/// Without a change of the map all is looked at again after this: others may have left a change unfinished.
+const LOOK_ANYWAY: Duration = Duration::from_secs(60);
+/// Files changed at the same time: repairs must leave room for work.
+const AT_ONCE: usize = 4;
+/// How long one file may take before the next one gets its turn; it goes on by itself.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What it is doing, for status pages.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Status {
+    /// Files that wait for another OSD.
+    pub waiting: usize,
+    /// Changes of lists that were ended since the start.
+    pub done: u64,
+    /// Attempts that failed since the start; they are made again.
+    pub failed: u64,
+    /// OSDs that files still have to leave.
+    pub leaving: Vec<u64>,
+    /// Why the last attempt failed.
+    pub trouble: Option<String>,
+}
+
+/// The running service; dropping it ends it.
+pub struct Rms {
+    /// order: a leaf.
+    status: Arc<Mutex<Status>>,
+    task: JoinHandle<()>,
+}
+
+impl Rms {
+    /// Starts on the current runtime. The client must act for root.
+    #[must_use]
+    pub fn start(client: Arc<Client>) -> Self {
+        let status = Arc::new(Mutex::new(Status::default()));
+        let task = tokio::spawn(run(client, status.clone()));
+        Self { status, task }
+    }
+
+    /// What it is doing.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.status.lock().clone()
+    }
+}
+
+impl Drop for Rms {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Whoever it acts for.
+fn root() -> Creds {
+    Creds::checked(0, 0)
+}
+
+async fn run(client: Arc<Client>, status: Arc<Mutex<Status>>) {
+    let mut looked: Option<(u64, tokio::time::Instant)> = None;
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let due = |epoch| looked.is_none_or(|(at, when)| at != epoch || when.elapsed() > LOOK_ANYWAY);
+        let done = match client.osd_map().await {
+            Ok(map) if !due(map.epoch) => continue,
+            Ok(map) => {
+                let begun = tokio::time::Instant::now();
+                round(&client, &status, &map).await.map(|whole| whole.then_some((map.epoch, begun)))
+            }
+            Err(error) => Err(error),
+        };
+        match done {
+            Ok(whole) => looked = whole,
+            Err(error) => {
+                tracing::warn!(%error, "the replica lists could not be looked at; trying again");
+                status.lock().trouble = Some(error.to_string());
+            }
+        }
+    }
+}
+
+/// Looks at all volumes and does what is due. False when something has to be tried again.
+async fn round(client: &Arc<Client>, status: &Arc<Mutex<Status>>, map: &OsdMap) -> client::Result<bool> {
+    let leaving = queue::leaving(&map);
+    status.lock().leaving = leaving.iter().copied().collect();
+    let mut queue = Queue::default();
+    let mut volumes = Vec::new();
+    for entry in client.volumes().await?.into_iter().filter(|entry| !entry.removed) {
+        let volume = client.volume(&entry.name).await?;
+        look(&volume, volumes.len(), map, &leaving, &mut queue).await?;
+        volumes.push(volume);
+    }
+    let idle = queue.is_empty();
+    let failed = {
+        let mut status = status.lock();
+        status.waiting = queue.len();
+        status.failed
+    };
+    let tasks = std::iter::from_fn(|| queue.next());
+    futures::stream::iter(tasks)
+        .for_each_concurrent(AT_ONCE, |task| {
+            let (volume, leaving) = (&volumes[task.volume], &leaving);
+            async move {
+                let done = one(volume, &task, map, leaving).await;
+                let mut status = status.lock();
+                status.waiting = status.waiting.saturating_sub(1);
+                match done {
+                    Ok(()) => status.done += 1,
+                    Err(error) => {
+                        tracing::warn!(ino = task.ino, %error, "a file did not get another replica yet");
+                        status.failed += 1;
+                        status.trouble = Some(error.to_string());
+                    }
+                }
+            }
+        })
+        .await;
+    // After work it looks once more: what did not fit into the queue, and what changed meanwhile.
+    Ok(idle && status.lock().failed == failed)
+}
+
+/// Puts what concerns the leaving OSDs of one volume into the queue.
+async fn look(
+    volume: &Arc<Volume>,
+    index: usize,
+    map: &OsdMap,
+    leaving: &BTreeSet<u64>,
+    queue: &mut Queue,
+) -> client::Result<()> {
+    // Without a filter all files would be told: 0 is no OSD.
+    let osds: Vec<u64> = leaving.iter().copied().chain([0]).collect();
+    let mut after = 0;
+    loop {
+        let page = volume.list_replicas(&root(), after, osds.clone()).await?;
+        for file in page.files {
+            queue.push(map, leaving, Task { volume: index, ino: file.ino, layout: file.layout });
+        }
+        after = page.next;
+        if after == 0 {
+            return Ok(());
+        }
+    }
+}
+
+/// One file: new lists if it needs some, then until they have everything.
+async fn one(volume: &Arc<Volume>, task: &Task, map: &OsdMap, leaving: &BTreeSet<u64>) -> client::Result<()> {
+    let ino = task.ino;
+    if task.layout.previous.is_empty() {
+        let Some(columns) = client::engine::replicas::replace(map, &task.layout, leaving) else {
+            return Ok(());
+        };
+        tracing::info!(
+            volume = volume.entry().name,
+            ino,
+            from = ?task.layout.columns,
+            to = ?columns,
+            "a file gets another replica: an OSD of its lists is out or draining"
+        );
+        match volume.set_replicas(&root(), ino, task.layout.view, columns).await {
+            Ok(_) => {}
+            // Removed meanwhile, or somebody else was faster: the next look tells.
+            Err(error) if matches!(error.code, Code::Stale | Code::NotFound | Code::OldView) => return Ok(()),
+            Err(error) => return Err(error),
+        }
+    }
+    volume.finish_replicas(&root(), ino, PATIENCE).await.map(drop)
+}

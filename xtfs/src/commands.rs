@@ -24,6 +24,7 @@ pub(crate) mod osd;
 pub(crate) mod ps;
 pub(crate) mod quota;
 mod redundancy;
+pub(crate) mod replica;
 pub(crate) mod rmfs;
 pub(crate) mod scrub;
 pub(crate) mod service;

@@ -111,6 +111,12 @@ role_file! {
     }
 }
 role_file! {
+    /// A replica management service.
+    RmsFile "rms" 32642 30642 {
+        dir: Vec<String> = Vec::new(),
+    }
+}
+role_file! {
     /// A mount that is its own service.
     MountFile "mount" 0 0 {
         dir: Vec<String> = Vec::new(),
@@ -201,6 +207,7 @@ pub(crate) fn default_text(role: &str) -> Option<String> {
         "mrc" => (32636, 30636, MRC_KEYS),
         "osd" => (32640, 30640, OSD_KEYS),
         "exec" => (32650, 30650, EXEC_KEYS),
+        "rms" => (32642, 30642, RMS_KEYS),
         _ => return None,
     };
     Some(format!(
@@ -248,6 +255,10 @@ dir = [\"tcp://localhost:32638\"]\n\n\
 # capacity = 0\n\n\
 # OSDs that share that file system, this one included: each offers its part.\n\
 # sharers = 1\n";
+
+const RMS_KEYS: &str = "\
+# The DIR services.\n\
+dir = [\"tcp://localhost:32638\"]\n";
 
 const EXEC_KEYS: &str = "\
 # The DIR services.\n\

@@ -55,7 +55,9 @@ fn start(supervisor: &Arc<Supervisor>, global: &Global) -> Result<(), Failure> {
     let cluster = Cluster::new(rt::rpc::Connector::new(), instance.addrs("dir"), global.timeout);
     runtime.block_on(crate::roles::volume(&cluster, instance))?;
     runtime.shutdown_background();
-    for service in instance.enabled().filter(|service| matches!(service.role.as_str(), "mount" | "exec")) {
+    for service in
+        instance.enabled().filter(|service| matches!(service.role.as_str(), "rms" | "mount" | "exec"))
+    {
         supervisor.spawn(&service.name)?;
         supervisor.wait_ready(service)?;
         if service.role == "mount" {

@@ -13,6 +13,7 @@ pub(crate) mod mount;
 pub(crate) mod mrc;
 pub(crate) mod osd;
 pub(crate) mod registration;
+pub(crate) mod rms;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,7 +1,9 @@
 //! Clients: one operation at a time, each value written once. Who gets no answer never learns what became of it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use osd::engine::replication::Lists;
 use proto::dir::OsdMap;
 
 use super::{BLOCKS, CLIENT_PATIENCE, Event, OBJECTS, Sim, block_id};
@@ -31,6 +33,8 @@ impl Op {
 pub(super) struct Client {
     pub(super) id: u64,
     pub(super) map: OsdMap,
+    /// As its capabilities say.
+    lists: BTreeMap<u64, Lists>,
     attempt: u64,
     pub(super) op: Option<(Op, Duration)>,
     pub(super) done: u64,
@@ -43,9 +47,10 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(id: u64) -> Self {
+    pub(super) fn new(id: u64, lists: BTreeMap<u64, Lists>) -> Self {
         Self {
             id,
+            lists,
             map: OsdMap::default(),
             attempt: 0,
             op: None,
@@ -131,17 +136,18 @@ impl Sim {
             }
             Op::Read { .. } | Op::Sync { .. } => {}
         }
-        let list = &self.lists[&op.column()];
         let client = &mut self.clients[usize::try_from(id).expect("few clients")];
         client.attempt += 1;
         client.op = Some((op, now));
         let attempt = client.attempt;
-        let primary = osd::engine::replication::role(&client.map, list).primary;
+        let lists = client.lists[&op.column()].clone();
+        let primary = osd::engine::replication::role(&client.map, &lists).primary;
         self.world.note(format_args!("client {id} attempt {attempt} {op:?} at {primary:?}"));
         self.world.after(CLIENT_PATIENCE, Event::GiveUp { client: id, attempt });
         if let Some(node) = primary {
             for delay in self.net.fate(&mut self.world, 2000 + id, node) {
-                self.world.after(delay, Event::Request { client: id, attempt, node, sent: now });
+                let lists = lists.clone();
+                self.world.after(delay, Event::Request { client: id, attempt, node, sent: now, lists });
             }
         }
     }
@@ -201,6 +207,10 @@ impl Sim {
         if failed && self.world.percent(50) {
             let map = self.dir.map.clone();
             self.world.after(Duration::from_micros(500), Event::ClientLearns { client: id, map });
+        }
+        if failed && self.world.percent(50) {
+            let lists = self.lists.clone();
+            self.client(id).lists = lists;
         }
         let pause = self.world.micros(600, 20_000);
         self.world.after(pause, Event::Begin { client: id });

@@ -45,6 +45,7 @@ impl Sim {
                 Some("disk full or not")
             }
             14 => self.damage(one),
+            15 => self.change_lists(),
             13 => {
                 self.world.after(Duration::ZERO, Event::Heal);
                 Some("heal")
@@ -70,7 +71,7 @@ impl Sim {
 
     /// Only what must be survived: the power of a minority of each list.
     fn lose_power(&mut self, one: u64) -> Option<&'static str> {
-        let survivable = self.lists.iter().all(|(column, list)| self.may_fail(one, *column, list));
+        let survivable = self.lists.keys().all(|column| self.may_fail(one, *column));
         survivable.then(|| {
             self.end_process(one, true);
             self.restart_later(one);
@@ -79,12 +80,15 @@ impl Sim {
     }
 
     /// Whether one more replica of a column may have forgotten or damaged something.
-    fn may_fail(&self, one: u64, column: u64, list: &[u64]) -> bool {
+    fn may_fail(&self, one: u64, column: u64) -> bool {
+        let lists = &self.lists[&column];
         let fails = |osd: &&u64| {
             let node = &self.nodes[osd];
             **osd == one || node.is_doubtful(column) || node.has_damage(column)
         };
-        list.iter().filter(fails).count() <= (list.len() - 1) / 2
+        let survives =
+            |list: &Vec<u64>| list.is_empty() || list.iter().filter(fails).count() <= (list.len() - 1) / 2;
+        survives(&lists.list) && survives(&lists.previous)
     }
 
     /// The disk damages an object of a minority of its replicas.
@@ -92,7 +96,7 @@ impl Sim {
         let columns: Vec<u64> = self
             .lists
             .iter()
-            .filter(|(column, list)| list.contains(&one) && self.may_fail(one, **column, list))
+            .filter(|(column, lists)| lists.names(one) && self.may_fail(one, **column))
             .map(|(column, _)| *column)
             .collect();
         let column = self.world.pick(&columns).copied()?;
@@ -112,7 +116,8 @@ impl Sim {
                 self.node(one).damaged.remove(&(column, object));
                 continue;
             };
-            for other in self.lists[&column].clone() {
+            let lists = self.lists[&column].clone();
+            for other in lists.list.into_iter().chain(lists.previous) {
                 let node = &self.nodes[&other];
                 let whole = !node.damaged.contains(&(column, object)) && runs(node);
                 let same = node.content(column, object).filter(|content| content.version == mine.version);

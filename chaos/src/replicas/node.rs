@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
-use osd::engine::replication::{Column, Version, Work};
+use osd::engine::replication::{Column, Lists, Version, Work};
 use proto::dir::OsdMap;
 
 use super::wire::{Body, Waiter};
@@ -82,6 +82,10 @@ pub(super) struct Node {
     pub(super) cached: BTreeMap<u64, Kept>,
     /// Objects whose bytes the disk would not give back as they were: known here, and given to nobody.
     pub(super) damaged: BTreeSet<(u64, u64)>,
+    /// The lists of a column as heard of last.
+    pub(super) lists: BTreeMap<u64, Lists>,
+    /// Views promised, on the medium.
+    pub(super) promised: BTreeMap<u64, u64>,
     /// Medium.
     synced: BTreeMap<u64, Kept>,
     /// Losses of power.
@@ -108,6 +112,8 @@ impl Node {
             calling: BTreeMap::new(),
             cached: BTreeMap::new(),
             damaged: BTreeSet::new(),
+            lists: BTreeMap::new(),
+            promised: BTreeMap::new(),
             synced: BTreeMap::new(),
             losses: 0,
             ticks: BTreeMap::new(),
@@ -130,6 +136,7 @@ impl Node {
         self.map = OsdMap::default();
         self.lease_until = Duration::ZERO;
         self.columns.clear();
+        self.lists.clear();
         self.doing.clear();
         self.calling.clear();
         self.ticks.clear();
@@ -224,6 +231,23 @@ impl Node {
     pub(super) fn adopt(&mut self, column: u64, epoch: u64) {
         let losses = self.losses;
         self.cached.entry(column).or_default().record = Some((epoch, losses));
+    }
+
+    /// Its objects of a column go; what it promised and adopted stays.
+    pub(super) fn clear(&mut self, column: u64) {
+        for kept in [&mut self.cached, &mut self.synced] {
+            if let Some(kept) = kept.get_mut(&column) {
+                kept.objects.clear();
+            }
+        }
+        self.damaged.retain(|(of, _)| *of != column);
+        self.doing.retain(|(of, _), _| *of != column);
+        self.calling.retain(|(of, _), _| *of != column);
+        self.ticks.remove(&column);
+        if let Some(gone) = self.columns.remove(&column) {
+            self.numbers = self.numbers.max(gone.numbers());
+        }
+        self.lists.remove(&column);
     }
 
     pub(super) fn sync(&mut self, column: u64) {

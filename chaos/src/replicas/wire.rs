@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use osd::engine::replication::{
-    Effect, Event as Cause, Failure, Outcome, Range, Reply, Request, Role, Told, Trouble, Version, Work, role,
+    Effect, Event as Cause, Failure, Lists, Outcome, Range, Reply, Request, Role, Told, Trouble, Version,
+    Work, role,
 };
 
 use super::client::Op;
@@ -19,12 +20,14 @@ pub(super) enum Waiter {
     Client { client: u64, attempt: u64, sent: Duration, seen: Option<u64> },
     /// Another OSD's call.
     Osd { osd: u64, life: u64, call: u64 },
+    /// The coordinator, who looks for itself.
+    Nobody,
 }
 
 /// What OSDs say to one another.
 #[derive(Debug, Clone)]
 pub(super) enum Body {
-    Ask,
+    Ask { map: u64 },
     Apply { object: u64, base: Version, number: u64, payload: Payload },
     Install { object: u64, version: Version, payload: Payload },
     Fetch { object: u64 },
@@ -45,6 +48,8 @@ pub(crate) struct Delivery {
     to_life: u64,
     column: u64,
     epoch: u64,
+    /// Of the sender of a question.
+    lists: Lists,
     call: u64,
     answer: bool,
     body: Body,
@@ -53,7 +58,8 @@ pub(crate) struct Delivery {
 impl Sim {
     /// What the map of an OSD makes of a column.
     pub(super) fn role(&self, node: u64, column: u64) -> Role {
-        role(&self.nodes[&node].map, &self.lists[&column])
+        let node = &self.nodes[&node];
+        role(&node.map, &node.lists[&column])
     }
 
     /// Gives an event to a column, opening it in memory if need be.
@@ -112,7 +118,7 @@ impl Sim {
         let patience = if refused { Duration::from_micros(300) } else { CALL_PATIENCE };
         self.world.after(patience, Event::CallOver { node: id, life, column, call });
         let body = match what {
-            Request::Ask => Body::Ask,
+            Request::Ask => Body::Ask { map: self.nodes[&id].map.epoch },
             Request::Apply { object, base, number, payload } => Body::Apply { object, base, number, payload },
             Request::Push { object } => {
                 let delay = self.world.micros(1, 3_000);
@@ -160,6 +166,7 @@ impl Sim {
             to_life: since.unwrap_or(0),
             column,
             epoch,
+            lists: self.nodes[&id].lists.get(&column).cloned().unwrap_or_default(),
             call,
             answer: false,
             body,
@@ -179,7 +186,7 @@ impl Sim {
     }
 
     pub(super) fn deliver(&mut self, delivery: Delivery) {
-        let Delivery { from, from_life, to, to_life, column, epoch, call, answer, body } = delivery;
+        let Delivery { from, from_life, to, to_life, column, epoch, lists, call, answer, body } = delivery;
         if !self.nodes[&to].runs {
             return;
         }
@@ -194,9 +201,13 @@ impl Sim {
             return; // meant for another life, or this one does not know itself yet
         }
         let waiter = Waiter::Osd { osd: from, life: from_life, call };
+        if !self.shape(to, column, &lists) {
+            let promised = self.floor(to, column);
+            return self.reply(to, column, waiter, Body::Answer(Err(Trouble::OldEpoch(promised))));
+        }
         let local = |object: u64| self.nodes[&to].version(column, object);
         let cause = match body {
-            Body::Ask => Cause::Ask { epoch, waiter },
+            Body::Ask { map } => Cause::Ask { epoch, map, waiter },
             Body::Apply { object, base, number, payload } => {
                 Cause::Apply { epoch, object, base, number, payload, local: local(object), waiter }
             }
@@ -303,7 +314,8 @@ impl Sim {
             (Outcome::Again, _) => {
                 let node = id;
                 let delay = Duration::from_micros(1);
-                self.world.after(delay, Event::Request { client, attempt, node, sent });
+                let lists = self.nodes[&id].lists[&column].clone();
+                self.world.after(delay, Event::Request { client, attempt, node, sent, lists });
             }
             (Outcome::Readable(epoch), None) => self.look(id, column, client, attempt, sent, epoch),
             (Outcome::Readable(_), Some(value)) => self.answer_client(id, client, attempt, Ok(value)),
@@ -323,6 +335,7 @@ impl Sim {
             to_life,
             column,
             epoch: 0,
+            lists: Lists::default(),
             call,
             answer: true,
             body,
@@ -345,12 +358,16 @@ impl Sim {
     }
 
     /// A client's request reached an OSD.
-    pub(super) fn request(&mut self, client: u64, attempt: u64, id: u64, sent: Duration) {
+    pub(super) fn request(&mut self, client: u64, attempt: u64, id: u64, sent: Duration, lists: Lists) {
         let node = &self.nodes[&id];
         if !node.runs || node.map.epoch == 0 || self.world.now() > sent + CLIENT_PATIENCE {
             return;
         }
         let Some(op) = self.op(client, attempt) else { return };
+        if !self.shape(id, op.column(), &lists) {
+            return self.answer_client(id, client, attempt, Err(()));
+        }
+        let node = &self.nodes[&id];
         let (column, waiter) = (op.column(), Waiter::Client { client, attempt, sent, seen: None });
         let local = |object: u64| node.version(column, object);
         let cause = match op {

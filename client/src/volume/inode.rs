@@ -523,6 +523,11 @@ impl Inode {
         }
     }
 
+    /// Gets a fresh capability, and with it the layout of now.
+    pub(crate) async fn renew_now(&self) -> Result<()> {
+        self.renew(&self.credentials()).await
+    }
+
     /// Gets a fresh capability, unless another caller has replaced `old` already.
     async fn renew(&self, old: &Arc<FileCredentials>) -> Result<()> {
         let _one = self.renewing.lock().await;

@@ -390,14 +390,8 @@ async fn a_rename_onto_another_name_of_the_same_file_leaves_both_known() {
     volume.create_exclusive(&root, "/d/x", b"", 0o644).await.unwrap();
     let ino = volume.lookup(&root, dir, b"x").await.unwrap().ino;
     volume.link(&root, ino, dir, b"y").await.unwrap();
-    let what = Move {
-        parent: dir,
-        name: b"x",
-        new_parent: dir,
-        new_name: b"y",
-        flags: 0,
-        only_if_no_writer: false,
-    };
+    let what =
+        Move { parent: dir, name: b"x", new_parent: dir, new_name: b"y", flags: 0, only_if_no_writer: false };
     volume.rename(&root, what).await.unwrap();
     for name in [b"x", b"y"] {
         assert_eq!(volume.lookup(&root, dir, name).await.unwrap().ino, ino);

@@ -38,7 +38,13 @@ pub fn place(map: &OsdMap, striping: Striping, seed: u64) -> Result<Layout, Wire
     let start = usize::try_from(mix(seed) % roomy.len() as u64).expect("less than a length");
     let columns =
         (0..columns).map(|column| Column { osds: replica_list(&roomy, start + column, replicas) }).collect();
-    Ok(Layout { stripe_bytes: striping.stripe_bytes, columns, replication: striping.replication, view: 1 })
+    Ok(Layout {
+        stripe_bytes: striping.stripe_bytes,
+        columns,
+        replication: striping.replication,
+        view: 1,
+        previous: Vec::new(),
+    })
 }
 
 fn missing(map: &OsdMap, up: usize, replicas: usize) -> String {

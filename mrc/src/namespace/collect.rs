@@ -1,5 +1,6 @@
 //! The end of inodes: dropping links, orphans (unlinked but perhaps open), garbage (objects to be removed at OSDs).
 
+use prost::Message;
 use proto::limits::XATTR_LIST_BYTES_MAX;
 use proto::mrc::{Time, kind};
 use proto::stripe::Layout;
@@ -8,7 +9,7 @@ use rt::table::{Reader, Txn, prefix_end};
 use super::inode::{self, Body, Inode};
 use super::keys::{self, table};
 use super::record::{Cursor, Writer};
-use super::{Outcome, corrupt, locks, volume};
+use super::{Outcome, corrupt, locks, replicas, volume};
 use crate::quota;
 
 /// One link of `inode` (no directory) went away. With the last one a file whose number is not `closed` (nobody
@@ -56,10 +57,13 @@ pub fn free(txn: &mut Txn<'_>, volume: u64, inode: &Inode) -> Outcome<()> {
 
 /// Remembers that a file's objects have to be removed at its OSDs.
 pub fn discard(txn: &mut Txn<'_>, volume: u64, inode: &Inode) -> Outcome<()> {
-    if let Body::File(layout) = &inode.body
-        && !inode.layout()?.columns.is_empty()
-    {
-        txn.put(keys::garbage(volume, inode.attr.ino), Writer::new(1 + layout.len()).tail(layout));
+    if !matches!(inode.body, Body::File(_)) {
+        return Ok(());
+    }
+    let layout = inode.layout()?;
+    if !layout.columns.is_empty() {
+        let layout = replicas::with_dropped(txn, volume, inode.attr.ino, layout)?.encode_to_vec();
+        txn.put(keys::garbage(volume, inode.attr.ino), Writer::new(1 + layout.len()).tail(&layout));
     }
     Ok(())
 }

@@ -7,7 +7,8 @@ use proto::error::Code;
 use proto::id::{Ino, OsdId};
 use proto::limits::REPLICAS_MAX;
 use proto::mrc::{
-    CompleteReplicasRequest, Head, ListReplicasRequest, ReplicatedFile, ReplicatedFiles, SetReplicasRequest, kind,
+    CompleteReplicasRequest, Head, ListReplicasRequest, ReplicatedFile, ReplicatedFiles, SetReplicasRequest,
+    kind,
 };
 use proto::stripe::{Column, Layout, Replication};
 use rt::table::{Reader, Txn, prefix_end};
@@ -27,16 +28,25 @@ pub fn set(txn: &mut Txn<'_>, request: &SetReplicasRequest) -> Outcome<Layout> {
     if !layout.previous.is_empty() {
         return refuse(
             Code::Busy,
-            format!("the replicas of {} are being changed (view {}); complete that first", Ino(request.ino), layout.view),
+            format!(
+                "the replicas of {} are being changed (view {}); complete that first",
+                Ino(request.ino),
+                layout.view
+            ),
         );
     }
     check(&layout, &request.columns)?;
     let cleared = dropped(txn, volume, request.ino)?;
-    let wanted: BTreeSet<u64> = request.columns.iter().flat_map(|column| column.osds.iter().copied()).collect();
+    let wanted: BTreeSet<u64> =
+        request.columns.iter().flat_map(|column| column.osds.iter().copied()).collect();
     if let Some(osd) = cleared.intersection(&wanted).next() {
         return refuse(
             Code::Busy,
-            format!("{} was dropped from {} and is still being cleared; try again", OsdId(*osd), Ino(request.ino)),
+            format!(
+                "{} was dropped from {} and is still being cleared; try again",
+                OsdId(*osd),
+                Ino(request.ino)
+            ),
         );
     }
     layout.previous = std::mem::replace(&mut layout.columns, request.columns.clone());
@@ -71,7 +81,10 @@ pub fn complete(txn: &mut Txn<'_>, request: &CompleteReplicasRequest) -> Outcome
 fn layout_at(inode: &Inode, view: u64, head: &Head) -> Outcome<Layout> {
     let ino = Ino(inode.attr.ino);
     if head.uid != 0 && head.uid != inode.attr.uid {
-        return refuse(Code::NotPermitted, format!("the replicas of {ino} are its owner's business and root's"));
+        return refuse(
+            Code::NotPermitted,
+            format!("the replicas of {ino} are its owner's business and root's"),
+        );
     }
     let layout = inode.layout()?;
     if layout.view != view {
@@ -86,7 +99,9 @@ fn layout_at(inode: &Inode, view: u64, head: &Head) -> Outcome<Layout> {
 fn check(layout: &Layout, columns: &[Column]) -> Outcome<()> {
     let bad = |why: String| refuse(Code::InvalidArgument, format!("the new replica lists {why}"));
     if !layout.is_replicated() {
-        return bad("are of a file with one copy, which has none; copy the file into a volume with replicas".into());
+        return bad(
+            "are of a file with one copy, which has none; copy the file into a volume with replicas".into()
+        );
     }
     if columns.len() != layout.columns.len() {
         return bad(format!("have {} columns, the file has {}", columns.len(), layout.columns.len()));
@@ -94,7 +109,10 @@ fn check(layout: &Layout, columns: &[Column]) -> Outcome<()> {
     for (index, column) in columns.iter().enumerate() {
         let distinct: BTreeSet<u64> = column.osds.iter().copied().collect();
         if column.osds.len() < 2 || column.osds.len() > REPLICAS_MAX as usize || distinct.contains(&0) {
-            return bad(format!("give column {index} {} replicas: from 2 to {REPLICAS_MAX}", column.osds.len()));
+            return bad(format!(
+                "give column {index} {} replicas: from 2 to {REPLICAS_MAX}",
+                column.osds.len()
+            ));
         }
         if distinct.len() != column.osds.len() {
             return bad(format!("name an OSD twice in column {index}"));
@@ -107,7 +125,7 @@ fn check(layout: &Layout, columns: &[Column]) -> Outcome<()> {
 fn dropped(reader: &(impl Reader + ?Sized), volume: u64, ino: u64) -> Outcome<BTreeSet<u64>> {
     let key = keys::garbage(volume, ino);
     let Some(value) = reader.get(&key)? else { return Ok(BTreeSet::new()) };
-    let layout: Option<Layout> = Cursor::new(&value).and_then(|mut cursor| Layout::decode(cursor.rest()).ok());
+    let layout: Option<Layout> = Cursor::new(&value).and_then(|cursor| Layout::decode(cursor.rest()).ok());
     let layout = layout.ok_or_else(|| corrupt("garbage", &key))?;
     Ok(layout.all_osds().iter().map(|osd| osd.0).collect())
 }
@@ -121,7 +139,9 @@ fn put_dropped(
 ) -> Outcome<()> {
     let mut all = dropped(txn, volume, ino)?;
     all.extend(gone);
-    let row = Layout { columns: vec![Column { osds: all.into_iter().collect() }], ..layout.clone() };
+    // No columns: the file itself is not garbage.
+    let previous = vec![Column { osds: all.into_iter().collect() }];
+    let row = Layout { columns: Vec::new(), previous, ..layout.clone() };
     let bytes = row.encode_to_vec();
     txn.put(keys::garbage(volume, ino), Writer::new(1 + bytes.len()).tail(&bytes));
     Ok(())
@@ -131,7 +151,7 @@ fn put_dropped(
 pub fn with_dropped(txn: &Txn<'_>, volume: u64, ino: u64, mut layout: Layout) -> Outcome<Layout> {
     let dropped = dropped(txn, volume, ino)?;
     if !dropped.is_empty() {
-        layout.columns.push(Column { osds: dropped.into_iter().collect() });
+        layout.previous.push(Column { osds: dropped.into_iter().collect() });
     }
     Ok(layout)
 }

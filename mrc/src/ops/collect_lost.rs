@@ -46,7 +46,8 @@ pub(crate) async fn serve(mrc: &Mrc, request: Request) -> Result<Response, WireE
         lost.young = !mrc.leader().was_freed_before((ask.head.volume, ino), older_than);
         (lost.objects, lost.bytes) = osd.stat(ino).await?;
         if !lost.young && !lost.unknown && !ask.dry_run {
-            osd.call::<Remove>(&RemoveRequest { capability: osd.capability(ino)? }).await?;
+            osd.call::<Remove>(&RemoveRequest { capability: osd.capability(ino)?, keep_records: false })
+                .await?;
         }
         answer.lost.push(lost);
     }

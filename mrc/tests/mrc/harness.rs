@@ -36,7 +36,13 @@ pub(crate) fn head(uid: u32, gid: u32, permission_checked: bool) -> Head {
 }
 
 pub(crate) fn layout() -> Layout {
-    Layout { stripe_bytes: 1 << 20, columns: vec![Column { osds: vec![3] }], replication: 0, view: 1 }
+    Layout {
+        stripe_bytes: 1 << 20,
+        columns: vec![Column { osds: vec![3] }],
+        replication: 0,
+        view: 1,
+        previous: Vec::new(),
+    }
 }
 
 pub(crate) fn code<T: std::fmt::Debug>(result: Result<T, WireError>) -> Option<Code> {

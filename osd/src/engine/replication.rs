@@ -17,7 +17,7 @@ use std::time::Duration;
 
 pub use column::Column;
 pub use effect::{Effect, Outcome, Reply, Request, Work};
-pub use epoch::{Role, Standing, role};
+pub use epoch::{Lists, Role, Standing, first_of, map_part, role, view_of};
 pub use event::{Event, Failure, Told, Trouble};
 
 /// Changes and reads that wait for an opening, and changes not yet committed, per column; more are refused.

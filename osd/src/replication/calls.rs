@@ -91,7 +91,7 @@ impl Replicas {
             capability: self.right()?,
             volume: cell.key.0,
             ino: cell.key.1,
-            of: cell.of.clone(),
+            of: cell.shape().of.clone(),
             epoch,
             to_since: entry.since_epoch,
         };
@@ -115,7 +115,8 @@ impl Replicas {
 
     async fn ask(&self, cell: &Cell, osd: u64, epoch: u64) -> Result<Reply, WireError> {
         let (head, addr) = self.head(cell, osd, epoch)?;
-        let (state, _) = self.send::<AskReplica>(&addr, &ReplicaAsk { head }, Bytes::new(), PATIENCE).await?;
+        let ask = ReplicaAsk { head, map_epoch: self.known().map.epoch };
+        let (state, _) = self.send::<AskReplica>(&addr, &ask, Bytes::new(), PATIENCE).await?;
         if !state.objects.len().is_multiple_of(3) {
             return Err(WireError::new(Code::Internal, "a replica's state is not a list of triples"));
         }
@@ -216,7 +217,7 @@ impl Replicas {
     pub(super) async fn nudge(&self, cell: &Cell, heir: u64) {
         for _ in 0..NUDGES {
             let known = self.known();
-            let role = crate::engine::replication::role(&known.map, &cell.list);
+            let role = crate::engine::replication::role(&known.map, &cell.shape().lists);
             if role.primary != Some(heir) {
                 return;
             }

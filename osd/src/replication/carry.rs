@@ -116,7 +116,7 @@ impl Replicas {
 
     async fn work(&self, cell: &Cell, what: Work<Payload>) -> Option<Reply> {
         let (volume, ino, column) = cell.key;
-        let view = cell.of.layout.view;
+        let view = cell.view();
         let done = match what {
             Work::Apply { object, version, payload } | Work::Install { object, version, payload } => {
                 let done = match self.change(cell, object, version, &payload).await {
@@ -161,7 +161,7 @@ impl Replicas {
 
     async fn change(&self, cell: &Cell, object: u64, version: Version, change: &Change) -> Result<()> {
         let key = self.object(cell, object);
-        let stamp = Stamp { epoch: version.epoch, view: cell.of.layout.view, version: version.number };
+        let stamp = Stamp { epoch: version.epoch, view: cell.view(), version: version.number };
         match change {
             Change::Write { offset, data, sums, sync, .. } => {
                 let done = self.store.write(key, *offset, data.clone(), sums.clone(), stamp).await?;
@@ -180,7 +180,7 @@ impl Replicas {
 
     pub(super) fn map_changed(self: &Arc<Self>, cell: &Arc<Cell>) {
         let known = self.known();
-        let now_role = role(&known.map, &cell.list);
+        let now_role = role(&known.map, &cell.shape().lists);
         let heir = now_role.primary.filter(|primary| *primary != known.me);
         let lagged = cell.engine.lock().lag().0 > 0;
         self.tell(cell, Event::Map(now_role));

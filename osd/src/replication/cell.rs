@@ -1,19 +1,34 @@
 //! One column in memory: its engine, and what the driver has to know beside it.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use proto::osd::ColumnOf;
 
 use super::{ColumnKey, Payload, Waiter};
-use crate::engine::replication::Column;
+use crate::engine::replication::{Column, Lists};
+
+/// Where the column's replicas are, in one view.
+pub(super) struct Shape {
+    pub(super) of: ColumnOf,
+    pub(super) lists: Lists,
+}
+
+impl Shape {
+    pub(super) fn new(of: ColumnOf) -> Self {
+        Self { lists: Lists::of(&of.layout, of.column), of }
+    }
+}
 
 /// See the module.
 pub(super) struct Cell {
     pub(super) key: ColumnKey,
-    pub(super) of: ColumnOf,
-    pub(super) list: Vec<u64>,
     pub(super) width: u64,
+    /// order: a leaf.
+    shape: RwLock<Arc<Shape>>,
+    /// A view from here on is promised on the medium.
+    pub(super) promised_view: AtomicU64,
     /// order: before the store's shards; never held over an await.
     pub(super) engine: Mutex<Column<Payload, Waiter>>,
     /// When the next tick is planned, monotonic microseconds; 0: none.
@@ -21,15 +36,39 @@ pub(super) struct Cell {
 }
 
 impl Cell {
-    pub(super) fn new(key: ColumnKey, of: ColumnOf, engine: Column<Payload, Waiter>) -> Self {
-        let list = of.layout.columns.get(of.column as usize).map(|column| column.osds.clone());
+    pub(super) fn new(
+        key: ColumnKey,
+        of: ColumnOf,
+        promised_view: u64,
+        engine: Column<Payload, Waiter>,
+    ) -> Self {
         Self {
             key,
-            list: list.unwrap_or_default(),
             width: of.layout.columns.len() as u64,
-            of,
+            shape: RwLock::new(Arc::new(Shape::new(of))),
+            promised_view: AtomicU64::new(promised_view),
             engine: Mutex::new(engine),
             tick_at: AtomicU64::new(0),
         }
+    }
+
+    /// The lists as known now.
+    pub(super) fn shape(&self) -> Arc<Shape> {
+        self.shape.read().clone()
+    }
+
+    /// The view as known now.
+    pub(super) fn view(&self) -> u64 {
+        self.shape.read().lists.view
+    }
+
+    /// Another view; false when it is not a newer one.
+    pub(super) fn reshape(&self, of: ColumnOf) -> bool {
+        let mut shape = self.shape.write();
+        let newer = of.layout.view > shape.lists.view;
+        if newer {
+            *shape = Arc::new(Shape::new(of));
+        }
+        newer
     }
 }

@@ -4,17 +4,20 @@ use std::sync::Arc;
 
 use proto::error::{Code, WireError};
 use proto::id::{Ino, ObjectKey, VolumeId};
-use proto::osd::ColumnOf;
+use proto::osd::{ColumnOf, ColumnStatusReply, ReplicaStanding};
 use tokio::sync::oneshot;
 
 use super::cell::Cell;
 use super::peers::refusal;
-use super::{Change, Payload, Replicas};
-use crate::engine::replication::{Event, Outcome, Range};
+use super::{Change, Payload, Replicas, outdated};
+use crate::engine::replication::{Event, Failure, Outcome, Range, view_of};
 use crate::store::{Listed, ReadOutcome, StoreError};
 
 /// Objects cut at the same time.
 const CUTS_AT_ONCE: usize = 256;
+
+/// How long a question for the state of a column waits for its opening.
+const OPENING: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// A column that a client means.
 #[derive(Clone)]
@@ -42,6 +45,10 @@ impl Replicas {
         }
         let known = self.known_at(map_epoch).await?;
         let cell = self.cell(&known, capability.volume, capability.ino, of)?;
+        if of.layout.view < cell.view() {
+            return Err(outdated(capability.ino, of.layout.view, cell.view()));
+        }
+        self.raise(&cell, of).await?;
         Ok(Asked { cell })
     }
 
@@ -77,7 +84,7 @@ impl Replicas {
                 let local = this.version(cell, object);
                 Event::Change { object, range, payload: payload.clone(), local, waiter }
             });
-            match outcome(answer).await? {
+            match outcome(cell, answer).await? {
                 Outcome::Committed(number) => return Ok(number),
                 Outcome::Again => {}
                 other => return Err(unexpected(&other)),
@@ -90,7 +97,7 @@ impl Replicas {
         loop {
             let (waiter, answer) = oneshot::channel();
             self.tell(cell, Event::Read { object, waiter });
-            match outcome(answer).await? {
+            match outcome(cell, answer).await? {
                 Outcome::Readable(epoch) => return Ok(epoch),
                 Outcome::Again => {}
                 other => return Err(unexpected(&other)),
@@ -109,7 +116,7 @@ impl Replicas {
         let (waiter, answer) = oneshot::channel();
         let leased = self.is_leased();
         self.tell(cell, Event::Looked { epoch, object, range, leased, waiter });
-        match outcome(answer).await? {
+        match outcome(cell, answer).await? {
             Outcome::Readable(_) => Ok(()),
             other => Err(unexpected(&other)),
         }
@@ -220,12 +227,42 @@ impl Replicas {
         Ok((found, more))
     }
 
+    /// How far the replicas of a column are; opens it when it is not open.
+    pub(crate) async fn column_status(
+        self: &Arc<Self>,
+        asked: &Asked,
+    ) -> Result<ColumnStatusReply, WireError> {
+        let cell = &asked.cell;
+        let (waiter, answer) = oneshot::channel();
+        self.tell(cell, Event::Read { object: 0, waiter });
+        // It may lack a majority for long: then this says so.
+        if let Ok(outcome) = tokio::time::timeout(OPENING, outcome(cell, answer)).await {
+            outcome?;
+        }
+        let view = cell.view();
+        let engine = cell.engine.lock();
+        let behind: std::collections::BTreeMap<u64, usize> = engine.behind().into_iter().collect();
+        let members = engine.role().members.iter().map(|member| ReplicaStanding {
+            osd: member.osd,
+            up: member.up,
+            in_sync: engine.is_serving() && !behind.contains_key(&member.osd),
+            behind: behind.get(&member.osd).map_or(0, |objects| *objects as u64),
+        });
+        Ok(ColumnStatusReply {
+            view,
+            serving: engine.is_serving(),
+            complete: engine.is_complete(),
+            members: members.collect(),
+        })
+    }
+
     /// All that was acknowledged of the column is on disk at a majority.
     pub(crate) async fn sync_column(self: &Arc<Self>, asked: &Asked) -> Result<(), WireError> {
         loop {
             let (waiter, answer) = oneshot::channel();
-            self.tell(&asked.cell, Event::Sync { waiter });
-            match outcome(answer).await? {
+            let cell = &asked.cell;
+            self.tell(cell, Event::Sync { waiter });
+            match outcome(cell, answer).await? {
                 Outcome::Synced => return Ok(()),
                 Outcome::Again => {}
                 other => return Err(unexpected(&other)),
@@ -248,8 +285,12 @@ fn unexpected(outcome: &Outcome) -> WireError {
     WireError::new(Code::Internal, format!("a column's answer {outcome:?} does not fit the question"))
 }
 
-async fn outcome(answer: oneshot::Receiver<Outcome>) -> Result<Outcome, WireError> {
+async fn outcome(cell: &Cell, answer: oneshot::Receiver<Outcome>) -> Result<Outcome, WireError> {
     match answer.await {
+        // Another OSD promised a view that this one has not heard of: the client must get it from the MRC.
+        Ok(Outcome::Failed(Failure::OldEpoch(epoch))) if view_of(epoch) > cell.view() => {
+            Err(outdated(cell.key.1, cell.view(), view_of(epoch)))
+        }
         Ok(Outcome::Failed(failure)) => Err(refusal(failure)),
         Ok(outcome) => Ok(outcome),
         Err(_) => Err(WireError::new(Code::Busy, "the column was dropped from memory; try again")),

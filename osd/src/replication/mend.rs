@@ -53,8 +53,12 @@ impl Replicas {
     fn others(&self, key: ObjectKey) -> Vec<(u64, String)> {
         let known = self.known();
         let of_file = (key.volume.0, key.ino.0, 0)..=(key.volume.0, key.ino.0, u32::MAX);
-        let listed: BTreeSet<u64> =
-            self.columns.lock().range(of_file).flat_map(|(_, cell)| cell.list.iter().copied()).collect();
+        let listed: BTreeSet<u64> = self
+            .columns
+            .lock()
+            .range(of_file)
+            .flat_map(|(_, cell)| cell.shape().lists.list.clone())
+            .collect();
         let serves = |state| matches!(OsdState::try_from(state), Ok(OsdState::Up | OsdState::Draining));
         let entries = known.map.osds.iter().filter(|entry| entry.osd != known.me && serves(entry.state));
         let mut others: Vec<(u64, String)> = entries.map(|entry| (entry.osd, entry.addr.clone())).collect();

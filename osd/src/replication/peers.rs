@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use proto::error::{Code, WireError};
+use proto::id::{Ino, VolumeId};
 use proto::osd::{
     ChangeKind, ObjectCopy, OrderKind, ReplicaApplied, ReplicaApply, ReplicaAsk, ReplicaFetch, ReplicaHead,
     ReplicaInstall, ReplicaInstalled, ReplicaOrder, ReplicaState,
@@ -14,7 +15,7 @@ use tokio::sync::oneshot;
 use super::calls::{parse_copy, wire_copy};
 use super::cell::Cell;
 use super::{Change, Replicas};
-use crate::engine::replication::{Event, Failure, Outcome, Reply, Version};
+use crate::engine::replication::{Event, Failure, Outcome, Reply, Version, first_of};
 
 impl Replicas {
     /// Finds the column; refuses what is meant for another life of this process.
@@ -27,13 +28,27 @@ impl Replicas {
                 format!("this OSD lives since map {}, the caller means {}", known.since, head.to_since),
             ));
         }
-        self.cell(&known, head.volume, head.ino, &head.of)
+        let cell = match self.cell(&known, head.volume, head.ino, &head.of) {
+            // What is promised on the medium is above whatever epoch the caller has.
+            Err(error) if error.code == Code::OldView => {
+                let column = u64::from(head.of.column);
+                let kept = self.store.column(VolumeId(head.volume), Ino(head.ino), column)?;
+                return Err(refusal(Failure::OldEpoch(first_of(kept.view))));
+            }
+            cell => cell?,
+        };
+        if head.of.layout.view < cell.view() {
+            let promised = cell.engine.lock().promised();
+            return Err(refusal(Failure::OldEpoch(promised.max(first_of(cell.view())))));
+        }
+        self.raise(&cell, &head.of).await?;
+        Ok(cell)
     }
 
     pub(crate) async fn told_state(self: &Arc<Self>, request: ReplicaAsk) -> Result<ReplicaState, WireError> {
         let cell = self.of_peer(&request.head).await?;
         let (waiter, answer) = oneshot::channel();
-        self.tell(&cell, Event::Ask { epoch: request.head.epoch, waiter });
+        self.tell(&cell, Event::Ask { epoch: request.head.epoch, map: request.map_epoch, waiter });
         match replied(answer).await? {
             Reply::Told(told) => {
                 let flat = |(object, version): (u64, Version)| [object, version.epoch, version.number];

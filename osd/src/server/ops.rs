@@ -66,6 +66,13 @@ pub(super) async fn dispatch(server: &Arc<Osd>, request: &Request) -> Answer {
             let (reply, data) = server.replicas.mend_for(mend).await?;
             Ok(Response::with_payload(&reply, data))
         }
+        osd::ColumnStatus::NUMBER => {
+            let ask = parse::<osd::ColumnStatus>(request)?;
+            server.admit(&ask.capability, 0)?;
+            server.admission.read().check_epoch(ask.map_epoch)?;
+            let asked = server.replicas.of_client(&ask.capability, &ask.of, ask.map_epoch).await?;
+            Ok(Response::of(&server.replicas.column_status(&asked).await?))
+        }
         osd::Scrub::NUMBER => Ok(Response::of(&server.scrub_for(parse::<osd::Scrub>(request)?)?)),
         other => Err(unknown_method("the OSD", other)),
     }
@@ -212,8 +219,24 @@ impl Osd {
         self.admit(&request.capability, REMOVE)?;
         let capability = &request.capability;
         let stamp = Stamp { epoch: self.map_epoch(), view: capability.view, version: 0 };
+        let view = self.store.highest_view(VolumeId(capability.volume), Ino(capability.ino))?;
+        if request.keep_records && view > capability.view {
+            // A late removal of what was dropped from the lists before: this OSD is in them again.
+            tracing::info!(
+                ino = capability.ino,
+                view,
+                asked = capability.view,
+                "an outdated removal is ignored"
+            );
+            return Ok(Response::of(&Empty {}));
+        }
         self.replicas.forget_file(capability.volume, capability.ino);
-        self.store.remove(VolumeId(capability.volume), Ino(capability.ino), stamp).await?;
+        let (volume, ino) = (VolumeId(capability.volume), Ino(capability.ino));
+        if request.keep_records {
+            self.store.remove_content(volume, ino, stamp).await?;
+        } else {
+            self.store.remove(volume, ino, stamp).await?;
+        }
         Ok(Response::of(&Empty {}))
     }
 

@@ -116,6 +116,40 @@ impl Store {
         self.shard(key).lock().commit(&self.env, key, stamp, true, 0, &[]).map(drop)
     }
 
+    /// Writes down, on the medium, that nothing of an older view is accepted any more. What else the record says stays.
+    pub async fn promise_view(&self, volume: VolumeId, ino: Ino, column: u64, view: u64) -> Result<()> {
+        let key = ObjectKey { volume, ino, object: ObjectNo(RECORDS + column) };
+        let committed = {
+            let mut state = self.shard(key).lock();
+            let before = state.lookup(&self.env, key)?;
+            if before.as_ref().is_some_and(|record| record.view >= view) {
+                return Ok(());
+            }
+            // Without a record an OSD that has lost something is doubtful, and stays so.
+            let (epoch, version) = before.map_or_else(
+                || (0, if self.losses > 0 { self.losses } else { 1 }),
+                |record| (record.epoch, record.version),
+            );
+            state.commit(&self.env, key, Stamp { epoch, view, version }, true, 0, &[])?
+        };
+        self.sync_object(key, committed.seq).await
+    }
+
+    /// The newest view that any column of a file was promised in; 0: none.
+    pub fn highest_view(&self, volume: VolumeId, ino: Ino) -> Result<u64> {
+        let mut highest = 0;
+        for shard in &self.shards {
+            let mut from = Some(ObjectKey { volume, ino, object: ObjectNo(RECORDS) });
+            let to = ObjectKey { volume, ino, object: ObjectNo(u64::MAX) };
+            while let Some(key) = from {
+                let (records, next) = shard.lock().list(&self.env, key, to, 64)?;
+                highest = records.iter().map(|(_, record)| record.view).fold(highest, u64::max);
+                from = next;
+            }
+        }
+        Ok(highest)
+    }
+
     /// A whole object with its (epoch, version); `None` when there is none.
     pub async fn copy(&self, key: ObjectKey) -> Result<Option<((u64, u64), Copied)>> {
         let Some((record, data)) = self.shard(key).copy(key).await? else { return Ok(None) };

@@ -192,16 +192,16 @@ impl Shard {
         Ok(Attempt::Done(Some(committed)))
     }
 
-    /// Removes all objects of a file from `first` on that this shard has.
+    /// Removes all objects of a file from `first` to `last` that this shard has.
     pub(crate) async fn remove_from(
         self: &Arc<Self>,
         volume: VolumeId,
         ino: Ino,
-        first: ObjectNo,
+        (first, last): (ObjectNo, ObjectNo),
         stamp: Stamp,
     ) -> Result<()> {
         let mut from = ObjectKey { volume, ino, object: first };
-        let to = ObjectKey { object: ObjectNo(u64::MAX), ..from };
+        let to = ObjectKey { object: last, ..from };
         loop {
             let next = {
                 let mut state = self.lock();

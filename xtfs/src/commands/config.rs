@@ -10,7 +10,7 @@ use crate::{config, output};
 /// Print the default configuration file of a role, with comments
 #[derive(Debug, Args)]
 pub(crate) struct Config {
-    /// dir, mrc, osd or exec.
+    /// dir, mrc, osd, rms or exec.
     role: String,
 }
 
@@ -18,7 +18,7 @@ impl Config {
     pub(crate) fn run(self, global: &Global) -> Outcome {
         let text = config::default_text(&self.role).ok_or_else(|| {
             Failure::usage(format!("role {:?}", self.role), "it has no configuration file")
-                .next("one of: dir mrc osd exec")
+                .next("one of: dir mrc osd rms exec")
         })?;
         if global.json {
             output::json(&json!({"role": self.role, "toml": text}));

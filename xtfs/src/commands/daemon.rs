@@ -36,19 +36,17 @@ impl Exec {
     }
 }
 
-/// The replica management service (this version has none)
+/// Run a replica management service
 #[derive(Debug, Args)]
-#[command(hide = true)]
 pub(crate) struct Rms {
+    /// Its configuration; `xtfs config rms` prints a default one.
     #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    config: PathBuf,
 }
 
 impl Rms {
-    pub(crate) fn run(self, _global: &Global) -> Outcome {
-        drop(self.config);
-        Err(Failure::usage("xtfs rms", "this version has no replica management service: nothing was started")
-            .next("remove the service from your start-up scripts; a later version brings it"))
+    pub(crate) fn run(self, global: &Global) -> Outcome {
+        daemon::rms(&self.config, global)
     }
 }
 

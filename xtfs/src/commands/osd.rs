@@ -93,7 +93,7 @@ fn list(map: &OsdMap, json: bool) {
     output::table(&["OSD", "STATE", "FREE", "SIZE", "DOMAIN", "ADDR", "UUID"], &rows, "no OSDs registered");
 }
 
-fn find<'a>(map: &'a OsdMap, wanted: &str) -> Result<&'a OsdEntry, Failure> {
+pub(super) fn find<'a>(map: &'a OsdMap, wanted: &str) -> Result<&'a OsdEntry, Failure> {
     let number = wanted.strip_prefix("osd#").unwrap_or(wanted).parse::<u64>().ok();
     map.osds.iter().find(|osd| Some(osd.osd) == number || osd.uuid == wanted).ok_or_else(|| {
         Failure::new(format!("OSD {wanted:?}"), "no OSD of that number or UUID is registered")

@@ -205,6 +205,9 @@ struct LayoutField {
     replication: Policy,
     view: u64,
     columns: Vec<Vec<u64>>,
+    /// While the lists are being changed: those before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    previous: Vec<Vec<u64>>,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -258,6 +261,7 @@ impl NodeLine {
             replication: policy(layout.replication),
             view: layout.view,
             columns: layout.columns.iter().map(|column| column.osds.clone()).collect(),
+            previous: layout.previous.iter().map(|column| column.osds.clone()).collect(),
         });
         Self {
             node: attr.ino,
@@ -312,6 +316,7 @@ impl NodeLine {
         let layout = self.layout.map(|layout| Layout {
             stripe_bytes: layout.stripe_bytes,
             columns: layout.columns.into_iter().map(|osds| Column { osds }).collect(),
+            previous: layout.previous.into_iter().map(|osds| Column { osds }).collect(),
             replication: replication(layout.replication),
             view: layout.view,
         });

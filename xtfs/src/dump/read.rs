@@ -260,6 +260,7 @@ mod tests {
             columns: vec![Column { osds: vec![1, 2, 3] }, Column { osds: vec![2] }],
             replication: 1,
             view: 4,
+            previous: vec![Column { osds: vec![1, 2, 4] }, Column { osds: vec![2] }],
         };
         let xattr =
             |name: &[u8], value: &[u8]| proto::backup::Xattr { name: name.to_vec(), value: value.to_vec() };

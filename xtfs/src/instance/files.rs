@@ -1,7 +1,7 @@
 //! The configuration of each service of an instance: what a process gets as its file, and `up` in one process as it is.
 
 use super::{Home, Instance, Service};
-use crate::config::{DirFile, ExecFile, MountFile, MrcFile, OsdFile};
+use crate::config::{DirFile, ExecFile, MountFile, MrcFile, OsdFile, RmsFile};
 
 macro_rules! file {
     ($kind:ident, $home:ident, $service:ident, { $($field:ident: $value:expr),* $(,)? }) => {
@@ -36,6 +36,10 @@ pub(crate) fn osd(home: &Home, instance: &Instance, service: &Service) -> OsdFil
 pub(crate) fn exec(home: &Home, instance: &Instance, service: &Service) -> ExecFile {
     let (volume, mount) = (instance.volume.clone(), instance.mount.clone());
     file!(ExecFile, home, service, { dir: instance.addrs("dir"), volume: volume, mount: mount })
+}
+
+pub(crate) fn rms(home: &Home, instance: &Instance, service: &Service) -> RmsFile {
+    file!(RmsFile, home, service, { dir: instance.addrs("dir") })
 }
 
 pub(crate) fn mount(home: &Home, instance: &Instance, service: &Service) -> MountFile {

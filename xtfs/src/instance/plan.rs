@@ -75,16 +75,18 @@ fn services(instance: &mut Instance, wish: &Wish) -> Result<(), Failure> {
             instance.services.push(service(role, index, &mut taken)?);
         }
     }
-    for role in ["mount", "exec"] {
+    for role in ["rms", "mount", "exec"] {
         if instance.of_role(role).next().is_none() {
             instance.services.push(service(role, 0, &mut taken)?);
         }
     }
-    let order = ["dir", "mrc", "osd", "mount", "exec"];
+    let order = ["dir", "mrc", "osd", "rms", "mount", "exec"];
     instance.services.sort_by_key(|service| order.iter().position(|role| *role == service.role));
     for service in &mut instance.services {
         service.enabled = match service.role.as_str() {
             "mount" => !wish.no_mount,
+            // Files with one copy have no replicas to look after.
+            "rms" => instance.replicas > 1,
             // Jobs see their files through the mount.
             "exec" => !wish.no_exec && !wish.no_mount,
             _ => true,
@@ -95,7 +97,7 @@ fn services(instance: &mut Instance, wish: &Wish) -> Result<(), Failure> {
 
 fn service(role: &str, index: u32, taken: &mut BTreeSet<u16>) -> Result<Service, Failure> {
     let addr = match role {
-        "mount" | "exec" => String::new(),
+        "rms" | "mount" | "exec" => String::new(),
         _ => format!("tcp://127.0.0.1:{}", ports::choose(taken)?),
     };
     Ok(Service {
@@ -184,7 +186,7 @@ mod tests {
             names,
             [
                 "dir-0", "dir-1", "dir-2", "mrc-0", "mrc-1", "mrc-2", "osd-0", "osd-1", "osd-2", "osd-3",
-                "mount-0", "exec-0"
+                "rms-0", "mount-0", "exec-0"
             ]
         );
         let mut seen: Vec<u16> = instance
@@ -193,8 +195,8 @@ mod tests {
             .flat_map(|service| [ports::of(&service.addr), ports::of(&service.http)])
             .collect();
         seen.retain(|port| *port != 0);
-        assert_eq!(seen.len(), 22);
-        assert_eq!(seen.iter().collect::<BTreeSet<_>>().len(), 22);
+        assert_eq!(seen.len(), 23);
+        assert_eq!(seen.iter().collect::<BTreeSet<_>>().len(), 23);
     }
 
     #[test]

@@ -25,6 +25,7 @@ pub(crate) fn configure(home: &Home, instance: &Instance, service: &Service) -> 
         "mrc" => config::store(&path, &files::mrc(home, instance, service)),
         "osd" => config::store(&path, &files::osd(home, instance, service)),
         "exec" => config::store(&path, &files::exec(home, instance, service)),
+        "rms" => config::store(&path, &files::rms(home, instance, service)),
         _ => {
             let mut file = files::mount(home, instance, service);
             file.launcher = home.launcher();

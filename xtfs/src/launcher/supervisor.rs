@@ -140,7 +140,7 @@ impl Supervisor {
 
 /// Stops what runs of a `--separate` instance: jobs, mount, OSDs, MRCs, DIRs. Also used when the launcher is gone.
 pub(crate) fn stop_processes(home: &Home, instance: &Instance) {
-    for role in ["exec", "mount", "osd", "mrc", "dir"] {
+    for role in ["exec", "mount", "rms", "osd", "mrc", "dir"] {
         if role == "mount"
             && let Err(failure) = mounts::unmount(&instance.mount)
         {

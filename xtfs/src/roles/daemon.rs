@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::doors::Doors;
 use super::{Host, Role, make_dir};
 use crate::args::Global;
-use crate::config::{DirFile, ExecFile, MountFile, MrcFile, Node, OsdFile, RoleFile, load};
+use crate::config::{DirFile, ExecFile, MountFile, MrcFile, Node, OsdFile, RmsFile, RoleFile, load};
 use crate::failure::{Failure, Outcome};
 
 /// `xtfs dir`.
@@ -34,6 +34,12 @@ pub(crate) fn osd(path: &Path, global: &Global) -> Outcome {
 pub(crate) fn exec(path: &Path, global: &Global) -> Outcome {
     let file: ExecFile = load(path)?;
     run(file.node(), global, |host| async move { super::exec::start(&host, &file).await })
+}
+
+/// `xtfs rms`.
+pub(crate) fn rms(path: &Path, global: &Global) -> Outcome {
+    let file: RmsFile = load(path)?;
+    run(file.node(), global, |host| async move { super::rms::start(&host, &file).await })
 }
 
 /// The mount process of an instance.

@@ -57,7 +57,9 @@ async fn start(
     }
     let cluster = Cluster::new(host.connector.clone(), instance.addrs("dir"), global.timeout);
     super::volume(&cluster, instance).await?;
-    for service in instance.enabled().filter(|service| matches!(service.role.as_str(), "mount" | "exec")) {
+    for service in
+        instance.enabled().filter(|service| matches!(service.role.as_str(), "rms" | "mount" | "exec"))
+    {
         running.push(start_one(&host, home, instance, service).await?);
         if service.role == "mount" {
             let instance = instance.clone();
@@ -90,6 +92,10 @@ async fn start_one(
         "exec" => {
             let file = files::exec(home, instance, service);
             (file.node(), super::exec::start(host, &file).await?)
+        }
+        "rms" => {
+            let file = files::rms(home, instance, service);
+            (file.node(), super::rms::start(host, &file).await?)
         }
         _ => {
             let file = files::mount(home, instance, service);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::effect::{Effect, Outcome, Reply, Request, Work};
 use super::event::{Event, Failure, Trouble};
 use super::primary::Primary;
-use super::{PARKED, PARKED_MAX, Role, Version};
+use super::{PARKED, PARKED_MAX, Role, Version, map_part, view_of};
 
 /// What follows when work or a call ends.
 #[derive(Debug)]
@@ -115,7 +115,7 @@ impl<P: Clone, W> Column<P, W> {
                 self.looked(epoch, object, range, leased, waiter);
             }
             Event::Sync { waiter } => self.sync(waiter, now),
-            Event::Ask { epoch, waiter } => self.ask(epoch, waiter),
+            Event::Ask { epoch, map, waiter } => self.ask(epoch, map, waiter),
             Event::Apply { epoch, object, base, number, payload, local, waiter } => {
                 let version = Version { epoch, number };
                 let until = now + PARKED;
@@ -188,9 +188,13 @@ impl<P: Clone, W> Column<P, W> {
     }
 
     /// A question for promise and state.
-    fn ask(&mut self, epoch: u64, waiter: W) {
+    fn ask(&mut self, epoch: u64, map: u64, waiter: W) {
         if epoch < self.promised {
             return self.answer(waiter, Outcome::Failed(Failure::OldEpoch(self.promised)));
+        }
+        // Who opens a new view must see who may lead the one before.
+        if view_of(epoch) > view_of(self.promised) && map < map_part(self.promised) {
+            return self.answer(waiter, Outcome::Failed(Failure::Busy));
         }
         self.promised = epoch;
         self.told = epoch;

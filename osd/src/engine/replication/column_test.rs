@@ -10,7 +10,7 @@ const NOW: Duration = Duration::from_secs(1);
 
 fn role(epoch: u64) -> Role {
     let member = |osd| Standing { osd, up: true, since: 1 };
-    Role { epoch, primary: Some(1), members: (1..=3).map(member).collect() }
+    Role { epoch, primary: Some(1), members: (1..=3).map(member).collect(), previous: Vec::new() }
 }
 
 fn told(adopted: u64, objects: &[(u64, Version)]) -> Reply {
@@ -175,7 +175,7 @@ fn a_replica_takes_changes_in_order_and_repeats_for_nothing() {
         [("a", Outcome::Failed(Failure::OldEpoch(7)))],
         "its state was not asked yet"
     );
-    let effects = engine.handle(Event::Ask { epoch: 7, waiter: "ask" }, NOW);
+    let effects = engine.handle(Event::Ask { epoch: 7, map: 7, waiter: "ask" }, NOW);
     let (list, _) = works(&effects)[0];
     engine.handle(Event::Worked { work: list, done: Some(told(0, &[])) }, NOW);
     // The second overtakes the first: it waits.
@@ -195,7 +195,7 @@ fn a_replica_takes_changes_in_order_and_repeats_for_nothing() {
     engine.handle(apply(9, version(7, 8), version(7, 2), "d"), NOW);
     let late = engine.handle(Event::Tick, NOW + PARKED);
     assert_eq!(answers(&late), [("d", Outcome::Replied(Reply::NeedsObject))]);
-    let old = engine.handle(Event::Ask { epoch: 6, waiter: "old" }, NOW);
+    let old = engine.handle(Event::Ask { epoch: 6, map: 7, waiter: "old" }, NOW);
     assert_eq!(answers(&old), [("old", Outcome::Failed(Failure::OldEpoch(7)))]);
 }
 

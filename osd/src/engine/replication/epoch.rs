@@ -1,6 +1,7 @@
 //! From the OSD map and a list to the epoch of a column and its primary.
 
 use proto::dir::{OsdEntry, OsdMap, OsdState};
+use proto::stripe::{Column, Layout};
 
 /// What a map says of one OSD of the list.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -13,7 +14,58 @@ pub struct Standing {
     pub since: u64,
 }
 
-/// What a map makes of a list.
+/// The lists of a column in a view of its file's layout.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Lists {
+    /// Which view; the first is 1.
+    pub view: u64,
+    /// The replicas, preferred first.
+    pub list: Vec<u64>,
+    /// While the list is being changed: the one before.
+    pub previous: Vec<u64>,
+}
+
+impl Lists {
+    /// Of a column of a layout; empty when the layout has no such column.
+    #[must_use]
+    pub fn of(layout: &Layout, column: u32) -> Self {
+        let osds = |columns: &[Column]| columns.get(column as usize).map(|column| column.osds.clone());
+        Self {
+            view: layout.view,
+            list: osds(&layout.columns).unwrap_or_default(),
+            previous: osds(&layout.previous).unwrap_or_default(),
+        }
+    }
+
+    /// Whether an OSD has to do with it.
+    #[must_use]
+    pub fn names(&self, osd: u64) -> bool {
+        self.list.contains(&osd) || self.previous.contains(&osd)
+    }
+}
+
+/// Bits of an epoch that come from the map; those above are the view's.
+pub const MAP_BITS: u32 = 40;
+
+/// The view that an epoch belongs to.
+#[must_use]
+pub fn view_of(epoch: u64) -> u64 {
+    (epoch >> MAP_BITS) + 1
+}
+
+/// The lowest epoch of a view.
+#[must_use]
+pub fn first_of(view: u64) -> u64 {
+    (view.max(1) - 1) << MAP_BITS
+}
+
+/// The part of an epoch that comes from the map.
+#[must_use]
+pub fn map_part(epoch: u64) -> u64 {
+    epoch & ((1 << MAP_BITS) - 1)
+}
+
+/// What a map makes of the lists.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Role {
     /// Epoch of the column.
@@ -22,6 +74,8 @@ pub struct Role {
     pub primary: Option<u64>,
     /// The list, in its order.
     pub members: Vec<Standing>,
+    /// The list before, while it is being changed.
+    pub previous: Vec<Standing>,
 }
 
 fn standing(map: &OsdMap, osd: u64) -> Standing {
@@ -34,12 +88,15 @@ fn standing(map: &OsdMap, osd: u64) -> Standing {
 
 /// Epoch and primary of a column under a map. Both invariants of the page rest on this function.
 #[must_use]
-pub fn role(map: &OsdMap, list: &[u64]) -> Role {
-    let members: Vec<Standing> = list.iter().map(|osd| standing(map, *osd)).collect();
+pub fn role(map: &OsdMap, lists: &Lists) -> Role {
+    let all = |osds: &[u64]| osds.iter().map(|osd| standing(map, *osd)).collect::<Vec<Standing>>();
+    let (members, previous) = (all(&lists.list), all(&lists.previous));
     let first = members.iter().position(|member| member.up);
     let prefix = first.map_or(members.len(), |at| at + 1);
-    let epoch = members[..prefix].iter().map(|member| member.since).max().unwrap_or(0);
-    Role { epoch, primary: first.map(|at| members[at].osd), members }
+    let since = members[..prefix].iter().map(|member| member.since).max().unwrap_or(0);
+    debug_assert_eq!(since >> MAP_BITS, 0, "maps do not change that often");
+    let epoch = (lists.view.max(1) - 1) << MAP_BITS | since;
+    Role { epoch, primary: first.map(|at| members[at].osd), members, previous }
 }
 
 #[cfg(test)]
@@ -58,9 +115,23 @@ mod tests {
         OsdMap { epoch, osds: (1..).zip(osds).map(entry).collect() }
     }
 
+    fn lists(view: u64, list: &[u64]) -> Lists {
+        Lists { view, list: list.to_vec(), previous: Vec::new() }
+    }
+
+    #[test]
+    fn a_newer_view_is_above_every_map() {
+        let late = map(1 << 30, &[(1 << 30, true), (7, true)]);
+        let early = map(9, &[(4, true), (7, true)]);
+        let (before, after) = (role(&late, &lists(1, &[1, 2])), role(&early, &lists(2, &[2, 1])));
+        assert!(after.epoch > before.epoch);
+        assert_eq!((view_of(after.epoch), map_part(after.epoch), after.primary), (2, 7, Some(2)));
+        assert_eq!(view_of(before.epoch), 1);
+    }
+
     #[test]
     fn changes_behind_the_primary_change_nothing() {
-        let list = [2, 1, 3];
+        let list = lists(1, &[2, 1, 3]);
         let before = role(&map(9, &[(4, true), (7, true), (5, true)]), &list);
         assert_eq!((before.epoch, before.primary), (7, Some(2)));
         let after = role(&map(10, &[(10, false), (7, true), (5, true)]), &list);
@@ -75,7 +146,7 @@ mod tests {
         #[test]
         fn epochs_are_ballots(changes in proptest::collection::vec((0usize..4, any::<bool>()), 1..40)) {
             let mut osds = vec![(1, true), (2, true), (3, true), (4, true)];
-            let list = [3, 1, 4];
+            let list = lists(1, &[3, 1, 4]);
             let mut before = role(&map(4, &osds), &list);
             for (epoch, (which, up)) in (5..).zip(changes) {
                 osds[which] = (epoch, up);

@@ -55,8 +55,8 @@ pub enum Event<P, W> {
     Looked { epoch: u64, object: u64, range: Range, leased: bool, waiter: W },
     /// A client wants all that was acknowledged on disk.
     Sync { waiter: W },
-    /// A primary asks for promise and state.
-    Ask { epoch: u64, waiter: W },
+    /// A primary asks for promise and state; `map` is the map epoch that it knows.
+    Ask { epoch: u64, map: u64, waiter: W },
     /// A primary's change.
     Apply { epoch: u64, object: u64, base: Version, number: u64, payload: P, local: Version, waiter: W },
     /// A primary replaces an object; `version` is the default when it shall not exist. `damaged`: what is here is.

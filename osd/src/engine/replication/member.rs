@@ -19,6 +19,10 @@ pub(super) enum Contact {
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Member {
+    /// It is in the list.
+    pub(super) listed: bool,
+    /// It was in the list of the view before, which is being left.
+    pub(super) before: bool,
     pub(super) up: bool,
     pub(super) since: u64,
     pub(super) contact: Contact,
@@ -39,8 +43,10 @@ pub(super) struct Member {
 }
 
 impl Member {
-    pub(super) fn new(standing: Standing) -> Self {
+    pub(super) fn new(standing: Standing, listed: bool) -> Self {
         Self {
+            listed,
+            before: !listed,
             up: standing.up,
             since: standing.since,
             contact: Contact::Unknown { again: Duration::ZERO },

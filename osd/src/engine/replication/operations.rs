@@ -126,7 +126,7 @@ impl<P: Clone, W> Column<P, W> {
         for (osd, member) in &mut primary.members {
             if *osd == self.me {
                 member.outstanding.insert(number, object);
-            } else if member.up && member.is_known() && !member.dirty.contains(&object) {
+            } else if member.listed && member.up && member.is_known() && !member.dirty.contains(&object) {
                 member.outstanding.insert(number, object);
                 sends.push((*osd, member.talk));
             }
@@ -202,7 +202,8 @@ impl<P: Clone, W> Column<P, W> {
     fn commit(&mut self, object: u64, number: u64) {
         let Some(primary) = &mut self.primary else { return };
         let Some(change) = primary.changes.get(&(object, number)) else { return };
-        let adopted = |osd: &&u64| primary.members.get(osd).is_some_and(|member| member.adopted);
+        let adopted =
+            |osd: &&u64| primary.members.get(osd).is_some_and(|member| member.adopted && member.listed);
         let count = change.acks.iter().filter(adopted).count();
         if count < primary.majority() || !change.acks.contains(&self.me) {
             return;
@@ -217,7 +218,7 @@ impl<P: Clone, W> Column<P, W> {
     /// A member had no room for a change. The client hears of it when no majority is left.
     pub(super) fn refused(&mut self, osd: u64, object: u64, number: u64) {
         let Some(primary) = &mut self.primary else { return };
-        let (size, majority) = (primary.members.len(), primary.majority());
+        let (size, majority) = (primary.listed().count(), primary.majority());
         let Some(change) = primary.changes.get_mut(&(object, number)) else { return };
         change.full.insert(osd);
         if size - change.full.len() < majority
@@ -306,6 +307,7 @@ impl<P: Clone, W> Column<P, W> {
                     Some(upto) => member.has_all(upto),
                     None => member.is_known() && member.up,
                 };
+                let ready = ready && member.listed;
                 if ready && !round.done.contains(osd) && round.asked.insert(*osd) {
                     due.push((*id, *osd, member.talk, round.sync_upto.is_some()));
                 }

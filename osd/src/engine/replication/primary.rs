@@ -61,13 +61,19 @@ pub(super) struct Primary<P, W> {
 
 impl<P, W> Primary<P, W> {
     fn new(me: u64, role: &Role, now: Duration) -> Self {
+        let listed = role.members.iter().map(|standing| (standing.osd, Member::new(*standing, true)));
+        let mut members: BTreeMap<u64, Member> = listed.collect();
+        for standing in &role.previous {
+            let member = members.entry(standing.osd).or_insert_with(|| Member::new(*standing, false));
+            member.before = true;
+        }
         Self {
             me,
             epoch: role.epoch,
             opened: now,
             waited: false,
             phase: Phase::Gathering,
-            members: role.members.iter().map(|standing| (standing.osd, Member::new(*standing))).collect(),
+            members,
             told: BTreeMap::new(),
             fixed: false,
             heads: BTreeMap::new(),
@@ -85,8 +91,18 @@ impl<P, W> Primary<P, W> {
         self.epoch
     }
 
+    /// The members of the list. Others only tell, and give objects.
+    pub(super) fn listed(&self) -> impl Iterator<Item = (&u64, &Member)> {
+        self.members.iter().filter(|(_, member)| member.listed)
+    }
+
     pub(super) fn majority(&self) -> usize {
-        self.members.len() / 2 + 1
+        self.listed().count() / 2 + 1
+    }
+
+    /// Members of the list before are asked as long as the state may come from them.
+    fn asks(&self, member: &Member) -> bool {
+        member.up && (member.listed || self.phase != Phase::Serving)
     }
 
     /// This OSD as a member.
@@ -109,7 +125,7 @@ impl<P, W> Primary<P, W> {
             return None;
         }
         let due = |(osd, member): (&u64, &Member)| match member.contact {
-            Contact::Unknown { again } if member.up && *osd != self.me => Some(again),
+            Contact::Unknown { again } if self.asks(member) && *osd != self.me => Some(again),
             Contact::Known if member.full_until > Duration::ZERO && !member.dirty.is_empty() => {
                 Some(member.full_until)
             }
@@ -124,12 +140,12 @@ impl<P, W> Primary<P, W> {
     pub(super) fn is_idle(&self) -> bool {
         let quiet = self.changes.is_empty() && self.waiting.is_empty() && self.stalled.is_empty();
         let done = self.reads.is_empty() && self.rounds.is_empty() && self.objects.is_empty();
-        let in_sync = self.members.values().all(|member| member.has_all(u64::MAX - 1));
+        let in_sync = self.listed().all(|(_, member)| member.has_all(u64::MAX - 1));
         self.phase == Phase::Serving && quiet && done && in_sync
     }
 
     pub(super) fn adopted(&self) -> usize {
-        self.members.values().filter(|member| member.adopted).count()
+        self.listed().filter(|(_, member)| member.adopted).count()
     }
 
     fn gather_anew(&mut self, now: Duration) {
@@ -147,13 +163,38 @@ impl<P, W> Primary<P, W> {
         if !self.told.contains_key(&self.me) || !(self.all_told() || self.waited) {
             return false;
         }
-        let doubtful = self.told.values().filter(|told| told.doubtful).count();
-        if self.told.len() - doubtful >= self.majority() {
+        // The primary of the view before may be one that nobody of the list talks to: it must have promised.
+        let heard =
+            |(osd, member): (&u64, &Member)| !member.before || !member.up || self.told.contains_key(osd);
+        if !self.members.iter().all(heard) {
+            return false;
+        }
+        if self.is_sound() {
             // The newest version of an object may be damaged where it is: the others know more of it, or that it was
             // never committed. They are waited for, however long it takes.
             return self.all_told() || self.told.values().all(|told| told.damaged.is_empty());
         }
-        doubtful >= self.majority() && self.all_told()
+        let told = |(size, sound, doubtful): (usize, usize, usize)| {
+            let majority = size / 2 + 1;
+            sound >= majority || doubtful >= majority
+        };
+        self.lists().all(told) && self.all_told()
+    }
+
+    /// Of each list that must be heard: its size, how many of it told soundly, how many doubtfully.
+    fn lists(&self) -> impl Iterator<Item = (usize, usize, usize)> {
+        let of = |belongs: fn(&Member) -> bool| {
+            let members = self.members.iter().filter(|(_, member)| belongs(member));
+            let told: Vec<&Told> = members.clone().filter_map(|(osd, _)| self.told.get(osd)).collect();
+            let doubtful = told.iter().filter(|told| told.doubtful).count();
+            (members.count(), told.len() - doubtful, doubtful)
+        };
+        [of(|member| member.listed), of(|member| member.before)].into_iter().filter(|(size, _, _)| *size > 0)
+    }
+
+    /// A majority of each list told, doubtful ones not counted.
+    fn is_sound(&self) -> bool {
+        self.lists().all(|(size, sound, _)| sound > size / 2)
     }
 
     /// Everybody who can has told.
@@ -164,7 +205,7 @@ impl<P, W> Primary<P, W> {
     /// Object by object the newest state of those who adopted the highest epoch.
     fn state_of_epoch(&self) -> BTreeMap<u64, Version> {
         let sound: Vec<&Told> = self.told.values().filter(|told| !told.doubtful).collect();
-        let basis: Vec<&Told> = if sound.len() >= self.majority() {
+        let basis: Vec<&Told> = if self.is_sound() {
             let highest = sound.iter().map(|told| told.adopted).max().unwrap_or(0);
             self.told.values().filter(|told| told.adopted == highest).collect()
         } else {
@@ -192,9 +233,16 @@ impl<P, W> Primary<P, W> {
         };
         while let Some(newest) = state.get(&object).copied() {
             let whole = |told: &&Told| version(told) == newest && !told.damaged.contains(&object);
-            let has = |told: &&Told| version(told) >= newest;
-            let lack = self.told.len() - self.told.values().filter(has).count();
-            if self.told.values().any(|told| whole(&told)) || lack <= self.members.len() - self.majority() {
+            // Committed would be: at a majority of the list, of whichever view.
+            let committed = |belongs: fn(&Member) -> bool| {
+                let members = self.members.iter().filter(|(_, member)| belongs(member));
+                let size = members.clone().count();
+                let lacks = |told: &&Told| version(told) < newest;
+                let lack = members.filter_map(|(osd, _)| self.told.get(osd)).filter(lacks).count();
+                size > 0 && lack <= size - (size / 2 + 1)
+            };
+            let perhaps = committed(|member| member.listed) || committed(|member| member.before);
+            if perhaps || self.told.values().any(|told| whole(&told)) {
                 return;
             }
             match basis.iter().map(|told| version(told)).filter(|version| *version < newest).max() {
@@ -258,7 +306,7 @@ impl<P: Clone, W> Column<P, W> {
             return self.depose(epoch);
         }
         let mut lost = false;
-        for standing in &self.role.members {
+        for standing in self.role.members.iter().chain(&self.role.previous) {
             let Some(member) = primary.members.get_mut(&standing.osd) else { continue };
             if (member.up, member.since) != (standing.up, standing.since) && standing.osd != self.me {
                 (member.up, member.since) = (standing.up, standing.since);
@@ -302,10 +350,11 @@ impl<P: Clone, W> Column<P, W> {
             return;
         }
         let (me, epoch) = (self.me, primary.epoch);
+        let serving = primary.phase == Phase::Serving;
         let mut due = Vec::new();
         for (osd, member) in &mut primary.members {
-            if *osd != me && member.up && matches!(member.contact, Contact::Unknown { again } if again <= now)
-            {
+            let asks = *osd != me && member.up && (member.listed || !serving);
+            if asks && matches!(member.contact, Contact::Unknown { again } if again <= now) {
                 member.contact = Contact::Asked;
                 due.push((*osd, member.talk));
             }
@@ -554,11 +603,13 @@ impl<P: Clone, W> Column<P, W> {
         let epoch = primary.epoch;
         // Not before a majority has all of it: otherwise the only holder of an object could be lost after the state
         // of the epoch was fixed.
-        let agreeing = primary.members.values().filter(|member| member.agrees()).count();
+        let agreeing = primary.listed().filter(|(_, member)| member.agrees()).count();
         if !primary.fixed && agreeing < primary.majority() {
             return;
         }
-        let ready = |member: &Member| member.agrees() && !member.adopted && !member.adopting && member.up;
+        let ready = |member: &Member| {
+            member.listed && member.agrees() && !member.adopted && !member.adopting && member.up
+        };
         let due: Vec<(u64, u64)> = primary
             .members
             .iter_mut()
@@ -585,7 +636,7 @@ impl<P: Clone, W> Column<P, W> {
         let objects = &primary.objects;
         let heads = &primary.heads;
         for (osd, member) in &mut primary.members {
-            if *osd == me {
+            if *osd == me || !member.listed {
                 continue;
             }
             // What is pushed must hold every change that was numbered before: later ones are sent one by one.
@@ -620,7 +671,7 @@ impl<P: Clone, W> Column<P, W> {
         let held = |object: &&u64| own.dirty.contains(object) && self.holder(**object).is_some();
         if primary.phase == Phase::Settling {
             // What others lack as well goes first: they get it from here, and a majority that agrees is waited for.
-            let others = primary.members.iter().filter(|(osd, _)| **osd != self.me).map(|(_, member)| member);
+            let others = primary.listed().filter(|(osd, _)| **osd != self.me).map(|(_, member)| member);
             let mut others: Vec<&Member> = others.filter(|member| member.is_known()).collect();
             others.sort_by_key(|member| member.dirty.len());
             let first = others.iter().flat_map(|member| &member.dirty).find(held);
@@ -661,17 +712,30 @@ impl<P: Clone, W> Column<P, W> {
     #[must_use]
     pub fn lag(&self) -> (usize, usize) {
         let Some(primary) = self.primary.as_ref() else { return (0, 0) };
-        let lagging = primary.members.values().filter(|member| !member.agrees() || !member.adopted).count();
-        let objects = primary.members.values().map(|member| member.dirty.len() + member.moving.len()).sum();
+        let lags = |(_, member): &(&u64, &Member)| !member.agrees() || !member.adopted;
+        let lagging = primary.listed().filter(lags).count();
+        let objects = primary.listed().map(|(_, member)| member.dirty.len() + member.moving.len()).sum();
         (lagging, objects)
     }
 
     /// What lags at which member of a column that this OSD leads: objects that differ, as far as known.
     #[must_use]
     pub fn behind(&self) -> Vec<(u64, usize)> {
-        let members = self.primary.iter().flat_map(|primary| &primary.members);
+        let members = self.primary.iter().flat_map(Primary::listed);
         let lags = |(_, member): &(&u64, &Member)| !member.agrees() || !member.adopted;
         members.filter(lags).map(|(osd, member)| (*osd, member.dirty.len() + member.moving.len())).collect()
+    }
+
+    /// Whether the column serves and every member of the list that is up has everything, and these are a majority: the list
+    /// before is not needed any more.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        let Some(primary) = self.primary.as_ref().filter(|primary| primary.phase == Phase::Serving) else {
+            return false;
+        };
+        let has = |member: &Member| member.agrees() && member.adopted;
+        let whole = primary.listed().filter(|(_, member)| has(member)).count();
+        whole >= primary.majority() && primary.listed().all(|(_, member)| !member.up || has(member))
     }
 
     /// An object that this OSD leads and does not have.

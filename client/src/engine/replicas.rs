@@ -1,0 +1,121 @@
+//! Which OSD gets a replica, and in which order files are looked after.
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+use std::collections::BTreeSet;
+
+use proto::dir::{OsdEntry, OsdMap, OsdState};
+use proto::stripe::{Column, Layout};
+
+/// An OSD with less free than this gets no replica (unless it does not tell its capacity).
+const FREE_BYTES_MIN: u64 = 16 << 20;
+
+/// The best OSD for one more replica beside `list`: up, with room, in a failure domain of its own if there is one,
+/// the emptiest of those.
+#[must_use]
+pub fn choose(map: &OsdMap, list: &[u64], never: &BTreeSet<u64>) -> Option<u64> {
+    let of = |osd: u64| map.osds.iter().find(|entry| entry.osd == osd);
+    let domains: BTreeSet<&str> =
+        list.iter().filter_map(|osd| of(*osd)).map(|entry| entry.domain.as_str()).collect();
+    let fits = |entry: &&OsdEntry| {
+        entry.state == OsdState::Up as i32
+            && !list.contains(&entry.osd)
+            && !never.contains(&entry.osd)
+            && (entry.total_bytes == 0 || entry.free_bytes >= FREE_BYTES_MIN)
+    };
+    let rank = |entry: &&OsdEntry| (!domains.contains(entry.domain.as_str()), entry.free_bytes, entry.osd);
+    map.osds.iter().filter(fits).max_by_key(rank).map(|entry| entry.osd)
+}
+
+/// The columns with every OSD of `leaving` replaced; `None` when nothing can be replaced. The others keep their
+/// order, so that the present primary stays one; the new one comes last.
+#[must_use]
+pub fn replace(map: &OsdMap, layout: &Layout, leaving: &BTreeSet<u64>) -> Option<Vec<Column>> {
+    let mut changed = false;
+    let mut columns = layout.columns.clone();
+    for column in &mut columns {
+        for osd in column.osds.clone().into_iter().filter(|osd| leaving.contains(osd)) {
+            let rest: Vec<u64> = column.osds.iter().copied().filter(|other| *other != osd).collect();
+            if let Some(new) = choose(map, &rest, leaving) {
+                column.osds = rest;
+                column.osds.push(new);
+                changed = true;
+            }
+        }
+    }
+    changed.then_some(columns)
+}
+
+/// How many replicas of its worst column could be lost before it has no majority; less is more urgent. Negative: it has
+/// none now.
+#[must_use]
+pub fn spare(map: &OsdMap, layout: &Layout) -> i64 {
+    let serves = |osd: &&u64| {
+        let entry = map.osds.iter().find(|entry| entry.osd == **osd);
+        entry.is_some_and(|entry| {
+            matches!(OsdState::try_from(entry.state), Ok(OsdState::Up | OsdState::Draining))
+        })
+    };
+    let of = |column: &Column| {
+        let up = column.osds.iter().filter(serves).count() as i64;
+        up - (column.osds.len() as i64 / 2 + 1)
+    };
+    layout.columns.iter().chain(&layout.previous).map(of).min().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(osds: &[(u64, OsdState, &str, u64)]) -> OsdMap {
+        let entry = |(osd, state, domain, free): &(u64, OsdState, &str, u64)| OsdEntry {
+            osd: *osd,
+            state: *state as i32,
+            domain: (*domain).to_owned(),
+            free_bytes: free << 30,
+            total_bytes: 1 << 40,
+            ..OsdEntry::default()
+        };
+        OsdMap { epoch: 1, osds: osds.iter().map(entry).collect() }
+    }
+
+    fn layout(columns: &[&[u64]]) -> Layout {
+        let columns = columns.iter().map(|osds| Column { osds: osds.to_vec() }).collect();
+        Layout { columns, view: 1, ..Layout::default() }
+    }
+
+    #[test]
+    fn a_new_replica_goes_to_another_domain_and_then_to_the_emptiest() {
+        use OsdState::*;
+        let map =
+            map(&[(1, Up, "a", 9), (2, Up, "b", 9), (3, Up, "a", 99), (4, Up, "c", 1), (5, Up, "c", 2)]);
+        assert_eq!(
+            choose(&map, &[1, 2], &BTreeSet::new()),
+            Some(5),
+            "not the emptiest: its domain has one already"
+        );
+        assert_eq!(choose(&map, &[1, 2, 5], &BTreeSet::new()), Some(3), "no domain is left: the emptiest");
+        assert_eq!(choose(&map, &[1, 2, 5], &[3].into()), Some(4));
+        assert_eq!(choose(&map, &[1, 2, 3, 4, 5], &BTreeSet::new()), None);
+    }
+
+    #[test]
+    fn who_leaves_is_replaced_and_the_others_keep_their_places() {
+        use OsdState::*;
+        let map =
+            map(&[(1, Out, "a", 9), (2, Up, "b", 9), (3, Up, "c", 9), (4, Up, "d", 9), (5, Down, "e", 99)]);
+        let columns = replace(&map, &layout(&[&[1, 2, 3], &[2, 3, 4]]), &[1].into()).unwrap();
+        assert_eq!(columns[0].osds, [2, 3, 4]);
+        assert_eq!(columns[1].osds, [2, 3, 4], "nothing leaves it");
+        assert_eq!(replace(&map, &layout(&[&[2, 3, 4]]), &[1].into()), None);
+        assert_eq!(replace(&map, &layout(&[&[1, 2, 3, 4]]), &[1].into()), None, "nobody is left to take it");
+    }
+
+    #[test]
+    fn who_has_fewest_to_lose_comes_first() {
+        use OsdState::*;
+        let map = map(&[(1, Down, "a", 9), (2, Up, "b", 9), (3, Up, "c", 9), (4, Out, "d", 9)]);
+        assert_eq!(spare(&map, &layout(&[&[1, 2, 3]])), 0);
+        assert_eq!(spare(&map, &layout(&[&[2, 3, 5], &[1, 4, 2]])), -1);
+        assert_eq!(spare(&map, &layout(&[&[2, 3]])), 0);
+    }
+}

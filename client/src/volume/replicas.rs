@@ -1,0 +1,127 @@
+//! Replica lists of a file: shows them, changes them and drives a change to its end. `docs/protocols/views.md`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use proto::error::{Code, WireError};
+use proto::mrc::{
+    CompleteReplicas, CompleteReplicasRequest, ListReplicas, ListReplicasRequest, ReplicatedFiles,
+    SetReplicas, SetReplicasRequest,
+};
+use proto::osd::{ColumnOf, ColumnStatus, ColumnStatusReply, ColumnStatusRequest};
+use proto::stripe::{Column, Layout};
+
+use super::Volume;
+use super::inode::{Inode, Ticket};
+use crate::config::Creds;
+use crate::error::Result;
+
+/// How often it is looked whether the new lists have everything.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// Where the replicas of a file are and how they are.
+#[derive(Debug)]
+pub struct ReplicaStates {
+    /// The layout.
+    pub layout: Layout,
+    /// Of each column what its primary says, or why it does not.
+    pub columns: Vec<Result<ColumnStatusReply>>,
+}
+
+impl ReplicaStates {
+    /// Whether the lists before are not needed any more.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        let complete = |column: &Result<ColumnStatusReply>| {
+            column.as_ref().is_ok_and(|status| status.complete && status.view == self.layout.view)
+        };
+        self.columns.iter().all(complete)
+    }
+}
+
+impl Volume {
+    /// Where the replicas of a file are. Opens its columns, so it also begins what a change of the lists asks for.
+    pub async fn replica_states(&self, creds: &Creds, ino: u64) -> Result<ReplicaStates> {
+        let inode = self.acquire(creds, ino, false).await?;
+        inode.renew_now().await?;
+        let layout = inode.credentials().layout.clone();
+        let columns = (0..layout.columns.len()).map(|column| inode.column_status(column));
+        let columns = futures::future::join_all(columns).await;
+        Ok(ReplicaStates { layout, columns })
+    }
+
+    /// Gives a file new lists, if it still is in the view that the caller saw.
+    pub async fn set_replicas(
+        &self,
+        creds: &Creds,
+        ino: u64,
+        view: u64,
+        columns: Vec<Column>,
+    ) -> Result<Layout> {
+        let head = self.head(creds);
+        let make = |origin| SetReplicasRequest { head, origin, ino, view, columns };
+        Ok(self.session().mutate::<SetReplicas>(make).await?.layout)
+    }
+
+    /// Drives a change of lists to its end. Repeatable, by anybody. `patience` ends the waiting, not the change.
+    pub async fn finish_replicas(&self, creds: &Creds, ino: u64, patience: Duration) -> Result<Layout> {
+        let begun = self.client().config().clock.monotonic();
+        loop {
+            let states = self.replica_states(creds, ino).await?;
+            if states.layout.previous.is_empty() {
+                return Ok(states.layout);
+            }
+            let view = states.layout.view;
+            if states.is_complete() {
+                let head = self.head(creds);
+                let make = |origin| CompleteReplicasRequest { head, origin, ino, view };
+                match self.session().mutate::<CompleteReplicas>(make).await {
+                    // Somebody else was faster.
+                    Err(error) if error.code == Code::OldView => continue,
+                    other => return other.map(|reply| reply.layout),
+                }
+            }
+            if self.client().config().clock.monotonic().saturating_sub(begun) > patience {
+                return Err(unfinished(ino, &states));
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    /// Replicated files that name one of these OSDs, or whose lists are being changed; a page of them.
+    pub async fn list_replicas(&self, creds: &Creds, after: u64, osds: Vec<u64>) -> Result<ReplicatedFiles> {
+        let request = ListReplicasRequest { head: self.head(creds), after, osds };
+        self.session().call::<ListReplicas>(&request).await
+    }
+}
+
+fn unfinished(ino: u64, states: &ReplicaStates) -> WireError {
+    let why = states.columns.iter().enumerate().find_map(|(column, status)| match status {
+        Err(error) => Some(format!("column {column}: {}", error.text)),
+        Ok(status) if !status.serving => Some(format!("column {column} does not serve yet")),
+        Ok(status) => {
+            let behind: u64 = status.members.iter().map(|member| member.behind).sum();
+            (!status.complete).then(|| format!("column {column} has {behind} objects to copy"))
+        }
+    });
+    WireError::new(
+        Code::DeadlineExceeded,
+        format!(
+            "ino-{ino} has its new replica lists, and they are still being filled ({}); it goes on by itself, \
+             `xtfs replica ls` shows how far it is",
+            why.unwrap_or_else(|| "the OSDs open the new view".to_owned())
+        ),
+    )
+}
+
+impl Inode {
+    async fn column_status(self: &Arc<Self>, column: usize) -> Result<ColumnStatusReply> {
+        let make = |ticket: &Ticket<'_>| ColumnStatusRequest {
+            capability: ticket.capability.clone(),
+            of: ticket.replicas().unwrap_or_else(|| ColumnOf { layout: Layout::default(), column: 0 }),
+            map_epoch: ticket.map_epoch,
+        };
+        Ok(self.call_column::<ColumnStatus>(column, make, Bytes::new()).await?.0)
+    }
+}
