@@ -279,7 +279,7 @@ mod tests {
         assert_eq!(parse::<MrcFile>(&default_text("mrc").unwrap()).unwrap().group, 2);
         assert_eq!(parse::<OsdFile>(&default_text("osd").unwrap()).unwrap().http, "0.0.0.0:30640");
         assert_eq!(parse::<ExecFile>(&default_text("exec").unwrap()).unwrap().volume, "default");
-        assert!(default_text("rms").is_none());
+        assert!(default_text("vo").is_none());
     }
 
     #[test]

@@ -72,7 +72,7 @@ fn t32_exit_statuses_and_messages() {
     assert_eq!(nobody.status.code(), Some(3), "{nobody:?}");
     assert!(text(&nobody.stderr).contains("127.0.0.1:1"));
     for wrong in
-        [&["ls", "http://x"][..], &["nonsense"], &["ls"], &["rms", "--config", "x"], &["config", "pizza"]]
+        [&["ls", "http://x"][..], &["nonsense"], &["ls"], &["vo", "--config", "x"], &["config", "pizza"]]
     {
         assert_eq!(run(wrong).status.code(), Some(2), "{wrong:?}");
     }
