@@ -90,7 +90,7 @@ mod tests {
                 runtime.spawn(async move { event.send(round).unwrap() });
             } else {
                 let late = runtime.clone();
-                runtime.spawn(async move { late.spawn(async move { event.send(round).unwrap() }) });
+                runtime.spawn(async move { drop(late.spawn(async move { event.send(round).unwrap() })) });
             }
             begin(&runtime, async move { ended.send(waits.await.unwrap()).unwrap() });
             let got = tokio::task::block_in_place(|| end.recv_timeout(LONG));
