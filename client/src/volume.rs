@@ -5,6 +5,7 @@ pub mod backup;
 pub mod changes;
 pub mod check;
 pub mod inode;
+pub mod layout;
 pub mod names;
 pub mod open;
 pub mod paths;

@@ -9,6 +9,7 @@ use prost::Message;
 use proto::backup::LoadPage;
 use proto::error::{Code, ErrorMessage, WireError};
 use proto::fsck::MendFindings;
+use proto::layout::SetLayout;
 use proto::mrc::{
     Attr, CompleteReplicasRequest, CreateRequest, DropVolume, InitVolume, LinkRequest, LockRequest,
     MakeRequest, RemoveEntry, RenameRequest, ReportWrite, SetAttrRequest, SetReplicasRequest,
@@ -285,6 +286,8 @@ pub enum Body {
     TrashRestore(TrashRequest),
     #[prost(message, tag = "40")]
     TrashRemove(TrashRequest),
+    #[prost(message, tag = "41")]
+    SetLayout(SetLayout),
 }
 
 /// See the module.
@@ -293,7 +296,7 @@ pub struct Command {
     /// Which one.
     #[prost(
         oneof = "Body",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 30, 32, 33, 34, 35, 36, 37, 38, 39, 40, 50, 51"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 30, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 50, 51"
     )]
     pub body: Option<Body>,
 }

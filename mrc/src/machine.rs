@@ -16,8 +16,8 @@ use crate::command::{self, Body, Command, CreateDone, DropDone, SessionRaised};
 use crate::dump::load;
 use crate::fsck::mend::mend;
 use crate::namespace::{
-    Broken, Fail, Outcome, collect, inode::Inode, link, locks, make, rename, replicas, session, setattr,
-    time_of, volume, xattr,
+    Broken, Fail, Outcome, collect, inode::Inode, layout, link, locks, make, rename, replicas, session,
+    setattr, time_of, volume, xattr,
 };
 use crate::quota::count;
 use crate::quota::room::room;
@@ -204,6 +204,7 @@ fn run(txn: &mut Txn<'_>, at: Applied, body: &Body) -> Outcome<Vec<u8>> {
         Body::TrimChanges(cut) => trim::trim(txn, cut.volume, cut.upto, cut.limit).map(empty),
         Body::FoldUsage(step) => usage::fold(txn, step.volume, step.limit).map(empty),
         Body::SetQuota(request) => count::set(txn, request).map(|quota| quota.encode_to_vec()),
+        Body::SetLayout(ask) => layout::set(txn, ask).map(empty),
         Body::TrashKeep(ask) => trash::keep(txn, now, ask.head.volume, ask.keep_ms).map(empty),
         Body::TrashRestore(ask) => {
             let (inode, parent, name) = trash::restore(txn, now, ask)?;

@@ -14,6 +14,7 @@ pub mod entry;
 pub mod home;
 pub mod inode;
 pub mod keys;
+pub mod layout;
 pub mod link;
 pub mod locks;
 pub mod make;

@@ -16,6 +16,7 @@ pub(crate) mod fsck;
 pub(crate) mod getattr;
 pub(crate) mod getxattr;
 pub(crate) mod layout;
+pub(crate) mod layout_default;
 pub(crate) mod link;
 pub(crate) mod listxattr;
 pub(crate) mod lock;

@@ -6,6 +6,7 @@ use proto::dir::Group as GroupStatusCall;
 use proto::error::WireError;
 use proto::find::Find;
 use proto::fsck::{FsckMend, FsckRun, LostCollect};
+use proto::layout::{LayoutGet, LayoutSet};
 use proto::mrc::{
     Access, AcquireLease, AwaitRecalls, Close, CloseMany, CompleteReplicas, Create, GetAttr, GetLayout,
     GetXattr, Link, ListReplicas, ListXattr, Lock, Lookup, MetadataSync, MkDir, MkNod, Open, ReadDir,
@@ -62,6 +63,8 @@ pub(crate) async fn dispatch(mrc: &Mrc, request: Request) -> Result<Response, Wi
         ListReplicas::NUMBER => ops::replicas::list(mrc, request).await,
         VolumeInit::NUMBER => ops::volume_init::serve(mrc, request).await,
         VolumeDrop::NUMBER => ops::volume_drop::serve(mrc, request).await,
+        LayoutSet::NUMBER => ops::layout_default::set(mrc, request).await,
+        LayoutGet::NUMBER => ops::layout_default::get(mrc, request).await,
         TrashKeep::NUMBER => ops::trash::keep(mrc, request).await,
         TrashLs::NUMBER => ops::trash::list(mrc, request).await,
         TrashRestore::NUMBER => ops::trash::restore(mrc, request).await,

@@ -28,7 +28,7 @@ use crate::engine::sessions::FileId;
 use crate::leader::Leader;
 use crate::leasing::metrics::LeaseMetrics;
 use crate::machine::Machine;
-use crate::namespace::{session, volume};
+use crate::namespace::{layout, session, volume};
 use crate::{agent, garbage, keeper, leasing, server};
 
 /// What a member needs to start.
@@ -232,9 +232,10 @@ impl Mrc {
         Ok(Response { message, payload: Bytes::new() })
     }
 
-    /// Chooses where a new file of a volume goes.
-    pub(crate) fn place(&self, volume: u64) -> Result<Layout, WireError> {
-        self.place_as(volume::live(self.table(), volume)?.striping)
+    /// Chooses where a new file in a directory goes.
+    pub(crate) fn place(&self, volume: u64, directory: u64) -> Result<Layout, WireError> {
+        let record = volume::live(self.table(), volume)?;
+        self.place_as(layout::default_of(self.table(), volume, &record, directory)?.striping)
     }
 
     /// Chooses where a new file with this striping goes.

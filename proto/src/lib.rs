@@ -26,6 +26,7 @@ pub mod changes;
 pub mod dir;
 pub mod find;
 pub mod fsck;
+pub mod layout;
 pub mod mrc;
 pub mod osd;
 pub mod query;

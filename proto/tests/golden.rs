@@ -13,7 +13,7 @@ use proto::frame::{self, Frame, Header, Kind};
 use proto::id::{Ino, ObjectKey, ObjectNo, VolumeId};
 use proto::rpc::{Method, Origin};
 use proto::stripe::{Column, Layout, Replication};
-use proto::{backup, changes, checksum, dir, find, fsck, mrc, osd, quota, raft, trash, usage};
+use proto::{backup, changes, checksum, dir, find, fsck, layout, mrc, osd, quota, raft, trash, usage};
 
 /// The frame of `message` as this binary sends it, compared with the file, then read back from the file.
 fn check<M: Message + Default + PartialEq + std::fmt::Debug>(
@@ -309,6 +309,15 @@ fn mrc_backup() {
 }
 
 #[test]
+fn mrc_layout_of_a_directory() {
+    let striping = proto::stripe::Striping { stripe_bytes: 1 << 16, width: 2, replicas: 3, replication: 1 };
+    let message = layout::SetLayout { head: head(), origin: origin(), ino: 77, striping: Some(striping) };
+    check("mrc-layout-set", Kind::Request, layout::LayoutSet::NUMBER, &message, b"");
+    let message = layout::LayoutDefault { striping, from: 77 };
+    check("mrc-layout-default", Kind::Reply, layout::LayoutGet::NUMBER, &message, b"");
+}
+
+#[test]
 fn mrc_trash() {
     let trashed = trash::Trashed {
         ino: 77,
@@ -404,6 +413,7 @@ fn method_numbers_are_unique_and_lie_in_their_service() {
         ("mrc", 0x02, fsck::METHODS),
         ("mrc", 0x02, backup::METHODS),
         ("mrc", 0x02, trash::METHODS),
+        ("mrc", 0x02, layout::METHODS),
         ("osd", 0x03, osd::METHODS),
     ] {
         for (number, name) in methods {

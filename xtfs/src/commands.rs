@@ -14,6 +14,7 @@ pub(crate) mod fsck;
 pub(crate) mod gc;
 pub(crate) mod info;
 pub(crate) mod job;
+pub(crate) mod layout;
 pub(crate) mod links;
 pub(crate) mod ls;
 pub(crate) mod man;

@@ -9,7 +9,7 @@ use crate::namespace::keys::{self, table};
 use crate::namespace::{Outcome, corrupt, locks};
 
 /// Tables whose second word is an inode that must exist.
-const HANGING: [(u8, &str); 7] = [
+const HANGING: [(u8, &str); 8] = [
     (table::XATTR, "attribute"),
     (table::LINK, "link"),
     (table::LOCK, "lock"),
@@ -17,6 +17,7 @@ const HANGING: [(u8, &str); 7] = [
     (table::ORPHAN, "orphan"),
     (table::TOTAL, "usage"),
     (table::PENDING, "usage"),
+    (table::LAYOUT, "layout"),
 ];
 /// Tables that stand for themselves.
 const OTHERS: [(u8, &str); 5] = [
@@ -126,7 +127,7 @@ pub(super) fn hangs(reader: &(impl Reader + ?Sized), volume: u64, key: &[u8]) ->
             let session = word(1)?;
             !held.iter().any(|held| held.session == session)
         }
-        Some(table::TOTAL | table::PENDING) => !is_dir(word(1)?)?,
+        Some(table::TOTAL | table::PENDING | table::LAYOUT) => !is_dir(word(1)?)?,
         Some(table::QUOTA) => word(1)? == 3 && !is_dir(word(2)?)?,
         Some(table::OWNED) => {
             word(1)? == 3 && reader.get(&keys::quota(table::QUOTA, volume, 3, word(2)?))?.is_none()

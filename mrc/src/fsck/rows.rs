@@ -1,7 +1,7 @@
 //! Which rows parse, table by table.
 
 use proto::quota::QuotaLimits;
-use proto::stripe::Layout;
+use proto::stripe::{Layout, Striping};
 
 use crate::changes;
 use crate::namespace::keys::{self, table};
@@ -50,6 +50,10 @@ pub(super) fn parses(key: &[u8], value: &[u8]) -> bool {
         }
         table::OWNED => {
             words(3) && matches!(keys::word(key, 1), Some(1..=3)) && Taken::parse(key, value).is_ok()
+        }
+        table::LAYOUT => {
+            words(2)
+                && unversioned::<Striping>(value).is_some_and(|striping| striping.check() == Ok(striping))
         }
         table::TRASH => words(3) && unversioned::<trash::Row>(value).is_some(),
         _ => true,

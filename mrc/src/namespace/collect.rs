@@ -46,6 +46,9 @@ pub fn free(txn: &mut Txn<'_>, volume: u64, inode: &Inode) -> Outcome<()> {
     }
     if let Some(mut record) = volume::find(txn, volume)? {
         quota::freed(txn, volume, &mut record, inode)?;
+        if inode.is_dir() && record.layouts {
+            txn.delete(keys::layout(volume, ino));
+        }
         record.inodes = record.inodes.saturating_sub(1);
         if inode.kind() == kind::FILE {
             record.used_bytes = record.used_bytes.saturating_sub(inode.attr.size);

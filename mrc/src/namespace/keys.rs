@@ -42,11 +42,13 @@ pub mod table {
     pub const OWNED: u8 = 0x27;
     /// What was removed and is kept for a while.
     pub const TRASH: u8 = 0x28;
+    /// Defaults of directories for new files.
+    pub const LAYOUT: u8 = 0x29;
 }
 
 /// Tables that hold one volume's rows, in the order in which a dropped volume loses them: inodes last, because
 /// while one exists a command may still write beside it.
-pub const VOLUME_TABLES: [u8; 15] = [
+pub const VOLUME_TABLES: [u8; 16] = [
     table::DENTRY,
     table::ORDER,
     table::XATTR,
@@ -62,6 +64,7 @@ pub const VOLUME_TABLES: [u8; 15] = [
     table::QUOTA,
     table::OWNED,
     table::TRASH,
+    table::LAYOUT,
 ];
 
 fn key(table: u8, words: &[u64], tail: &[u8]) -> Vec<u8> {
@@ -198,6 +201,12 @@ pub fn quota(table: u8, volume: u64, kind: u64, id: u64) -> Vec<u8> {
 #[must_use]
 pub fn trash(volume: u64, removed_ms: u64, ino: u64) -> Vec<u8> {
     key(table::TRASH, &[volume, removed_ms, ino], &[])
+}
+
+/// Defaults of a directory for new files.
+#[must_use]
+pub fn layout(volume: u64, directory: u64) -> Vec<u8> {
+    key(table::LAYOUT, &[volume, directory], &[])
 }
 
 /// The `index`-th integer of a key.

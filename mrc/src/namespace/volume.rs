@@ -50,6 +50,9 @@ pub struct Volume {
     /// The directory of what was removed; 0: there was none yet.
     #[prost(uint64, tag = "14")]
     pub trash_dir: u64,
+    /// Directories may have defaults of their own.
+    #[prost(bool, tag = "15")]
+    pub layouts: bool,
     /// Being loaded from a dump: nothing else is made in it.
     #[prost(bool, tag = "12")]
     pub loading: bool,

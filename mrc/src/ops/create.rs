@@ -50,7 +50,8 @@ async fn run(mrc: &Mrc, ask: CreateRequest, request: &Request) -> Result<CreateD
             true => Claims::default(),
             false => claims::one(volume, ask.make.parent, claims::DIRECTORY),
         };
-        let create = command::Create { request: ask.clone(), layout: mrc.place(volume)?, must_exist };
+        let create =
+            command::Create { request: ask.clone(), layout: mrc.place(volume, ask.make.parent)?, must_exist };
         let session = ask.make.head.session;
         match mrc.propose_leased(session, origin, claims, Body::Create(create), request.deadline).await {
             Err(error) if error.hint == command::MOVED_HINT => last = Some(error),

@@ -14,7 +14,7 @@ pub(crate) async fn serve(mrc: &Mrc, request: Request) -> Result<Response, WireE
     let layout = match ask.mode >> 12 {
         0 | kind::FILE => {
             ask.mode = kind::FILE << 12 | ask.mode & 0o7777;
-            Some(mrc.place(ask.head.volume)?)
+            Some(mrc.place(ask.head.volume, ask.parent)?)
         }
         kind::FIFO | kind::SOCKET | kind::CHAR | kind::BLOCK => None,
         other => {

@@ -15,7 +15,7 @@ pub(crate) async fn serve(mrc: &Mrc, request: Request) -> Result<Response, WireE
     let (session, id, write) = (ask.make.head.session, ask.make.head.volume, ask.write);
     let origin = ask.make.origin;
     mrc.leader().require_session(session)?;
-    let layout = mrc.place(id)?;
+    let layout = mrc.place(id, ask.make.parent)?;
     let signer = mrc.signer(session)?;
     let _not_collected = mrc.leader().begin_nameless(id, volume::live(mrc.table(), id)?.next_ino);
     let body = Body::TmpFile(command::Create { request: ask, layout, must_exist: false });

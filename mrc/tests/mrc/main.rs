@@ -13,6 +13,7 @@ mod dump;
 mod find;
 mod fsck;
 mod harness;
+mod layout;
 mod leases;
 mod limits;
 mod members;

@@ -50,10 +50,21 @@ pub(crate) struct Mkfs {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Policy {
+pub(super) enum Policy {
     Quorum,
     All,
     None,
+}
+
+impl Policy {
+    /// As layouts say it.
+    pub(super) fn replication(self) -> Replication {
+        match self {
+            Self::Quorum => Replication::Quorum,
+            Self::All => Replication::All,
+            Self::None => Replication::None,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -99,11 +110,7 @@ impl Mkfs {
             return Err(Failure::usage(format!("address {:?}", self.url), "it does not name a volume")
                 .next("write xtfs://HOST[:PORT]/VOLUME"));
         }
-        let replication = match self.replication {
-            Some(Policy::Quorum) => Replication::Quorum,
-            Some(Policy::All) => Replication::All,
-            Some(Policy::None) | None => Replication::None,
-        };
+        let replication = self.replication.map_or(Replication::None, Policy::replication);
         let striping = Striping {
             stripe_bytes: u32::try_from(self.stripe_size).unwrap_or(u32::MAX),
             width: self.stripe_width,
