@@ -62,8 +62,6 @@ pub enum Broken {
     Recall,
     /// Nobody is ever expelled.
     Expel,
-    /// Openings that were overtaken by later ones count.
-    LateOpening,
     /// Returns that were overtaken by an opening count.
     LateReturn,
 }

@@ -145,7 +145,7 @@ impl Sim {
 
     fn open(&mut self, from: u64, asked: Duration, meant_for: u64, opening: Opening<'_>) {
         let (now, incarnation) = (self.world.now(), self.leader.incarnation);
-        if meant_for != 0 && meant_for != incarnation && self.broken != Some(Broken::LateOpening) {
+        if meant_for != 0 && meant_for != incarnation {
             self.answer(from, Answer::Unknown { incarnation });
             return;
         }
@@ -157,7 +157,7 @@ impl Sim {
             // A former leader may have raised it and not have come to telling the OSDs.
             self.fence(from, current);
         }
-        let number = if self.broken == Some(Broken::LateOpening) { 0 } else { opening.number };
+        let number = opening.number;
         let opening = Opening { number, epoch: current, told, ..opening };
         match self.leader.engine.open_session(now, from, opening) {
             Ok(()) => {}

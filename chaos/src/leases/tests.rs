@@ -30,7 +30,7 @@ fn the_same_seed_gives_the_same_run() {
 
 /// The invariant that the first seed breaking anything breaks.
 fn breaks(broken: Broken) -> Option<&'static str> {
-    (0..40)
+    (0..200)
         .find_map(|seed| run(Plan { broken: Some(broken), ..plan(seed) }).violation)
         .map(|seen| seen.invariant)
 }
@@ -59,11 +59,6 @@ fn a_new_leader_that_waits_for_nobody_is_noticed() {
 #[test]
 fn changes_that_do_not_recall_are_noticed() {
     assert_eq!(breaks(Broken::Recall), Some("leases: exclusion"));
-}
-
-#[test]
-fn openings_that_were_overtaken_are_noticed() {
-    assert!(breaks(Broken::LateOpening).is_some());
 }
 
 #[test]
