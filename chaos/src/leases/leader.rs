@@ -157,8 +157,7 @@ impl Sim {
             // A former leader may have raised it and not have come to telling the OSDs.
             self.fence(from, current);
         }
-        let number = opening.number;
-        let opening = Opening { number, epoch: current, told, ..opening };
+        let opening = Opening { epoch: current, told, ..opening };
         match self.leader.engine.open_session(now, from, opening) {
             Ok(()) => {}
             Err(OpenRefused::Expelling | OpenRefused::Late(_)) => return,
