@@ -116,6 +116,18 @@ fn expectation_holds(txn: &Txn<'_>, body: &Body) -> Outcome<bool> {
     }
 }
 
+/// Makes, or finds, a file.
+fn created(txn: &mut Txn<'_>, at: Applied, create: &command::Create) -> Outcome<Vec<u8>> {
+    let request = &create.request;
+    let done = make::create(txn, time_of(at), request, &create.layout)?;
+    if done.created {
+        let make = &request.make;
+        Log::new(at, &make.head).named(txn, &done.inode, make.parent, &make.name, false);
+    }
+    let layout = if done.created { create.layout.clone() } else { done.inode.layout()? };
+    Ok(CreateDone { attr: done.inode.attr, layout, created: done.created }.encode_to_vec())
+}
+
 /// Runs one command and gives its reply message's bytes.
 fn run(txn: &mut Txn<'_>, at: Applied, body: &Body) -> Outcome<Vec<u8>> {
     let now = time_of(at);
@@ -132,16 +144,7 @@ fn run(txn: &mut Txn<'_>, at: Applied, body: &Body) -> Outcome<Vec<u8>> {
             Log::new(at, &request.head).named(txn, &inode, request.parent, &request.name, false);
             Ok(made(inode))
         }
-        Body::Create(create) => {
-            let request = &create.request;
-            let done = make::create(txn, now, request, &create.layout)?;
-            if done.created {
-                let make = &request.make;
-                Log::new(at, &make.head).named(txn, &done.inode, make.parent, &make.name, false);
-            }
-            let layout = if done.created { create.layout.clone() } else { done.inode.layout()? };
-            Ok(CreateDone { attr: done.inode.attr, layout, created: done.created }.encode_to_vec())
-        }
+        Body::Create(create) => created(txn, at, create),
         Body::TmpFile(create) => {
             let inode = make::tmpfile(txn, now, &create.request, &create.layout)?;
             let (attr, layout) = (inode.attr, create.layout.clone());
