@@ -103,7 +103,7 @@ async fn run(client: Arc<Client>, status: Arc<Mutex<Status>>) {
 
 /// Looks at all volumes and does what is due. False when something has to be tried again.
 async fn round(client: &Arc<Client>, status: &Arc<Mutex<Status>>, map: &OsdMap) -> client::Result<bool> {
-    let leaving = queue::leaving(&map);
+    let leaving = queue::leaving(map);
     status.lock().leaving = leaving.iter().copied().collect();
     let mut queue = Queue::default();
     let mut volumes = Vec::new();
@@ -118,7 +118,7 @@ async fn round(client: &Arc<Client>, status: &Arc<Mutex<Status>>, map: &OsdMap) 
         status.waiting = queue.len();
         status.failed
     };
-    let tasks = std::iter::from_fn(|| queue.next());
+    let tasks = std::iter::from_fn(|| queue.take_first());
     futures::stream::iter(tasks)
         .for_each_concurrent(AT_ONCE, |task| {
             let (volume, leaving) = (&volumes[task.volume], &leaving);

@@ -50,7 +50,7 @@ impl Queue {
     }
 
     /// The most urgent one.
-    pub fn next(&mut self) -> Option<Task> {
+    pub fn take_first(&mut self) -> Option<Task> {
         self.tasks.pop_first().map(|(_, task)| task)
     }
 
@@ -99,7 +99,7 @@ mod tests {
         let mut changing = task(14, &[&[2, 3, 5]]);
         changing.layout.previous = vec![Column { osds: vec![1, 2, 4] }];
         queue.push(&map, &leaving, changing);
-        let order: Vec<u64> = std::iter::from_fn(|| queue.next()).map(|task| task.ino).collect();
+        let order: Vec<u64> = std::iter::from_fn(|| queue.take_first()).map(|task| task.ino).collect();
         assert_eq!(order, [14, 11, 13, 10], "12 needs nothing; 14 has lost the majority of its old list");
     }
 }
