@@ -25,7 +25,9 @@ check "add a replica" 60 "$XTFS" replica add "$file" --timeout 50
 check "take the first one out" 60 "$XTFS" replica rm "$file" --osd "$first" --timeout 50
 check "move a replica of a file that is being written" 60 "$XTFS" replica move "$mnt/busy" --osd "$(list "$mnt/busy" | jq '.[0]')" --timeout 50
 second=$(list "$file" | jq '.[0]')
-check "move the next one" 60 "$XTFS" replica move "$file" --osd "$second" --to 4 --timeout 50
+# To the one of the five that is neither in the list nor has just left it.
+target=$(list "$file" | jq --argjson a "$first" '([1, 2, 3, 4, 5] - . - [$a])[0]')
+check "move the next one" 60 "$XTFS" replica move "$file" --osd "$second" --to "$target" --timeout 50
 echo "     replicas now: $(list "$file")"
 list "$file" | jq -e --argjson a "$first" --argjson b "$second" 'length == 3 and (index($a) | not) and (index($b) | not)' >/dev/null &&
   ok "neither osd#$first nor osd#$second is in the list" || bad "the list is $(list "$file")"
