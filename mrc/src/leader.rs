@@ -110,6 +110,8 @@ impl Leader {
         let leased = known.iter().filter(|(_, leases)| *leases).map(|(id, _)| *id);
         self.leasing.with(|engine, now| engine.lead(now, started, leased));
         sessions.lead(self.clock.monotonic(), incarnation, known.iter().map(|(id, _)| *id));
+        // The time that those who do not come back are waited for has begun.
+        self.leasing.wake();
         drop(sessions);
         self.keeper.notify_one();
     }

@@ -113,6 +113,11 @@ impl Leasing {
         result
     }
 
+    /// The task looks for the next deadline: one may have come that no effect tells of.
+    pub(crate) fn wake(&self) {
+        self.work.notify_one();
+    }
+
     /// Sums, for metrics.
     pub(crate) fn counts(&self) -> Counts {
         self.state.lock().engine.counts()
