@@ -12,6 +12,8 @@ use crate::config::ClientConfig;
 use crate::error::Result;
 use crate::lease::Leasing;
 use crate::remote::{Group, Osds, Session};
+use crate::stage::Stage;
+use crate::stage::replay::Predecessor;
 use crate::volume::Volume;
 
 /// A connection to an instance.
@@ -109,21 +111,58 @@ impl Client {
     }
 
     /// The same volume within the session of an earlier process, so that its handles and locks live on.
-    pub(crate) async fn take_up(self: &Arc<Self>, volume: &Volume, session: u64) -> Result<Arc<Volume>> {
+    /// What that one had acknowledged and not written out yet is written first.
+    pub(crate) async fn take_up(
+        self: &Arc<Self>,
+        volume: &Volume,
+        session: u64,
+        stage: Option<&Stage>,
+    ) -> Result<Arc<Volume>> {
         let group = volume.session().group().clone();
         let session = self.new_session(session, group);
+        let left = stage.map(Predecessor::of).transpose().map_err(unreadable)?;
+        if let Some(left) = &left {
+            left.prepare(&session);
+        }
         if !session.take_up().await? {
             tracing::warn!(
                 "the earlier process's session is over: its locks and unlinked open files are gone"
             );
         }
         session.keep_alive();
+        let taken = Volume::new(self.clone(), volume.entry().clone(), session.clone());
+        if let Some(left) = left {
+            // Before anything is returned: its leases keep others away from what is to be written.
+            left.replay(&taken).await.map_err(unreadable)?.report().await;
+            session.leasing().assume_nothing();
+        }
         Leasing::start(&session);
-        let fresh = self.sessions.lock().insert(volume.entry().mrc.group, session.clone());
+        let fresh = self.sessions.lock().insert(volume.entry().mrc.group, session);
         if let Some(fresh) = fresh {
             let _ = fresh.end().await;
         }
-        Ok(Volume::new(self.clone(), volume.entry().clone(), session))
+        Ok(taken)
+    }
+
+    /// Writes out what an earlier process of a mount left whose kernel side is gone too, in its session, and ends that.
+    pub(crate) async fn replay(self: &Arc<Self>, volume: &Volume, stage: &Stage) -> std::io::Result<()> {
+        let left = Predecessor::of(stage)?;
+        let Some(id) = left.session() else { return Ok(()) };
+        let session = self.new_session(id, volume.session().group().clone());
+        left.prepare(&session);
+        session.reopen().await.map_err(|error| std::io::Error::other(error.to_string()))?;
+        session.keep_alive();
+        let old = Volume::new(self.clone(), volume.entry().clone(), session.clone());
+        let written = left.replay(&old).await?;
+        // Until its session has ended, who asks for these files waits. A new leader may let us wait for others.
+        tokio::spawn(async move {
+            written.report().await;
+            if let Err(error) = session.end().await {
+                tracing::debug!(%error, "the session of an earlier process was not ended; it will run out");
+            }
+            drop(old);
+        });
+        Ok(())
     }
 
     /// Ends all sessions at once instead of letting them run out.
@@ -139,6 +178,13 @@ impl Client {
     pub(crate) fn now(&self) -> Duration {
         self.config.clock.unix()
     }
+}
+
+fn unreadable(error: std::io::Error) -> WireError {
+    WireError::new(
+        Code::Io,
+        format!("what an earlier process of this mount staged cannot be dealt with: {error}"),
+    )
 }
 
 /// 64 random bits, not 0.

@@ -19,7 +19,6 @@ mod inside;
 mod kernel;
 mod locks;
 pub mod mount;
-mod parked;
 mod record;
 mod xattrs;
 
@@ -30,6 +29,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use crate::lease::{KernelCaches, NoKernel};
+use crate::stage::Stage;
 use crate::volume::Volume;
 use kernel::init::{Agreed, Wishes};
 pub use kernel::notify::Notifier;
@@ -99,15 +99,20 @@ pub fn mount(volume: Arc<Volume>, mountpoint: PathBuf, options: &MountOptions) -
 /// Serves an attached descriptor. `resumed`: another process served it before and is dead. Call it within a tokio
 /// runtime, on a thread that may block (the handshake waits for the kernel).
 pub fn serve(volume: Arc<Volume>, fd: OwnedFd, resumed: bool, options: &MountOptions) -> io::Result<Mounted> {
+    let stage = stage_of(options);
     let (volume, mut session) = if resumed {
         let (session, agreed) = options.predecessor.as_deref().and_then(parse_state).ok_or_else(|| {
             let why = format!("{:?} is not the state of a mount", options.predecessor);
             io::Error::new(io::ErrorKind::InvalidInput, why)
         })?;
         // Before requests come again: they are answered within the session that they were first made in.
-        (take_up(&volume, session)?, Session::take_up(fd, agreed)?)
+        (take_up(&volume, session, stage.as_deref())?, Session::take_up(fd, agreed)?)
     } else {
-        (volume, Session::open(fd, &wishes(options)?)?)
+        let session = Session::open(fd, &wishes(options)?)?;
+        if let Some(stage) = &stage {
+            volume.runtime().block_on(volume.client().replay(&volume, stage))?;
+        }
+        (volume, session)
     };
     if options.uring == Uring::On && !session.uses_ring() {
         return Err(io::Error::new(
@@ -124,6 +129,7 @@ pub fn serve(volume: Arc<Volume>, fd: OwnedFd, resumed: bool, options: &MountOpt
         ring: session.uses_ring(),
         resumed,
         direct_mmap: session.agreed().has(kernel::abi::init::DIRECT_IO_ALLOW_MMAP),
+        stage: stage.clone(),
     };
     let caches = Arc::new(caches::MountCaches(notifier.clone()));
     if resumed {
@@ -135,6 +141,10 @@ pub fn serve(volume: Arc<Volume>, fd: OwnedFd, resumed: bool, options: &MountOpt
     let serve = move || {
         let ended = session.serve(door);
         volume.set_kernel(Arc::new(NoKernel));
+        if let Some(stage) = stage {
+            // Unmounted: every file was closed, so nothing of them waits.
+            stage.remove();
+        }
         ended
     };
     let thread = std::thread::Builder::new().name("fuse".to_owned()).spawn(serve)?;
@@ -172,7 +182,19 @@ fn parse_state(state: &str) -> Option<(u64, Agreed)> {
 }
 
 /// The volume within the session that the dead process had.
-fn take_up(volume: &Arc<Volume>, session: u64) -> io::Result<Arc<Volume>> {
-    let taken = volume.runtime().block_on(volume.client().take_up(volume, session));
+fn take_up(volume: &Arc<Volume>, session: u64, stage: Option<&Stage>) -> io::Result<Arc<Volume>> {
+    let taken = volume.runtime().block_on(volume.client().take_up(volume, session, stage));
     taken.map_err(|error| io::Error::other(error.to_string()))
+}
+
+/// Where acknowledged writes wait. Without it they wait nowhere: each is acknowledged by the OSDs.
+fn stage_of(options: &MountOptions) -> Option<Arc<Stage>> {
+    let path = options.stage.as_ref().filter(|_| options.writeback && !options.read_only)?;
+    match Stage::open(path) {
+        Ok(stage) => Some(stage),
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "no memory for staged writes: each waits for the OSDs");
+            None
+        }
+    }
 }

@@ -4,6 +4,7 @@
 //! `recalls` hears what the leader wants back and gives it back; `data` takes leases for reads and writes.
 
 mod data;
+mod made;
 mod recalls;
 
 use std::collections::{HashMap, HashSet};
@@ -68,6 +69,8 @@ pub struct Leasing {
     released: Notify,
     /// Enough leases to give some back.
     many: AtomicBool,
+    /// order: a leaf. Files that were just made: their kernel may not know them yet.
+    made: Mutex<made::Made>,
 }
 
 /// A call that may bring leases.
@@ -103,6 +106,7 @@ impl Leasing {
             owing: Notify::new(),
             released: Notify::new(),
             many: AtomicBool::new(false),
+            made: Mutex::default(),
         })
     }
 
@@ -195,6 +199,17 @@ impl Leasing {
         }
     }
 
+    /// An earlier process of this session held these: a leader that knows nothing of them is told.
+    pub(crate) fn assume(&self, held: impl Iterator<Item = Key>) {
+        let mut engine = self.engine.lock();
+        held.for_each(|key| engine.assume(key, proto::mrc::LEASE_WRITE));
+    }
+
+    /// What the earlier process held is recalled when somebody wants it; nothing is answered from it.
+    pub(crate) fn assume_nothing(&self) {
+        drop(self.engine.lock().turn_off());
+    }
+
     /// Grows with each loss of everything.
     pub(crate) fn generation(&self) -> u64 {
         self.engine.lock().generation()
@@ -248,6 +263,15 @@ impl Leasing {
     /// Whether it is kept that a name is not there.
     pub(crate) fn is_absent(&self, dir: Key, name: &[u8]) -> bool {
         self.engine.lock().name(dir, name, self.now()) == Some(None)
+    }
+
+    /// The answer that a file was made is about to go to the kernel, with a time for which it may believe it.
+    pub(crate) fn made(&self, key: Key) {
+        self.made.lock().add(key, self.now());
+    }
+
+    fn was_just_made(&self, key: Key) -> bool {
+        self.made.lock().has(key, self.now())
     }
 
     /// How long a kernel may believe attributes, and names of a directory.

@@ -25,7 +25,10 @@ pub mod remote;
 pub mod client;
 pub mod file;
 pub mod lease;
+pub mod stage;
 pub mod volume;
+
+mod parked;
 
 pub mod fuse;
 

@@ -64,6 +64,9 @@ pub struct CreateDone {
     /// Whether it is new.
     #[prost(bool, tag = "3")]
     pub created: bool,
+    /// The directory, when the file is new: see [`proto::mrc::ChangeReply::changed`].
+    #[prost(message, repeated, tag = "4")]
+    pub changed: Vec<Attr>,
 }
 
 /// A name to be removed.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use prost::Message;
 use proto::changes::event;
-use proto::mrc::{AttrReply, ReplicasReply};
+use proto::mrc::{Attr, AttrReply, ChangeReply, ReplicasReply};
 use proto::rpc::Empty;
 use quorum::{Applied, StateMachine};
 use rt::table::Txn;
@@ -16,8 +16,8 @@ use crate::command::{self, Body, Command, CreateDone, DropDone, SessionRaised};
 use crate::dump::load;
 use crate::fsck::mend::mend;
 use crate::namespace::{
-    Broken, Fail, Outcome, collect, inode::Inode, layout, link, locks, make, rename, replicas, session,
-    setattr, time_of, volume, xattr,
+    Broken, Fail, Outcome, collect, inode, inode::Inode, layout, link, locks, make, rename, replicas,
+    session, setattr, time_of, volume, xattr,
 };
 use crate::quota::count;
 use crate::quota::room::room;
@@ -125,7 +125,29 @@ fn created(txn: &mut Txn<'_>, at: Applied, create: &command::Create) -> Outcome<
         Log::new(at, &make.head).named(txn, &done.inode, make.parent, &make.name, false);
     }
     let layout = if done.created { create.layout.clone() } else { done.inode.layout()? };
-    Ok(CreateDone { attr: done.inode.attr, layout, created: done.created }.encode_to_vec())
+    let touched: &[u64] = if done.created { &[request.make.parent] } else { &[] };
+    let changed = after(txn, request.make.head.volume, touched)?;
+    Ok(CreateDone { attr: done.inode.attr, layout, created: done.created, changed }.encode_to_vec())
+}
+
+/// Attributes of inodes as a change left them, of those that it left.
+fn after(txn: &Txn<'_>, volume: u64, touched: &[u64]) -> Outcome<Vec<Attr>> {
+    let mut changed = Vec::with_capacity(touched.len());
+    for ino in touched {
+        changed.extend(inode::find(txn, volume, *ino)?.map(|inode| inode.attr));
+    }
+    Ok(changed)
+}
+
+/// The answer to a change of names.
+fn answer(txn: &Txn<'_>, volume: u64, touched: &[u64]) -> Outcome<Vec<u8>> {
+    Ok(ChangeReply { changed: after(txn, volume, touched)? }.encode_to_vec())
+}
+
+/// Likewise, to one that made a name for an inode.
+fn named(txn: &Txn<'_>, volume: u64, inode: Inode, parent: u64) -> Outcome<Vec<u8>> {
+    let changed = after(txn, volume, &[parent])?;
+    Ok(AttrReply { attr: inode.attr, changed, ..AttrReply::default() }.encode_to_vec())
 }
 
 /// Runs one command and gives its reply message's bytes.
@@ -142,36 +164,42 @@ fn run(txn: &mut Txn<'_>, at: Applied, body: &Body) -> Outcome<Vec<u8>> {
             let inode = make::make(txn, now, &make.request, make.layout.as_ref())?;
             let request = &make.request;
             Log::new(at, &request.head).named(txn, &inode, request.parent, &request.name, false);
-            Ok(made(inode))
+            named(txn, request.head.volume, inode, request.parent)
         }
         Body::Create(create) => created(txn, at, create),
         Body::TmpFile(create) => {
             let inode = make::tmpfile(txn, now, &create.request, &create.layout)?;
             let (attr, layout) = (inode.attr, create.layout.clone());
-            Ok(CreateDone { attr, layout, created: true }.encode_to_vec())
+            Ok(CreateDone { attr, layout, created: true, changed: Vec::new() }.encode_to_vec())
         }
         Body::Unlink(remove) => {
             let request = &remove.request;
             let entry = link::unlink(txn, now, request, remove.closed)?;
             Log::new(at, &request.head).removed(txn, entry, request.parent, &request.name);
-            Ok(empty(()))
+            answer(txn, request.head.volume, &[request.parent, entry.ino])
         }
         Body::RmDir(remove) => {
             let request = &remove.request;
             let entry = link::rmdir(txn, now, request)?;
             Log::new(at, &request.head).removed(txn, entry, request.parent, &request.name);
-            Ok(empty(()))
+            answer(txn, request.head.volume, &[request.parent])
         }
         Body::Link(request) => {
             let inode = link::link(txn, now, request)?;
             Log::new(at, &request.head).named(txn, &inode, request.parent, &request.name, true);
-            Ok(made(inode))
+            named(txn, request.head.volume, inode, request.parent)
         }
         Body::Rename(rename) => {
-            if let Some(done) = rename::rename(txn, now, &rename.request, rename.closed)? {
-                Log::new(at, &rename.request.head).renamed(txn, &rename.request, done);
-            }
-            Ok(empty(()))
+            let request = &rename.request;
+            let Some(done) = rename::rename(txn, now, request, rename.closed)? else {
+                return answer(txn, request.head.volume, &[]);
+            };
+            Log::new(at, &request.head).renamed(txn, request, done);
+            let mut touched = vec![request.parent, request.new_parent, done.moved.ino];
+            touched.extend(done.target.map(|entry| entry.ino));
+            touched.sort_unstable();
+            touched.dedup();
+            answer(txn, request.head.volume, &touched)
         }
         Body::SetAttr(request) => {
             let inode = setattr::setattr(txn, now, request)?;
@@ -185,7 +213,7 @@ fn run(txn: &mut Txn<'_>, at: Applied, body: &Body) -> Outcome<Vec<u8>> {
                 Log::new(at, &request.head).changed(txn, event::WRITTEN, &inode)?;
             }
             let room = room(txn, request.head.volume, &inode, request.want)?;
-            Ok(AttrReply { attr: inode.attr, leases: Vec::new(), room }.encode_to_vec())
+            Ok(AttrReply { attr: inode.attr, room, ..AttrReply::default() }.encode_to_vec())
         }
         Body::SetXattr(request) => {
             let inode = xattr::set(txn, now, request)?;

@@ -70,15 +70,16 @@ impl Amount {
     }
 }
 
+/// A damaged row may hold any number: the arithmetic wraps, so that what a repair adds leads exactly to what it counted.
 impl Add for Amount {
     type Output = Self;
 
     fn add(self, other: Self) -> Self {
         Self {
-            blocks: self.blocks.saturating_add(other.blocks),
-            bytes: self.bytes.saturating_add(other.bytes),
-            files: self.files.saturating_add(other.files),
-            directories: self.directories.saturating_add(other.directories),
+            blocks: self.blocks.wrapping_add(other.blocks),
+            bytes: self.bytes.wrapping_add(other.bytes),
+            files: self.files.wrapping_add(other.files),
+            directories: self.directories.wrapping_add(other.directories),
         }
     }
 }
@@ -87,7 +88,12 @@ impl Neg for Amount {
     type Output = Self;
 
     fn neg(self) -> Self {
-        Self { blocks: -self.blocks, bytes: -self.bytes, files: -self.files, directories: -self.directories }
+        Self {
+            blocks: self.blocks.wrapping_neg(),
+            bytes: self.bytes.wrapping_neg(),
+            files: self.files.wrapping_neg(),
+            directories: self.directories.wrapping_neg(),
+        }
     }
 }
 
@@ -241,5 +247,19 @@ pub fn below_folded(txn: &mut Txn<'_>, volume: u64, ino: u64) -> Outcome<Amount>
         }
         // Each step carries something up: the number of levels bounds the rounds.
         fold(txn, volume, FOLDS_PER_STEP)?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Amount;
+
+    #[test]
+    fn a_correction_leads_from_any_number_to_the_right_one() {
+        let right = Amount { blocks: 8, bytes: 4096, files: 1, directories: 0 };
+        for wrong in [i64::MIN, i64::MIN + 1, -1, 0, i64::MAX] {
+            let damaged = Amount { blocks: wrong, bytes: wrong, files: wrong, directories: wrong };
+            assert_eq!(damaged + (right + -damaged), right);
+        }
     }
 }

@@ -188,13 +188,13 @@ crate::methods! {
     /// Closes a handle.
     Close = 0x0225 reads (CloseRequest) -> Empty,
     /// Removes a name.
-    Unlink = 0x0226 mutates (RemoveEntry) -> Empty,
+    Unlink = 0x0226 mutates (RemoveEntry) -> ChangeReply,
     /// Removes an empty directory.
-    RmDir = 0x0227 mutates (RemoveEntry) -> Empty,
+    RmDir = 0x0227 mutates (RemoveEntry) -> ChangeReply,
     /// Another name for a file.
     Link = 0x0228 mutates (LinkRequest) -> AttrReply,
     /// Moves a name.
-    Rename = 0x0229 mutates (RenameRequest) -> Empty,
+    Rename = 0x0229 mutates (RenameRequest) -> ChangeReply,
     /// Changes attributes.
     SetAttr = 0x022a mutates (SetAttrRequest) -> AttrReply,
     /// Reports size and time after writing.

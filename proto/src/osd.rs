@@ -147,6 +147,22 @@ pub struct RemoveRequest {
     pub keep_records: bool,
 }
 
+/// Removes all objects of several files.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct RemoveManyRequest {
+    /// Each like a request of its own.
+    #[prost(message, repeated, tag = "1")]
+    pub removals: Vec<RemoveRequest>,
+}
+
+/// Answer to [`RemoveManyRequest`].
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct RemovedMany {
+    /// In the order of the request: whether it was done. What was not is asked for again.
+    #[prost(bool, repeated, tag = "1")]
+    pub done: Vec<bool>,
+}
+
 /// Which objects of a file this OSD holds, and which of their bytes are data.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct StatObjectsRequest {
@@ -642,6 +658,8 @@ crate::methods! {
     Sync = 0x0305 mutates (SyncRequest) -> Empty,
     /// See [`RemoveRequest`].
     Remove = 0x0306 mutates (RemoveRequest) -> Empty,
+    /// See [`RemoveManyRequest`].
+    RemoveMany = 0x0340 mutates (RemoveManyRequest) -> RemovedMany,
     /// See [`StatObjectsRequest`].
     StatObjects = 0x0307 reads (StatObjectsRequest) -> StatObjectsReply,
     /// Space and load.

@@ -182,8 +182,10 @@ fn mrc_open_reply() {
         previous: Vec::new(),
     };
     let credentials = mrc::FileCredentials { capability: capability(), layout };
-    let message = mrc::OpenReply { attr: attr(), credentials, created: true, leases: Vec::new(), room: None };
+    let message = mrc::OpenReply { attr: attr(), credentials, created: true, ..mrc::OpenReply::default() };
     check("mrc-open-reply", Kind::Reply, mrc::Open::NUMBER, &message, b"");
+    let message = mrc::ChangeReply { changed: vec![attr()] };
+    check("mrc-change-reply", Kind::Reply, mrc::Rename::NUMBER, &message, b"");
 }
 
 #[test]
@@ -243,7 +245,7 @@ fn mrc_quota() {
         end: true,
     };
     check("mrc-quota-list", Kind::Reply, quota::QuotaLs::NUMBER, &message, b"");
-    let message = mrc::AttrReply { attr: attr(), leases: Vec::new(), room: Some(1 << 20) };
+    let message = mrc::AttrReply { attr: attr(), room: Some(1 << 20), ..mrc::AttrReply::default() };
     check("mrc-report-reply", Kind::Reply, mrc::WriteDone::NUMBER, &message, b"");
 }
 

@@ -99,6 +99,8 @@ impl Engine {
             check_quorum: true,
             pre_vote: true,
             batch_append: true,
+            // Followers hear of a commit with the next append or heartbeat; nobody reads from their tables meanwhile.
+            skip_bcast_commit: true,
             max_committed_size_per_ready: 1 << 20,
             max_uncommitted_size: 64 << 20,
             ..Config::default()

@@ -110,6 +110,16 @@ impl Leases {
         self.forget_all()
     }
 
+    /// These bits were given to an earlier process of the session, which did not return them.
+    pub fn assume(&mut self, key: Key, bits: u32) {
+        let entry = self.entries.entry(key).or_default();
+        if entry.bits == 0 {
+            self.holding += 1;
+            self.order.push_back(key);
+        }
+        entry.bits |= bits;
+    }
+
     /// Whether leases are kept.
     #[must_use]
     pub fn is_on(&self) -> bool {

@@ -49,6 +49,8 @@ pub struct Size {
     reporting: Option<Unreported>,
     /// End and time of what was acknowledged and is not yet at the OSDs (write-back).
     gathered: Option<(u64, Time)>,
+    /// Pieces of that: waiting, or on their way.
+    pieces: u32,
     /// Allocated 512-byte units as the MRC says.
     blocks: u64,
     /// Writing left or filled holes: what is allocated only the OSDs know.
@@ -92,6 +94,7 @@ impl Size {
             dirty: None,
             reporting: None,
             gathered: None,
+            pieces: 0,
             blocks: attr.blocks,
             holes_changed: false,
             // Nobody here knows what came before: the first sync forces.
@@ -222,6 +225,17 @@ impl Size {
         self.truncate_epoch
     }
 
+    /// A piece is being gathered, or on its way to the OSDs, until [`Size::piece_is_out`].
+    pub fn piece_begins(&mut self) {
+        self.pieces += 1;
+    }
+
+    /// Whether there are such.
+    #[must_use]
+    pub fn is_gathering(&self) -> bool {
+        self.pieces > 0
+    }
+
     /// Bytes up to `end` wait in the buffer since `now`; they count here and are told to nobody. True when nothing
     /// waited before.
     pub fn gathered(&mut self, end: u64, now: Time) -> bool {
@@ -230,9 +244,12 @@ impl Size {
         first
     }
 
-    /// The buffer is empty.
-    pub fn gathered_is_out(&mut self) {
-        self.gathered = None;
+    /// A piece is at the OSDs, or lost; with the last one nothing is gathered any more.
+    pub fn piece_is_out(&mut self) {
+        self.pieces = self.pieces.saturating_sub(1);
+        if self.pieces == 0 {
+            self.gathered = None;
+        }
     }
 
     /// What must be told to the MRC now, if anything. Until [`Size::reported`] or [`Size::not_reported`] it counts on.
@@ -341,6 +358,21 @@ mod tests {
         let mut shown = attr(30, 0, 2);
         size.show(&mut shown);
         assert_eq!((shown.size, shown.mtime), (40, at(7)));
+    }
+
+    #[test]
+    fn what_is_gathered_counts_until_the_last_piece_is_out() {
+        let mut size = Size::new(&attr(10, 0, 1));
+        size.piece_begins();
+        assert!(size.gathered(100, at(1)), "the file is in nobody's list of dirty ones yet");
+        size.piece_begins();
+        assert!(!size.gathered(200, at(2)));
+        size.wrote(100, at(3), false);
+        size.piece_is_out();
+        assert_eq!((size.size(), size.is_gathering()), (200, true));
+        size.wrote(150, at(4), false);
+        size.piece_is_out();
+        assert_eq!((size.size(), size.is_gathering()), (150, false), "what was lost does not count");
     }
 
     #[test]

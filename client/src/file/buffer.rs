@@ -1,108 +1,259 @@
-//! Write-back: small writes to a file that follow one another are gathered and written out together.
+//! Write-behind: writes to a file that follow one another are gathered into pieces, and pieces are written out while the
+//! next one is being gathered.
 //!
-//! One buffer per file, shared by its handles, at most [`BUFFER_BYTES`] long. Whoever needs the true content (a read,
-//! a truncation, a report of the size, a sync) writes it out first. Lock order: `Inode::data`, then the buffer.
+//! ```text
+//!   write ---> waiting (one per file) ---full, or not joined---> on its way (a few per file) ---> at the OSDs
+//! ```
+//!
+//! Shared by the handles of a file. Whoever needs the true content (a read, a truncation, a report of the size, a sync)
+//! has everything written out first. Pieces that overlap leave one after the other. On a mount a piece is staged too
+//! (see [`crate::stage`]), so that it outlives the process. Lock order: `Inode::data`, `waiting`, `flights`.
 
+use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use bytes::BytesMut;
-use tokio::sync::Mutex;
+use bytes::{Bytes, BytesMut};
+use parking_lot::Mutex as Leaf;
+use tokio::sync::{Mutex, Notify};
 
 use super::room::Taken;
 use crate::error::Result;
+use crate::parked;
+use crate::stage::{Label, SLOT_BYTES, Slot, Stage};
 use crate::volume::inode::Inode;
 
 /// At most this many bytes of a file wait.
-const BUFFER_BYTES: usize = 1 << 20;
+const BUFFER_BYTES: usize = SLOT_BYTES;
+/// Pieces of a file on their way at the same time.
+const FLIGHTS_MAX: usize = 8;
 
 /// The buffer of one file.
 #[derive(Default)]
 pub struct Buffer {
-    /// Whether anything waits; so that files without write-back pay one load.
-    filled: AtomicBool,
     waiting: Mutex<Option<Waiting>>,
+    /// order: a leaf.
+    flights: Leaf<Flights>,
+    landed: Notify,
+}
+
+#[derive(Default)]
+struct Flights {
+    /// By number, in the order in which they left.
+    ranges: Vec<(u64, Range<u64>)>,
+    next: u64,
+}
+
+impl Flights {
+    fn may_leave(&self, range: &Range<u64>) -> bool {
+        let overlaps = |other: &Range<u64>| other.start < range.end && range.start < other.end;
+        self.ranges.len() < FLIGHTS_MAX && !self.ranges.iter().any(|(_, other)| overlaps(other))
+    }
+}
+
+/// Bytes that wait: as one write brought them, or gathered from several.
+enum Gathered {
+    One(Bytes),
+    Many(BytesMut),
 }
 
 struct Waiting {
     offset: u64,
-    data: BytesMut,
+    data: Gathered,
     clear_setid: bool,
     /// Of the leases under which it was gathered.
     generation: u64,
     /// What it takes of the quotas.
     room: Option<Taken>,
+    /// Where it outlives this process.
+    slot: Option<Slot>,
+}
+
+impl Waiting {
+    fn len(&self) -> usize {
+        match &self.data {
+            Gathered::One(data) => data.len(),
+            Gathered::Many(data) => data.len(),
+        }
+    }
+
+    fn range(&self) -> Range<u64> {
+        self.offset..self.offset + self.len() as u64
+    }
+
+    /// Adds bytes at the end. False: they cannot be staged, nothing was added.
+    fn add(&mut self, more: Bytes) -> bool {
+        if let Some(slot) = &mut self.slot
+            && let Err(error) = slot.append(&more)
+        {
+            tracing::warn!(%error, "a write cannot be staged; it goes to the OSDs at once");
+            return false;
+        }
+        self.data = match std::mem::replace(&mut self.data, Gathered::One(Bytes::new())) {
+            Gathered::One(data) if data.is_empty() => Gathered::One(more),
+            Gathered::One(data) => {
+                let mut many = BytesMut::with_capacity(BUFFER_BYTES);
+                many.extend_from_slice(&data);
+                many.extend_from_slice(&more);
+                Gathered::Many(many)
+            }
+            Gathered::Many(mut many) => {
+                many.extend_from_slice(&more);
+                Gathered::Many(many)
+            }
+        };
+        true
+    }
 }
 
 impl Inode {
-    /// Gathers a write. An error of writing out earlier ones goes to [`Inode::errors`].
+    /// Gathers a write. An error of writing out goes to [`Inode::errors`].
     pub(crate) async fn write_gathered(
         self: &Arc<Self>,
         offset: u64,
-        data: &[u8],
+        data: Bytes,
         clear_setid: bool,
     ) -> Result<()> {
         super::write::bounded(offset, data.len())?;
         let room = self.take_room(offset, data.len() as u64).await?;
         let _shared = self.data.read().await;
-        let mut slot = self.buffer.waiting.lock().await;
-        let joins = slot.as_ref().is_some_and(|waiting| {
-            let full = waiting.data.len() + data.len() > BUFFER_BYTES;
-            waiting.offset + waiting.data.len() as u64 == offset
-                && !full
-                && waiting.clear_setid == clear_setid
-                && waiting.generation == self.volume().leasing().generation()
+        let slot = |_: &Self| Some(None);
+        let gathered = self.gather(offset, &data, clear_setid, room, slot).await;
+        debug_assert!(gathered.is_ok(), "nothing can refuse what is not staged");
+        Ok(())
+    }
+
+    /// Gathers a write so that it outlives this process. For callers that hold the lease for writing. False: there is no
+    /// place for it, nothing was done.
+    pub(crate) async fn write_staged(
+        self: &Arc<Self>,
+        stage: &Arc<Stage>,
+        offset: u64,
+        data: Bytes,
+    ) -> Result<bool> {
+        super::write::bounded(offset, data.len())?;
+        if data.len() > BUFFER_BYTES || data.is_empty() {
+            return Ok(false);
+        }
+        let room = self.take_room(offset, data.len() as u64).await?;
+        let _shared = self.data.read().await;
+        let session = self.volume().session();
+        let (volume, ino) = self.key();
+        let slot = |_: &Self| {
+            let label = Label { session: session.id(), epoch: session.epoch(), volume, ino, offset };
+            stage.take(label).map(Some)
+        };
+        Ok(self.gather(offset, &data, false, room, slot).await.is_ok())
+    }
+
+    /// `slot`: a place for a new piece; `None`: there is none. Err: the write was not taken.
+    async fn gather(
+        self: &Arc<Self>,
+        offset: u64,
+        data: &Bytes,
+        clear_setid: bool,
+        room: Taken,
+        slot: impl Fn(&Self) -> Option<Option<Slot>>,
+    ) -> std::result::Result<(), ()> {
+        let generation = self.volume().leasing().generation();
+        let mut waiting = self.buffer.waiting.lock().await;
+        let joins = waiting.as_ref().is_some_and(|piece| {
+            piece.range().end == offset
+                && piece.len() + data.len() <= BUFFER_BYTES
+                && piece.clear_setid == clear_setid
+                && piece.generation == generation
         });
         if !joins {
-            self.write_out(&mut slot).await;
-            let generation = self.volume().leasing().generation();
-            let gathered = BytesMut::with_capacity(data.len());
-            *slot = Some(Waiting { offset, data: gathered, clear_setid, generation, room: None });
+            self.send_off(&mut waiting).await;
+            let slot = slot(self).ok_or(())?;
+            let data = Gathered::One(Bytes::new());
+            *waiting = Some(Waiting { offset, data, clear_setid, generation, room: None, slot });
+            self.piece_begins();
         }
-        let waiting = slot.as_mut().expect("made above");
-        match &mut waiting.room {
+        let Some(piece) = waiting.as_mut() else { return Err(()) };
+        if !piece.add(data.clone()) {
+            self.send_off(&mut waiting).await;
+            return Err(());
+        }
+        match &mut piece.room {
             Some(taken) => taken.join(room),
             none => *none = Some(room),
         }
-        waiting.data.extend_from_slice(data);
-        self.buffer.filled.store(true, Ordering::Release);
         self.gathered(offset + data.len() as u64);
-        if waiting.data.len() >= BUFFER_BYTES {
-            self.write_out(&mut slot).await;
+        if piece.len() >= BUFFER_BYTES {
+            self.send_off(&mut waiting).await;
         }
         Ok(())
     }
 
     /// Writes out what was gathered; an error goes to [`Inode::errors`].
     pub(crate) async fn flush_buffer(self: &Arc<Self>) {
-        if self.buffer.filled.load(Ordering::Acquire) {
+        if self.is_gathering() {
             let _shared = self.data.read().await;
-            self.write_out(&mut *self.buffer.waiting.lock().await).await;
+            self.flush_buffer_alone().await;
         }
     }
 
-    /// Like [`Inode::flush_buffer`] for callers that hold `data` alone.
+    /// Like [`Inode::flush_buffer`] for callers that hold `data`.
     pub(crate) async fn flush_buffer_alone(self: &Arc<Self>) {
-        if self.buffer.filled.load(Ordering::Acquire) {
-            self.write_out(&mut *self.buffer.waiting.lock().await).await;
+        if !self.is_gathering() {
+            return;
+        }
+        self.send_off(&mut *self.buffer.waiting.lock().await).await;
+        let upto = self.buffer.flights.lock().next;
+        self.until(|flights| flights.ranges.iter().all(|(number, _)| *number >= upto)).await;
+    }
+
+    async fn until(&self, is_so: impl Fn(&Flights) -> bool) {
+        loop {
+            let landed = self.buffer.landed.notified();
+            tokio::pin!(landed);
+            landed.as_mut().enable();
+            if is_so(&self.buffer.flights.lock()) {
+                return;
+            }
+            landed.await;
         }
     }
 
-    async fn write_out(self: &Arc<Self>, slot: &mut Option<Waiting>) {
-        if let Some(waiting) = slot.take() {
-            let data = waiting.data.freeze();
-            // Over when this is: then a report tells of it.
-            let _room = waiting.room;
+    /// The piece that waits is sent on its way, as soon as none that it overlaps is on its way.
+    async fn send_off(self: &Arc<Self>, waiting: &mut Option<Waiting>) {
+        let Some(range) = waiting.as_ref().map(Waiting::range) else { return };
+        self.until(|flights| flights.may_leave(&range)).await;
+        // Nothing waits from here on: a caller that leaves does not take the piece along.
+        let Some(piece) = waiting.take() else { return };
+        let number = {
+            let mut flights = self.buffer.flights.lock();
+            let number = flights.next;
+            flights.next += 1;
+            flights.ranges.push((number, range));
+            number
+        };
+        let inode = self.clone();
+        parked::begin(self.volume().runtime(), async move { inode.fly(number, piece).await });
+    }
+
+    async fn fly(self: Arc<Self>, number: u64, piece: Waiting) {
+        let Waiting { offset, data, clear_setid, generation, room, slot } = piece;
+        let data = match data {
+            Gathered::One(data) => data,
+            Gathered::Many(data) => data.freeze(),
+        };
+        if !data.is_empty() {
             let written = async {
-                self.must_be_of(waiting.generation)?;
-                self.write_pieces(waiting.offset, data, false, waiting.clear_setid).await
+                self.must_be_of(generation)?;
+                self.write_pieces(offset, data, false, clear_setid).await
             };
             if let Err(error) = written.await {
                 tracing::error!(ino = self.ino(), %error, "gathered writes were lost");
                 self.errors.add(error);
             }
-            self.buffer.filled.store(false, Ordering::Release);
-            self.gathered_is_out();
         }
+        // Over when this is: then a report tells of it.
+        drop(room);
+        // Crossed out before one that overlaps it may leave.
+        drop(slot);
+        self.buffer.flights.lock().ranges.retain(|(other, _)| *other != number);
+        self.piece_is_out();
+        self.buffer.landed.notify_waiters();
     }
 }

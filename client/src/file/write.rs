@@ -14,6 +14,7 @@ use super::File;
 use super::read::PIECES_AT_ONCE;
 use crate::engine::leases::Use;
 use crate::error::Result;
+use crate::stage::Stage;
 use crate::volume::inode::{Inode, Ticket};
 
 impl File {
@@ -68,7 +69,34 @@ impl File {
         self.told.check(&self.inode().errors)?;
         self.forget_ahead();
         let _using = self.inode().take_lease(Use::Write, offset, data.len() as u64).await?;
-        self.inode().write_gathered(offset, data, self.creds.uid != 0).await
+        self.inode().write_gathered(offset, Bytes::copy_from_slice(data), self.creds.uid != 0).await
+    }
+
+    /// A kernel's write that is acknowledged when it is staged: under a lease nobody else misses it before it is at the
+    /// OSDs. Without one, or when all places are taken, it goes there at once.
+    pub(crate) async fn write_behind(&self, stage: &Arc<Stage>, offset: u64, data: Bytes) -> Result<()> {
+        self.told.check(&self.inode().errors)?;
+        let using = self.inode().take_lease(Use::Write, offset, data.len() as u64).await?;
+        if using.is_held() && self.inode().write_staged(stage, offset, data.clone()).await? {
+            return Ok(());
+        }
+        self.inode().flush_buffer().await;
+        self.inode().write_range(offset, data, false, false).await
+    }
+
+    /// Like [`File::append_with`], staged like [`File::write_behind`].
+    pub(crate) async fn append_behind(&self, stage: &Arc<Stage>, data: Bytes) -> Result<u64> {
+        self.told.check(&self.inode().errors)?;
+        let one = self.inode().appending.lock().await;
+        let using = self.inode().take_lease(Use::Write, 0, 0).await?;
+        if using.is_held() {
+            let end = self.inode().size();
+            if self.inode().write_staged(stage, end, data.clone()).await? {
+                return Ok(end);
+            }
+        }
+        drop((using, one));
+        self.append_with(data, false, false).await
     }
 
     /// Appends `data` at the end and gives the offset where it begins. Appends of several clients do not overwrite one

@@ -80,7 +80,8 @@ impl Shared {
         self.volume.leasing().bits((self.volume.id(), ino)) & (LEASE_ATTR | LEASE_WRITE) != 0
     }
 
-    pub(super) async fn create(&self, creds: Creds, new: NewFile) -> Result<(Attr, Opened)> {
+    /// Gives the attributes, and whether the file was made by this call.
+    pub(super) async fn create(&self, creds: Creds, new: NewFile) -> Result<(Attr, bool, Opened)> {
         let exclusive = new.flags & libc::O_EXCL != 0;
         // A new file is writable by its maker whatever its mode; a capability for it costs nothing.
         let options = CreateOptions { mode: new.mode, exclusive, write: wants_write(new.flags) };
@@ -92,7 +93,10 @@ impl Shared {
         } else {
             made.attr
         };
-        Ok((attr, self.opened(made.file, new.flags, false)))
+        if made.created {
+            self.volume.leasing().made((self.volume.id(), attr.ino));
+        }
+        Ok((attr, made.created, self.opened(made.file, new.flags, false)))
     }
 
     pub(super) async fn tmpfile(&self, creds: Creds, new: NewFile) -> Result<(Attr, Opened)> {
@@ -155,17 +159,23 @@ impl Shared {
         let len = u32::try_from(data.len()).expect("bounded by max_write");
         let sync = flags & (libc::O_SYNC | libc::O_DSYNC) != 0;
         let clear_setid = how.clear_setid;
+        // Who asks for the device, or must be asked for rights, waits for the OSDs.
+        let at_once = sync || clear_setid || flags & libc::O_DIRECT != 0;
+        let behind = self.stage.as_ref().filter(|_| !at_once);
         if how.from_cache {
             file.write_back_for_kernel(offset, data).await?;
         } else if how.resent && appends(flags) && self.was_appended(&file, offset, &data).await? {
             tracing::debug!(ino, offset, "an append was done before the process died that it was sent to");
         } else if appends(flags) && self.volume.leasing().is_on() {
-            let at = file.append_with(data, sync, clear_setid).await?;
+            let at = match behind {
+                Some(stage) => file.append_behind(stage, data).await?,
+                None => file.append_with(data, sync, clear_setid).await?,
+            };
             if at != offset {
                 self.forget_misplaced(ino);
             }
-        } else if self.options.writeback && !sync && flags & libc::O_DIRECT == 0 && !clear_setid {
-            file.write_buffered(offset, &data).await?;
+        } else if let Some(stage) = behind {
+            file.write_behind(stage, offset, data).await?;
         } else {
             file.write_for_kernel(offset, data, sync, clear_setid).await?;
         }

@@ -320,8 +320,10 @@ impl Door {
         self.with(Op::create, call, move |shared, creds, parent| async move {
             outside(parent)?;
             let creds = Creds { umask, ..creds };
-            let (attr, opened) = shared.create(creds, new).await?;
-            Ok(Answer::created(&shared.made(parent, &attr), opened))
+            let (attr, made, opened) = shared.create(creds, new).await?;
+            // What was there before it may have been told to forget meanwhile.
+            let entry = if made { shared.entry(parent, &attr) } else { shared.made(parent, &attr) };
+            Ok(Answer::created(&entry, opened))
         });
     }
 

@@ -19,12 +19,13 @@ use super::kernel::notify::Notifier;
 use super::kernel::operation::Header;
 use super::kernel::responder::Responder;
 use super::mount::MountOptions;
-use super::parked;
 use super::record::{Op, Record};
 use crate::config::Creds;
 use crate::error::{Code, Error, Result, errno};
 use crate::file::File;
+use crate::parked;
 use crate::remote::session;
+use crate::stage::Stage;
 use crate::volume::Volume;
 
 /// The shortest time that the kernel knows: one or two ticks of its clock.
@@ -61,6 +62,8 @@ pub(super) struct Shared {
     pub(super) resumed: bool,
     /// Files whose pages the kernel does not keep can be mapped shared.
     pub(super) direct_mmap: bool,
+    /// Where acknowledged writes wait for the OSDs; without it they are acknowledged by these.
+    pub(super) stage: Option<Arc<Stage>>,
     /// One handle at a time is re-opened, so that none is counted twice.
     recovering: tokio::sync::Mutex<()>,
     runtime: Handle,
@@ -116,11 +119,13 @@ pub(super) struct Connection {
     pub(super) resumed: bool,
     /// Files whose pages the kernel does not keep can be mapped shared.
     pub(super) direct_mmap: bool,
+    /// See [`Shared::stage`].
+    pub(super) stage: Option<Arc<Stage>>,
 }
 
 impl Door {
     pub(super) fn new(volume: Arc<Volume>, options: MountOptions, connection: Connection) -> Self {
-        let Connection { notifier, ring, resumed, direct_mmap } = connection;
+        let Connection { notifier, ring, resumed, direct_mmap, stage } = connection;
         let now = volume.client().config().clock.unix();
         let shared = Shared {
             runtime: volume.runtime().clone(),
@@ -133,6 +138,7 @@ impl Door {
             ring,
             resumed,
             direct_mmap,
+            stage,
             recovering: tokio::sync::Mutex::new(()),
         };
         Self { shared: Arc::new(shared) }

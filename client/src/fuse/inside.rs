@@ -95,7 +95,7 @@ fn config(shared: &Shared) -> String {
         volume.session().id(),
         volume.client().config().name,
         options.read_only,
-        options.writeback,
+        shared.stage.is_some(),
         options.default_permissions,
         options.survivable,
         if shared.ring { "io_uring" } else { "read" },

@@ -5,7 +5,7 @@ use std::io::{self, IoSliceMut};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use nix::mount::{MntFlags, MsFlags};
@@ -43,8 +43,10 @@ pub struct MountOptions {
     pub dev: bool,
     /// Setuid bits work (root only).
     pub suid: bool,
-    /// Small writes are gathered before they go to the OSDs.
+    /// Writes are acknowledged when they are staged, and go to the OSDs together and behind the caller's back.
     pub writeback: bool,
+    /// The file in memory for that; without it nothing is staged.
+    pub stage: Option<PathBuf>,
     /// Transport of requests. A survivable mount does not use io_uring: requests that a killed process had in its ring
     /// cannot be asked for again.
     pub uring: Uring,
@@ -65,7 +67,8 @@ impl Default for MountOptions {
             default_permissions: true,
             dev: true,
             suid: true,
-            writeback: false,
+            writeback: true,
+            stage: None,
             uring: Uring::Auto,
             idmap: false,
             survivable: false,
@@ -88,6 +91,7 @@ impl MountOptions {
                 "suid" => self.suid = true,
                 "nosuid" => self.suid = false,
                 "writeback" => self.writeback = true,
+                "nowriteback" => self.writeback = false,
                 "survivable" => self.survivable = true,
                 "idmap" => self.idmap = true,
                 "io_uring=auto" => self.uring = Uring::Auto,
@@ -101,7 +105,7 @@ impl MountOptions {
                     _ => {
                         return Err(format!(
                             "unknown mount option {other:?}; known: ro rw allow_other default_permissions \
-                             [no]dev [no]suid writeback survivable idmap io_uring=auto|on|off fsname=NAME \
+                             [no]dev [no]suid [no]writeback survivable idmap io_uring=auto|on|off fsname=NAME \
                              cache=strong|none"
                         ));
                     }
@@ -270,8 +274,8 @@ mod tests {
 
     #[test]
     fn mount_options_are_parsed_and_unknown_ones_named() {
-        let options = MountOptions::default().parse("ro,nodev,fsname=x,writeback,_netdev").unwrap();
-        assert!(options.read_only && !options.dev && options.writeback);
+        let options = MountOptions::default().parse("ro,nodev,fsname=x,nowriteback,_netdev").unwrap();
+        assert!(options.read_only && !options.dev && !options.writeback);
         assert_eq!(options.fsname, "x");
         let options = MountOptions::default().parse("idmap,io_uring=off").unwrap();
         assert!(options.idmap && options.uring == Uring::Off);

@@ -28,6 +28,9 @@ const EARLY: Duration = Duration::from_millis(20);
 const PAGES: Duration = Duration::from_millis(20);
 /// Most attempts of that; each waits twice as long.
 const PAGES_ATTEMPTS: u32 = 8;
+/// How often a kernel is told to forget a file that was just made, and how long it has to come to know it.
+const KNOWN: Duration = Duration::from_millis(1);
+const KNOWN_ATTEMPTS: u32 = 100;
 /// Pause after a failed call.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Returns in one call.
@@ -122,7 +125,10 @@ impl Leasing {
         self.engine.lock().recalled(&recall);
         if let Some(volume) = self.volume(recall.volume) {
             let kernel = volume.kernel();
-            forget_at_once(&*kernel, &recall);
+            let known = forget_at_once(&*kernel, &recall);
+            if !known && self.was_just_made((recall.volume, recall.ino)) {
+                forget_when_known(&*kernel, recall.ino).await;
+            }
             self.wait_for(EARLY, |engine| !engine.is_early(&recall)).await;
             let mut attempts = 0;
             while let Err(why) = self.give_up_data(&volume, &recall).await {
@@ -256,16 +262,28 @@ async fn reopen(session: &Session) {
     }
 }
 
-/// What the kernel forgets without waiting for anybody: attributes and names.
-fn forget_at_once(kernel: &dyn KernelCaches, recall: &Recall) {
-    let mut names = recall.bits & LEASE_NAMES != 0;
+/// What the kernel forgets without waiting for anybody: attributes and names. False: it does not know the inode.
+fn forget_at_once(kernel: &dyn KernelCaches, recall: &Recall) -> bool {
+    let mut known = true;
     if recall.bits & (LEASE_ATTR | LEASE_READ | LEASE_WRITE) != 0 {
-        // An inode that the kernel does not know yet may be on its way to it with a name: that name must be looked up
-        // again before it is believed.
-        names |= !kernel.forget_attr(recall.ino);
+        known = kernel.forget_attr(recall.ino);
     }
-    if names {
+    // An inode that the kernel does not know yet may be on its way to it with a name: that name must be looked up again
+    // before it is believed.
+    if recall.bits & LEASE_NAMES != 0 || !known {
         kernel.forget_names();
+    }
+    known
+}
+
+/// A file that was just made is reached by its descriptor too, without its name: the kernel must forget the attributes
+/// that came with it. It does not come to know it when its maker was killed meanwhile.
+async fn forget_when_known(kernel: &dyn KernelCaches, ino: u64) {
+    for _ in 0..KNOWN_ATTEMPTS {
+        tokio::time::sleep(KNOWN).await;
+        if kernel.forget_attr(ino) {
+            return;
+        }
     }
 }
 

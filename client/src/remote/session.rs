@@ -178,6 +178,16 @@ impl Session {
         self.incarnation.load(Ordering::Acquire)
     }
 
+    /// The fencing epoch as last heard of.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// An earlier process heard of this epoch: what it did counts only when no other one has begun since.
+    pub(crate) fn had_epoch(&self, epoch: u64) {
+        self.epoch.store(epoch, Ordering::Release);
+    }
+
     /// A call that changes nothing at the leader.
     pub async fn call<M: Method>(&self, request: &M::Request) -> Result<M::Reply> {
         self.call_for::<M>(request, Duration::ZERO).await

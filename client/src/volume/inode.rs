@@ -211,8 +211,16 @@ impl Inode {
         }
     }
 
-    pub(crate) fn gathered_is_out(&self) {
-        self.size.lock().gathered_is_out();
+    pub(crate) fn piece_begins(&self) {
+        self.size.lock().piece_begins();
+    }
+
+    pub(crate) fn piece_is_out(&self) {
+        self.size.lock().piece_is_out();
+    }
+
+    pub(crate) fn is_gathering(&self) -> bool {
+        self.size.lock().is_gathering()
     }
 
     /// Writes out what was gathered and tells the MRC what was written, if anything.

@@ -3,9 +3,9 @@
 use proto::error::{Code, WireError};
 use proto::limits::{NAME_BYTES_MAX, READDIR_ENTRIES_MAX};
 use proto::mrc::{
-    Attr, DirEntry, EntryRequest, InoRequest, Link, LinkRequest, Lookup, MakeRequest, MkDir, MkNod,
-    RENAME_EXCHANGE, ReadDir, ReadDirReply, ReadDirRequest, ReadLink, RemoveEntry, Rename, RenameRequest,
-    RmDir, Symlink, Unlink,
+    Attr, ChangeReply, DirEntry, EntryRequest, InoRequest, Link, LinkRequest, Lookup, MakeRequest, MkDir,
+    MkNod, RENAME_EXCHANGE, ReadDir, ReadDirReply, ReadDirRequest, ReadLink, RemoveEntry, Rename,
+    RenameRequest, RmDir, Symlink, Unlink,
 };
 use proto::rpc::Method;
 
@@ -27,6 +27,11 @@ impl Told<'_> {
         }
         result
     }
+}
+
+/// All that an answer tells of inodes.
+pub(super) fn all_of<'a>(attr: &'a Attr, changed: &'a [Attr]) -> Vec<&'a Attr> {
+    std::iter::once(attr).chain(changed).collect()
 }
 
 /// Whether an entry of a directory may be called so; what else is asked for is the MRC's to answer or refuse.
@@ -116,7 +121,7 @@ impl Volume {
         let changing = self.leasing().change(self.id(), vec![(what.parent, Some(what.name.clone()))]);
         let make = |origin| MakeRequest { head, origin, umask: creds.umask, ..what };
         let reply = self.session().mutate::<M>(make).await?;
-        changing.done(&reply.leases, &[&reply.attr], &[Some(reply.attr.ino)]);
+        changing.done(&reply.leases, &all_of(&reply.attr, &reply.changed), &[Some(reply.attr.ino)]);
         Ok(reply.attr)
     }
 
@@ -138,7 +143,7 @@ impl Volume {
         let changing = self.leasing().change(self.id(), vec![(ino, None), (parent, Some(name.clone()))]);
         let reply =
             self.session().mutate::<Link>(|origin| LinkRequest { head, origin, ino, parent, name }).await?;
-        changing.done(&reply.leases, &[&reply.attr], &[Some(ino)]);
+        changing.done(&reply.leases, &all_of(&reply.attr, &reply.changed), &[Some(ino)]);
         Ok(self.shown(reply.attr))
     }
 
@@ -154,7 +159,7 @@ impl Volume {
 
     async fn remove_name<M>(&self, creds: &Creds, parent: u64, name: &[u8]) -> Result<()>
     where
-        M: Method<Request = RemoveEntry>,
+        M: Method<Request = RemoveEntry, Reply = ChangeReply>,
     {
         let (head, name) = (self.head(creds), name.to_vec());
         let victim = self.leasing().named(self.key(parent), &name);
@@ -164,8 +169,8 @@ impl Volume {
         let (victim, untold_handles) = (victim.unwrap_or(0), told.count);
         let changing = self.leasing().change(self.id(), what);
         let make = |origin| RemoveEntry { head, origin, parent, name, victim, untold_handles };
-        told.result(self.session().removing(self.session().mutate::<M>(make)).await).await?;
-        changing.done(&[], &[], &[None]);
+        let reply = told.result(self.session().removing(self.session().mutate::<M>(make)).await).await?;
+        changing.done(&[], &reply.changed.iter().collect::<Vec<_>>(), &[None]);
         Ok(())
     }
 
@@ -199,11 +204,11 @@ impl Volume {
             untold_handles,
         };
         let changing = self.leasing().change(self.id(), touched);
-        told.result(self.session().removing(self.session().mutate::<Rename>(make)).await).await?;
+        let reply = told.result(self.session().removing(self.session().mutate::<Rename>(make)).await).await?;
         match (changing.before(0), changing.before(1)) {
             // In the order of `touched`. Two names of one file both stay: rename(2) does nothing then.
             (Some(Some(moved)), Some(to)) if !exchange && to != Some(moved) => {
-                changing.done(&[], &[], &[None, Some(moved)]);
+                changing.done(&[], &reply.changed.iter().collect::<Vec<_>>(), &[None, Some(moved)]);
             }
             _ => drop(changing),
         }

@@ -8,6 +8,7 @@ use proto::mrc::{
 
 use super::Volume;
 use super::inode::Inode;
+use super::names::all_of;
 use crate::config::Creds;
 use crate::error::Result;
 use crate::file::File;
@@ -88,7 +89,7 @@ impl Volume {
         }
         // Nobody has said how much may be written: where quotas are known, that is asked before the first new byte.
         let room = self.has_quota().then_some(0);
-        let reply = OpenReply { attr, credentials, created: false, leases: Vec::new(), room };
+        let reply = OpenReply { attr, credentials, room, ..OpenReply::default() };
         Some(File::new(self.adopt(reply, write), creds.clone(), write))
     }
 
@@ -153,7 +154,7 @@ impl Volume {
         };
         let changing = self.leasing().change(self.id(), vec![(parent, Some(entry))]);
         let reply = self.session().mutate_open::<Create>(self.id(), options.write, make).await?;
-        changing.done(&reply.leases, &[&reply.attr], &[Some(reply.attr.ino)]);
+        changing.done(&reply.leases, &all_of(&reply.attr, &reply.changed), &[Some(reply.attr.ino)]);
         let (attr, created) = (reply.attr.clone(), reply.created);
         let file = self.file(creds, reply, options.write);
         Ok(Created { file, attr: self.shown(attr), created })

@@ -20,6 +20,7 @@ use super::bed::{Bed, pattern};
 const DIR_ADDR: &str = "CLIENT_TEST_DIR_ADDR";
 const FUSE_FD: &str = "CLIENT_TEST_FUSE_FD";
 const STATE: &str = "CLIENT_TEST_STATE";
+const STAGE: &str = "CLIENT_TEST_STAGE";
 /// What a child process needs to use the mount.
 const AT: &str = "CLIENT_TEST_AT";
 
@@ -42,17 +43,20 @@ fn serve_the_mount() {
         runtime.block_on(async { Client::connect(config).await.unwrap().volume("v").await.unwrap() });
     let _inside = runtime.enter();
     let resumed = predecessor.is_some();
-    let mounted = fuse::serve(volume, fd, resumed, &MountOptions { predecessor, ..options() }).unwrap();
+    let stage = std::env::var_os(STAGE).map(PathBuf::from);
+    let options = MountOptions { predecessor, stage, ..options() };
+    let mounted = fuse::serve(volume, fd, resumed, &options).unwrap();
     println!("state={}", mounted.state());
     std::io::stdout().flush().unwrap();
     mounted.join().unwrap();
 }
 
 /// Starts a mount process; gives what it says of itself.
-fn start(addr: &str, fd: &OwnedFd, state: Option<&str>) -> (Child, String) {
+fn start(addr: &str, fd: &OwnedFd, memory: &Path, state: Option<&str>) -> (Child, String) {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "takeover::serve_the_mount", "--ignored", "--nocapture"]);
-    command.env(DIR_ADDR, addr).env(FUSE_FD, fd.as_raw_fd().to_string()).stdout(Stdio::piped());
+    command.env(DIR_ADDR, addr).env(FUSE_FD, fd.as_raw_fd().to_string()).env(STAGE, memory);
+    command.stdout(Stdio::piped());
     if let Some(state) = state {
         command.env(STATE, state);
     }
@@ -75,6 +79,8 @@ fn work(at: &Path, number: u32, stop: &AtomicBool) -> u32 {
     let mut round = 0;
     let path = |name: &str| at.join(format!("{name}-{number}"));
     let log = OpenOptions::new().read(true).append(true).create(true).open(path("log")).unwrap();
+    let mut big = OpenOptions::new().read(true).write(true).create_new(true).open(path("big")).unwrap();
+    let mut model: Vec<u8> = Vec::new();
     while !stop.load(Ordering::Relaxed) {
         let (dir, file, moved) = (path("dir"), path("dir").join("f"), path("dir").join("g"));
         fs::create_dir(&dir).unwrap();
@@ -88,12 +94,26 @@ fn work(at: &Path, number: u32, stop: &AtomicBool) -> u32 {
         fs::remove_file(&file).unwrap();
         fs::remove_dir(&dir).unwrap();
         (&log).write_all(format!("{round:07}\n").as_bytes()).unwrap();
+        // Nothing of this is closed or synced: it was acknowledged, so it must outlive the mount process.
+        for part in 0..20 {
+            let more = pattern(u64::from(round * 20 + part), 9_000);
+            big.write_all(&more).unwrap();
+            model.extend_from_slice(&more);
+        }
+        let (over, at) = (pattern(u64::from(round) + 7, 5_000), model.len() / 3);
+        big.write_all_at(&over, at as u64).unwrap();
+        model[at..at + over.len()].copy_from_slice(&over);
         round += 1;
         assert_eq!(log.metadata().unwrap().len(), u64::from(round) * 8);
     }
     let read = BufReader::new(File::open(path("log")).unwrap());
     let lines: Vec<String> = read.lines().map(Result::unwrap).collect();
     assert_eq!(lines, (0..round).map(|at| format!("{at:07}")).collect::<Vec<_>>());
+    let mut whole = vec![0; model.len()];
+    big.read_exact_at(&mut whole, 0).unwrap();
+    let differs = whole.iter().zip(&model).position(|(read, wrote)| read != wrote);
+    assert_eq!(differs, None, "of {} bytes", model.len());
+    assert_eq!(big.metadata().unwrap().len(), model.len() as u64);
     round
 }
 
@@ -128,6 +148,8 @@ fn use_the_mount() {
 /// What must go away whatever happens: first the mount, then its processes, at last (with this process) the descriptor.
 struct Stage {
     at: PathBuf,
+    /// Where acknowledged writes wait.
+    memory: PathBuf,
     fd: OwnedFd,
     server: Option<Child>,
     user: Option<Child>,
@@ -143,7 +165,7 @@ impl Drop for Stage {
 }
 
 fn all_rounds(mut stage: Stage, addr: &str) {
-    let (server, mut state) = start(addr, &stage.fd, None);
+    let (server, mut state) = start(addr, &stage.fd, &stage.memory, None);
     stage.server = Some(server);
     let mut user = Command::new(std::env::current_exe().unwrap());
     user.args(["--exact", "takeover::use_the_mount", "--ignored", "--nocapture"]).env(AT, &stage.at);
@@ -153,7 +175,7 @@ fn all_rounds(mut stage: Stage, addr: &str) {
         let mut server = stage.server.take().unwrap();
         server.kill().unwrap();
         server.wait().unwrap();
-        let (server, said) = start(addr, &stage.fd, Some(&state));
+        let (server, said) = start(addr, &stage.fd, &stage.memory, Some(&state));
         (stage.server, state) = (Some(server), said);
     }
     std::thread::sleep(Duration::from_millis(300));
@@ -183,7 +205,8 @@ async fn a_killed_mount_process_is_replaced() {
     fs::create_dir(&at).unwrap();
     let fd = fuse::mount::attach(&at, &options()).unwrap();
     let addr = bed.addr("dir").to_owned();
-    let stage = Stage { at, fd, server: None, user: None };
+    let memory = place.path().join("stage");
+    let stage = Stage { at, memory, fd, server: None, user: None };
     tokio::task::spawn_blocking(move || all_rounds(stage, &addr)).await.unwrap();
     bed.stop().await;
 }

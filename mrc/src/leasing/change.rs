@@ -96,7 +96,7 @@ impl Mrc {
         let bits = by_the_way(&reply.attr);
         let file = (volume, reply.attr.ino);
         Ok(Response::of(&match self.grant_after(session, file, bits)? {
-            Some((attr, grant)) => AttrReply { attr, leases: vec![grant], room: reply.room },
+            Some((attr, grant)) => AttrReply { attr, leases: vec![grant], ..reply },
             None => reply,
         }))
     }

@@ -33,5 +33,5 @@ pub(crate) async fn serve(mrc: &Mrc, request: Request) -> Result<Response, WireE
             |_| 0,
         )
         .await?;
-    Ok(Response::of(&AttrReply { attr, leases: given.into_iter().collect(), room: None }))
+    Ok(Response::of(&AttrReply { attr, leases: given.into_iter().collect(), ..AttrReply::default() }))
 }

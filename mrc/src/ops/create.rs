@@ -34,7 +34,14 @@ pub(crate) async fn serve(mrc: &Mrc, request: Request) -> Result<Response, WireE
     let capability = signer.capability(file, session, write, &done.layout);
     let credentials = FileCredentials { capability, layout: done.layout };
     let room = if write { room_of(mrc, file)? } else { None };
-    Ok(Response::of(&OpenReply { attr, credentials, created: done.created, leases, room }))
+    Ok(Response::of(&OpenReply {
+        attr,
+        credentials,
+        created: done.created,
+        leases,
+        room,
+        changed: done.changed,
+    }))
 }
 
 /// The command, again when the name came or went in between.

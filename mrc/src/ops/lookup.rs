@@ -19,5 +19,5 @@ pub(crate) async fn serve(mrc: &Mrc, request: Request) -> Result<Response, WireE
             by_the_way,
         )
         .await?;
-    Ok(Response::of(&AttrReply { attr, leases, room: None }))
+    Ok(Response::of(&AttrReply { attr, leases, ..AttrReply::default() }))
 }

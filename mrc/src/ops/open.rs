@@ -68,6 +68,7 @@ async fn reply(
         created: false,
         leases,
         room,
+        changed: Vec::new(),
     }))
 }
 

@@ -31,5 +31,5 @@ pub(crate) async fn serve(mrc: &Mrc, request: Request) -> Result<Response, WireE
     let capability = signer.capability(file, session, write, &done.layout);
     let credentials = FileCredentials { capability, layout: done.layout };
     let room = if write { super::create::room_of(mrc, file)? } else { None };
-    Ok(Response::of(&OpenReply { attr: done.attr, credentials, created: true, leases: Vec::new(), room }))
+    Ok(Response::of(&OpenReply { attr: done.attr, credentials, created: true, room, ..OpenReply::default() }))
 }

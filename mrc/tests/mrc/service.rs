@@ -19,7 +19,7 @@ use proto::mrc::{
     OpenReply, OpenRequest, OpenSession, RemoveEntry, Rename, RenameRequest, RenewSession, SessionOpen,
     SessionRenew, StatFs, SyncMetadata, Unlink, VolumeDrop, VolumeInit, kind,
 };
-use proto::osd::{Fence, Remove};
+use proto::osd::{Fence, RemoveMany, RemovedMany};
 use proto::rpc::{Empty, Method, Origin};
 use proto::stripe::Striping;
 use quorum::{Durability, GroupConfig, Member};
@@ -85,6 +85,7 @@ impl Service for DirPart {
 #[derive(Default)]
 pub(crate) struct OsdPart {
     pub(crate) removed: Mutex<Vec<u64>>,
+    asked: Mutex<std::collections::BTreeSet<u64>>,
     /// (session, epoch).
     pub(crate) fenced: Mutex<Vec<(u64, u64)>>,
 }
@@ -103,10 +104,18 @@ impl Service for OsdPart {
                 self.fenced.lock().push((fence.session, fence.epoch));
                 return Ok(Response::of(&Empty {}));
             }
-            let capability = parse::<Remove>(&request)?.capability;
-            capability.check(&[key()], 0, 0, REMOVE)?;
-            self.removed.lock().push(capability.ino);
-            Ok(Response::of(&Empty {}))
+            let removals = parse::<RemoveMany>(&request)?.removals;
+            let mut done = Vec::new();
+            for capability in removals.into_iter().map(|removal| removal.capability) {
+                capability.check(&[key()], 0, 0, REMOVE)?;
+                // The first time it does not work: what is not done has to be asked for again.
+                let again = !self.asked.lock().insert(capability.ino);
+                if again {
+                    self.removed.lock().push(capability.ino);
+                }
+                done.push(again);
+            }
+            Ok(Response::of(&RemovedMany { done }))
         })
     }
 }
@@ -234,7 +243,7 @@ impl World {
         self.ask::<Create>(&self.create_request(name, true)).await.unwrap()
     }
 
-    async fn unlink(&self, name: &str) -> Result<Empty, WireError> {
+    async fn unlink(&self, name: &str) -> Result<(), WireError> {
         let request = RemoveEntry {
             head: head(SESSION),
             origin: self.origin(),
@@ -242,7 +251,7 @@ impl World {
             name: name.into(),
             ..RemoveEntry::default()
         };
-        self.ask::<Unlink>(&request).await
+        self.ask::<Unlink>(&request).await.map(drop)
     }
 
     pub(crate) async fn close(&self, ino: u64, write: bool) {
@@ -259,7 +268,7 @@ impl World {
         }
     }
 
-    async fn claim(&self, name: &str) -> Result<Empty, WireError> {
+    async fn claim(&self, name: &str) -> Result<(), WireError> {
         let request = RenameRequest {
             head: head(SESSION),
             origin: self.origin(),
@@ -271,7 +280,7 @@ impl World {
             only_if_no_writer: true,
             ..RenameRequest::default()
         };
-        self.ask::<Rename>(&request).await
+        self.ask::<Rename>(&request).await.map(drop)
     }
 
     fn lock_request(&self, session: u64, ino: u64, kind: u32, wait_ms: u64) -> LockRequest {

@@ -21,6 +21,8 @@ use crate::store::{Committed, Stamp};
 
 type Answer = Result<Response, WireError>;
 
+/// Files removed by one request at most.
+const REMOVALS_MAX: usize = 1024;
 /// Objects told of in one answer at most.
 const STAT_OBJECTS_MAX: usize = 1024;
 
@@ -32,6 +34,7 @@ pub(super) async fn dispatch(server: &Arc<Osd>, request: &Request) -> Answer {
         osd::Punch::NUMBER => server.punch(parse::<osd::Punch>(request)?).await,
         osd::Sync::NUMBER => server.sync(parse::<osd::Sync>(request)?).await,
         osd::Remove::NUMBER => server.remove(parse::<osd::Remove>(request)?).await,
+        osd::RemoveMany::NUMBER => server.remove_many(parse::<osd::RemoveMany>(request)?).await,
         osd::StatObjects::NUMBER => server.stat_objects(parse::<osd::StatObjects>(request)?).await,
         osd::Status::NUMBER => Ok(Response::of(&server.status())),
         osd::Fence::NUMBER => server.fence(parse::<osd::Fence>(request)?).await,
@@ -238,6 +241,23 @@ impl Osd {
             self.store.remove(volume, ino, stamp).await?;
         }
         Ok(Response::of(&Empty {}))
+    }
+
+    async fn remove_many(&self, request: osd::RemoveManyRequest) -> Answer {
+        if request.removals.len() > REMOVALS_MAX {
+            let text = format!("{} removals at once; {REMOVALS_MAX} is the limit", request.removals.len());
+            return Err(WireError::new(Code::InvalidArgument, text));
+        }
+        let mut done = Vec::with_capacity(request.removals.len());
+        for removal in request.removals {
+            let ino = removal.capability.ino;
+            let removed = self.remove(removal).await;
+            if let Err(error) = &removed {
+                tracing::debug!(ino, %error, "the objects of a file were not removed");
+            }
+            done.push(removed.is_ok());
+        }
+        Ok(Response::of(&osd::RemovedMany { done }))
     }
 
     fn list_files(&self, request: &osd::ListFilesRequest) -> Answer {

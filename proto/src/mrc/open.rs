@@ -57,6 +57,9 @@ pub struct OpenReply {
     /// So many bytes may be allocated before the next report, because a quota applies; absent: no limit.
     #[prost(uint64, optional, tag = "5")]
     pub room: Option<u64>,
+    /// `Create`: see [`super::ChangeReply::changed`].
+    #[prost(message, repeated, tag = "6")]
+    pub changed: Vec<Attr>,
 }
 
 /// Closes handles; the last close of an unlinked file frees it.

@@ -40,6 +40,18 @@ pub struct AttrReply {
     /// Answers to size reports: see [`crate::mrc::OpenReply::room`].
     #[prost(uint64, optional, tag = "3")]
     pub room: Option<u64>,
+    /// Answers to changes: see [`ChangeReply::changed`].
+    #[prost(message, repeated, tag = "4")]
+    pub changed: Vec<Attr>,
+}
+
+/// Answer to a change of names.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ChangeReply {
+    /// Attributes, as they were right after the change, of the other inodes that it touched: directories that lost or got
+    /// a name, what was moved or lost one of several names. Who holds leases on them may keep them.
+    #[prost(message, repeated, tag = "1")]
+    pub changed: Vec<Attr>,
 }
 
 /// Resolves several names at once, starting at `parent`; stops at the first symlink.

@@ -11,7 +11,7 @@ use bytes::{Buf, Bytes};
 use parking_lot::Mutex;
 use proto::frame::Header;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::Notify;
 
 /// Bytes that may wait on one connection.
@@ -31,11 +31,11 @@ pub(super) struct Outbox {
     work: Notify,
     /// Room again, or closed.
     room: Notify,
-    direct: Option<Arc<TcpStream>>,
+    direct: Option<Arc<OwnedWriteHalf>>,
 }
 
 impl Outbox {
-    pub(super) fn new(direct: Option<Arc<TcpStream>>) -> Arc<Self> {
+    pub(super) fn new(direct: Option<Arc<OwnedWriteHalf>>) -> Arc<Self> {
         Arc::new(Self { queue: Mutex::default(), work: Notify::new(), room: Notify::new(), direct })
     }
 
@@ -108,7 +108,7 @@ impl Outbox {
     }
 
     /// The writer of a plain connection: writes what senders could not.
-    pub(super) async fn drain_plain(&self, stream: &TcpStream) {
+    pub(super) async fn drain_plain(&self, stream: &OwnedWriteHalf) {
         loop {
             self.work.notified().await;
             loop {

@@ -11,16 +11,16 @@ pub use client::TcpChannel;
 pub use server::{CallCounts, ServerOptions, serve, serve_with};
 
 use std::io;
-use std::sync::Arc;
 
 use bytes::BytesMut;
 use proto::frame::{self, Frame};
 use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::net::TcpStream;
+use tokio::net::tcp::OwnedReadHalf;
 
 /// Where frames come from.
 enum Source {
-    Plain(Arc<TcpStream>),
+    /// By its own type: a read that does not fill the buffer is known to have taken all there was.
+    Plain(OwnedReadHalf),
     Stream(Box<dyn AsyncRead + Send + Unpin>),
 }
 
@@ -39,12 +39,7 @@ impl Source {
                 buffer.reserve(READ_BYTES);
             }
             let read = match self {
-                Source::Plain(stream) => loop {
-                    match stream.try_read_buf(buffer) {
-                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => stream.readable().await?,
-                        other => break other?,
-                    }
-                },
+                Source::Plain(stream) => stream.read_buf(buffer).await?,
                 Source::Stream(stream) => stream.read_buf(buffer).await?,
             };
             if read == 0 {

@@ -52,7 +52,8 @@ pub(crate) fn mount(path: &Path, global: &Global) -> Outcome {
 pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(cores.clamp(2, 8))
+        // One for two cores: a second one is woken with every message and finds nothing to do.
+        .worker_threads((cores / 2).clamp(1, 8))
         .thread_name("xtfs")
         .enable_all()
         .build()

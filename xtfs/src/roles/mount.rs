@@ -108,14 +108,24 @@ async fn open(
     Ok((client, volume))
 }
 
+/// Memory that outlives this process, for writes that are acknowledged before the OSDs have them: the same file for each
+/// process that serves this mount point.
+fn stage_path(at: &std::path::Path, volume: u64) -> PathBuf {
+    let mut of = at.as_os_str().as_encoded_bytes().to_vec();
+    of.extend(volume.to_le_bytes());
+    let (uid, sum) = (nix::unistd::geteuid(), proto::checksum::crc32c(&of));
+    PathBuf::from(format!("/dev/shm/xtfs-{uid}-{sum:08x}.stage"))
+}
+
 async fn serve(
     client: Arc<Client>,
     volume: Arc<Volume>,
     at: PathBuf,
     handed: Option<(OwnedFd, bool)>,
-    options: MountOptions,
+    mut options: MountOptions,
 ) -> Result<Running, Failure> {
     let survivable = handed.is_some();
+    options.stage = Some(stage_path(&at, volume.id()));
     let (to_serve, place) = (volume.clone(), at.clone());
     // The handshake with the kernel blocks.
     let runtime = tokio::runtime::Handle::current();

@@ -92,11 +92,12 @@ impl TcpChannel {
         stream.set_nodelay(true)?;
         let (outbox, source) = match &self.identity {
             None => {
-                let stream = Arc::new(stream);
-                let outbox = Outbox::new(Some(stream.clone()));
-                let (writer, socket) = (outbox.clone(), stream.clone());
-                tokio::spawn(async move { writer.drain_plain(&socket).await });
-                (outbox, Source::Plain(stream))
+                let (read, write) = stream.into_split();
+                let write = Arc::new(write);
+                let outbox = Outbox::new(Some(write.clone()));
+                let writer = outbox.clone();
+                tokio::spawn(async move { writer.drain_plain(&write).await });
+                (outbox, Source::Plain(read))
             }
             Some(identity) => {
                 let connector = tokio_rustls::TlsConnector::from(identity.client.clone());

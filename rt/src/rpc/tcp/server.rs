@@ -110,11 +110,12 @@ async fn connection(server: Arc<Server>, stream: TcpStream, from: SocketAddr) {
     }
     let (outbox, source, peer) = match &server.options.identity {
         None => {
-            let stream = Arc::new(stream);
-            let outbox = Outbox::new(Some(stream.clone()));
-            let (writer, socket) = (outbox.clone(), stream.clone());
-            tokio::spawn(async move { writer.drain_plain(&socket).await });
-            (outbox, Source::Plain(stream), Peer::Plain(from.to_string()))
+            let (read, write) = stream.into_split();
+            let write = Arc::new(write);
+            let outbox = Outbox::new(Some(write.clone()));
+            let writer = outbox.clone();
+            tokio::spawn(async move { writer.drain_plain(&write).await });
+            (outbox, Source::Plain(read), Peer::Plain(from.to_string()))
         }
         Some(identity) => {
             let acceptor = tokio_rustls::TlsAcceptor::from(identity.server.clone());

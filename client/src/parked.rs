@@ -47,7 +47,7 @@ impl Wake for Parked {
 }
 
 /// Polls `work` once here; what is left of it runs on the runtime as soon as something wakes it.
-pub(super) fn begin(runtime: &Handle, work: impl Future<Output = ()> + Send + 'static) {
+pub(crate) fn begin(runtime: &Handle, work: impl Future<Output = ()> + Send + 'static) {
     let mut work: Work = Box::pin(work);
     let parked = Arc::new(Parked { runtime: runtime.clone(), state: Mutex::new(State::Polling) });
     let waker = Waker::from(parked.clone());

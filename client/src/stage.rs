@@ -1,0 +1,263 @@
+//! Memory that outlives the process: writes that were acknowledged and are not at the OSDs yet.
+//!
+//! A file in memory (tmpfs) with one **slot** per piece that is being gathered or is on its way. A killed mount process
+//! leaves them there, and its successor writes them out before anybody else may see the files. See
+//! `docs/protocols/write-behind.md`.
+
+pub(crate) mod replay;
+
+use std::collections::BTreeSet;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use nix::fcntl::{Flock, FlockArg};
+use parking_lot::Mutex;
+use proto::limits::FILE_BYTES_MAX;
+
+/// Bytes of a slot: the most that one piece has.
+pub(crate) const SLOT_BYTES: usize = 1 << 20;
+/// Slots of a mount: at most so much is acknowledged and not at the OSDs.
+const SLOTS: u32 = 48;
+/// First bytes of the file: what it is, and the version of its format.
+const MAGIC: [u8; 8] = *b"XTFSSTG1";
+/// Where the slots' labels begin, and the length of one.
+const LABELS_AT: u64 = 4096;
+const LABEL_BYTES: usize = 64;
+/// Where the slots' data begins.
+const DATA_AT: u64 = LABELS_AT + 4096;
+
+/// What a slot holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Label {
+    /// Whose: session, and the epoch that it had.
+    pub(crate) session: u64,
+    pub(crate) epoch: u64,
+    pub(crate) volume: u64,
+    pub(crate) ino: u64,
+    pub(crate) offset: u64,
+}
+
+/// A piece that a process left behind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Left {
+    pub(crate) label: Label,
+    pub(crate) data: Vec<u8>,
+}
+
+/// See the module.
+pub struct Stage {
+    file: Flock<File>,
+    path: PathBuf,
+    /// order: a leaf. The lowest first, so that few pages of the file are ever used.
+    free: Mutex<BTreeSet<u32>>,
+    /// Numbers pieces in the order in which they were begun; 0: none.
+    next: AtomicU64,
+}
+
+impl Stage {
+    /// Opens or makes the file of a mount. Fails when another process uses it.
+    pub fn open(path: &Path) -> io::Result<Arc<Self>> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(path)?;
+        if file.metadata()?.uid() != nix::unistd::geteuid().as_raw() {
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, "it belongs to another user"));
+        }
+        let file = Flock::lock(file, FlockArg::LockExclusiveNonblock)
+            .map_err(|(_, errno)| io::Error::new(io::Error::from(errno).kind(), "another process uses it"))?;
+        let mut magic = [0; 8];
+        let whole = file.metadata()?.len() >= DATA_AT;
+        if whole {
+            file.read_exact_at(&mut magic, 0)?;
+        }
+        if magic != MAGIC {
+            // New, or of another version, which is not to be understood.
+            file.set_len(0)?;
+            file.set_len(DATA_AT + u64::from(SLOTS) * SLOT_BYTES as u64)?;
+            file.write_all_at(&MAGIC, 0)?;
+        }
+        let free = Mutex::new((0..SLOTS).collect());
+        Ok(Arc::new(Self { file, path: path.to_path_buf(), free, next: AtomicU64::new(1) }))
+    }
+
+    /// What the last process left, in the order in which it was begun. To be read before anything is taken.
+    pub(crate) fn left(&self) -> io::Result<Vec<Left>> {
+        let mut left = Vec::new();
+        for slot in 0..SLOTS {
+            let mut label = [0; LABEL_BYTES];
+            self.file.read_exact_at(&mut label, label_at(slot))?;
+            if let Some((number, label, len)) = parse(&label) {
+                let mut data = vec![0; len];
+                self.file.read_exact_at(&mut data, data_at(slot))?;
+                left.push((number, Left { label, data }));
+            }
+        }
+        left.sort_by_key(|(number, _)| *number);
+        Ok(left.into_iter().map(|(_, left)| left).collect())
+    }
+
+    /// What was left is dealt with.
+    pub(crate) fn clear(&self) -> io::Result<()> {
+        self.file.write_all_at(&[0; LABEL_BYTES * SLOTS as usize], LABELS_AT)
+    }
+
+    /// A place for a piece that begins with `label`; `None`: all are taken.
+    pub(crate) fn take(self: &Arc<Self>, label: Label) -> Option<Slot> {
+        let number = self.free.lock().pop_first()?;
+        let order = self.next.fetch_add(1, Ordering::Relaxed);
+        Some(Slot { stage: self.clone(), number, order, label, len: 0 })
+    }
+
+    /// Nothing is left and nobody comes after this process.
+    pub fn remove(&self) {
+        if let Err(error) = std::fs::remove_file(&self.path) {
+            tracing::debug!(path = %self.path.display(), %error, "the file of staged writes stays");
+        }
+    }
+}
+
+/// A piece: what is written to it survives this process until it is dropped.
+pub(crate) struct Slot {
+    stage: Arc<Stage>,
+    number: u32,
+    order: u64,
+    label: Label,
+    len: usize,
+}
+
+impl Slot {
+    /// Adds bytes at the end. They count when this has answered; on an error nothing was added.
+    pub(crate) fn append(&mut self, data: &[u8]) -> io::Result<()> {
+        let len = self.len + data.len();
+        if len > SLOT_BYTES {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a piece longer than a slot"));
+        }
+        self.stage.file.write_all_at(data, data_at(self.number) + self.len as u64)?;
+        // The label last: a process that is killed in between has not acknowledged these bytes.
+        self.stage.file.write_all_at(&label(self.order, &self.label, len), label_at(self.number))?;
+        self.len = len;
+        Ok(())
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if self.len > 0
+            && let Err(error) = self.stage.file.write_all_at(&[0; 8], label_at(self.number))
+        {
+            // It would be written again over what comes later: rather lose the slot than give it out again.
+            tracing::error!(%error, "a staged write could not be crossed out");
+            return;
+        }
+        self.stage.free.lock().insert(self.number);
+    }
+}
+
+fn label_at(slot: u32) -> u64 {
+    LABELS_AT + u64::from(slot) * LABEL_BYTES as u64
+}
+
+fn data_at(slot: u32) -> u64 {
+    DATA_AT + u64::from(slot) * SLOT_BYTES as u64
+}
+
+fn label(order: u64, label: &Label, len: usize) -> [u8; LABEL_BYTES] {
+    let Label { session, epoch, volume, ino, offset } = *label;
+    let words = [order, session, epoch, volume, ino, offset, len as u64];
+    let mut out = [0; LABEL_BYTES];
+    for (at, word) in words.into_iter().chain([sum(&words)]).enumerate() {
+        out[at * 8..at * 8 + 8].copy_from_slice(&word.to_le_bytes());
+    }
+    out
+}
+
+/// The order, the label and the length of the data; `None`: the slot is free.
+fn parse(bytes: &[u8; LABEL_BYTES]) -> Option<(u64, Label, usize)> {
+    let mut words = [0; 8];
+    for (word, bytes) in words.iter_mut().zip(bytes.chunks_exact(8)) {
+        *word = u64::from_le_bytes(bytes.try_into().ok()?);
+    }
+    let [order, session, epoch, volume, ino, offset, len, check] = words;
+    let whole = sum(&words[..7]) == check;
+    let len = usize::try_from(len).ok().filter(|len| (1..=SLOT_BYTES).contains(len))?;
+    let fits = offset.checked_add(len as u64).is_some_and(|end| end <= FILE_BYTES_MAX);
+    (order != 0 && whole && fits).then_some((order, Label { session, epoch, volume, ino, offset }, len))
+}
+
+fn sum(words: &[u64]) -> u64 {
+    words.iter().fold(0x9e37_79b9_7f4a_7c15, |sum: u64, word| {
+        (sum ^ word).wrapping_mul(0x0100_0000_01b3).rotate_left(29)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn of(ino: u64, offset: u64) -> Label {
+        Label { session: 7, epoch: 3, volume: 1, ino, offset }
+    }
+
+    #[test]
+    fn what_was_not_crossed_out_is_found_in_order_and_the_rest_is_not() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("stage");
+        let stage = Stage::open(&path).unwrap();
+        assert!(Stage::open(&path).is_err(), "one process at a time");
+        let mut first = stage.take(of(5, 0)).unwrap();
+        let mut second = stage.take(of(6, 4096)).unwrap();
+        first.append(&[1; 100]).unwrap();
+        second.append(&[2; SLOT_BYTES]).unwrap();
+        assert!(second.append(&[2]).is_err(), "a slot has an end");
+        first.append(&[3; 50]).unwrap();
+        let _empty = stage.take(of(8, 0)).unwrap();
+        let mut gone = stage.take(of(7, 0)).unwrap();
+        gone.append(b"at the OSDs").unwrap();
+        drop(gone);
+        let mut third = stage.take(of(5, 90)).unwrap();
+        third.append(&[4; 20]).unwrap();
+        // What a killed process leaves.
+        let killed = place.path().join("killed");
+        std::fs::copy(&path, &killed).unwrap();
+        let stage = Stage::open(&killed).unwrap();
+        let left = stage.left().unwrap();
+        let told: Vec<_> =
+            left.iter().map(|left| (left.label.ino, left.label.offset, left.data.len())).collect();
+        assert_eq!(told, [(5, 0, 150), (6, 4096, SLOT_BYTES), (5, 90, 20)]);
+        assert_eq!((left[0].data[99], left[0].data[100]), (1, 3));
+        stage.clear().unwrap();
+        assert_eq!(stage.left().unwrap(), []);
+    }
+
+    #[test]
+    fn all_slots_can_be_taken_once() {
+        let place = tempfile::tempdir().unwrap();
+        let stage = Stage::open(&place.path().join("stage")).unwrap();
+        let mut all: Vec<Slot> = (0..SLOTS).map(|n| stage.take(of(u64::from(n), 0)).unwrap()).collect();
+        assert!(stage.take(of(99, 0)).is_none());
+        all.pop();
+        assert!(stage.take(of(99, 0)).is_some());
+    }
+
+    proptest! {
+        #[test]
+        fn damaged_labels_are_no_pieces(at in 0..LABEL_BYTES, bit in 0..8u8, len in 1..=SLOT_BYTES) {
+            let good = label(9, &of(5, 77), len);
+            prop_assert_eq!(parse(&good), Some((9, of(5, 77), len)));
+            let mut bad = good;
+            bad[at] ^= 1 << bit;
+            prop_assert_eq!(parse(&bad), None);
+        }
+    }
+}

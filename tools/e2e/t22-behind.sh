@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# What was acknowledged and neither closed nor synced outlives kill -9: of the mount, and of everything at once.
+. "$(dirname "$0")/instance.sh"
+
+# A writer's last write may have arrived without its having heard of it, and then overwritten what the log says last: the
+# check allows nothing else to differ, so the writer is stopped before the kill.
+writer() { python3 "$here/unsynced-write.py" "$1" "$2" >"$3" 2>"$3.err" </dev/null & }
+
+must_up --separate --mrcs 3 --no-exec
+for n in $(seq "$(sized 8 3)"); do
+  writer "$mnt/mount-$n" 4 "$work/mount-$n"
+  pid=$!
+  sleep 1
+  murder mount-0 || bad "no mount-0"
+  revive mount-0 || bad "xtfs start mount-0: $(tail -n 2 "$work/start.out")"
+  wait $pid || bad "the writer failed: $(tail -n 1 "$work/mount-$n.err")"
+  check "kill -9 of the mount under an unsynced writer, $n" 30 python3 "$here/unsynced-write.py" --check "$mnt/mount-$n" "$work/mount-$n"
+done
+for n in $(seq "$(sized 4 2)"); do
+  writer "$mnt/both-$n" 30 "$work/both-$n"
+  pid=$!
+  sleep 1.5
+  kill -STOP $pid
+  leader=$(leader_of mrc)
+  murder "$leader"; murder mount-0
+  revive "$leader" || bad "xtfs start $leader"
+  revive mount-0 || bad "xtfs start mount-0: $(tail -n 2 "$work/start.out")"
+  kill -9 $pid; wait $pid 2>/dev/null
+  check "kill -9 of mount and MRC leader, $n" 40 python3 "$here/unsynced-write.py" --check "$mnt/both-$n" "$work/both-$n"
+done
+check "down" 60 down
+
+# One process: the kernel's side dies with it.
+must_up --no-exec
+for n in $(seq "$(sized 4 2)"); do
+  writer "$mnt/all-$n" 30 "$work/all-$n"
+  pid=$!
+  sleep 1.5
+  kill -STOP $pid
+  kill -9 "$(jq -r .pid "$work/up.json")"
+  kill -9 $pid
+  umount -l "$mnt" 2>/dev/null
+  wait $pid 2>/dev/null
+  up --no-exec || bad "the second up"
+  check "kill -9 of everything, $n" 40 python3 "$here/unsynced-write.py" --check "$mnt/all-$n" "$work/all-$n"
+done
+check_sh "nothing is left in memory after an unmount" 30 '"$XTFS" down --data "$data" >/dev/null; ! grep -qsF "$data" /proc/self/mounts && ! ls /dev/shm/xtfs-*.stage 2>/dev/null | xargs -r fuser 2>/dev/null'
+finish
