@@ -150,6 +150,20 @@ fn named(txn: &Txn<'_>, volume: u64, inode: Inode, parent: u64) -> Outcome<Vec<u
     Ok(AttrReply { attr: inode.attr, changed, ..AttrReply::default() }.encode_to_vec())
 }
 
+/// Moves a name.
+fn renamed(txn: &mut Txn<'_>, at: Applied, rename: &command::Move) -> Outcome<Vec<u8>> {
+    let request = &rename.request;
+    let Some(done) = rename::rename(txn, time_of(at), request, rename.closed)? else {
+        return answer(txn, request.head.volume, &[]);
+    };
+    Log::new(at, &request.head).renamed(txn, request, done);
+    let mut touched = vec![request.parent, request.new_parent, done.moved.ino];
+    touched.extend(done.target.map(|entry| entry.ino));
+    touched.sort_unstable();
+    touched.dedup();
+    answer(txn, request.head.volume, &touched)
+}
+
 /// Runs one command and gives its reply message's bytes.
 fn run(txn: &mut Txn<'_>, at: Applied, body: &Body) -> Outcome<Vec<u8>> {
     let now = time_of(at);
@@ -189,18 +203,7 @@ fn run(txn: &mut Txn<'_>, at: Applied, body: &Body) -> Outcome<Vec<u8>> {
             Log::new(at, &request.head).named(txn, &inode, request.parent, &request.name, true);
             named(txn, request.head.volume, inode, request.parent)
         }
-        Body::Rename(rename) => {
-            let request = &rename.request;
-            let Some(done) = rename::rename(txn, now, request, rename.closed)? else {
-                return answer(txn, request.head.volume, &[]);
-            };
-            Log::new(at, &request.head).renamed(txn, request, done);
-            let mut touched = vec![request.parent, request.new_parent, done.moved.ino];
-            touched.extend(done.target.map(|entry| entry.ino));
-            touched.sort_unstable();
-            touched.dedup();
-            answer(txn, request.head.volume, &touched)
-        }
+        Body::Rename(rename) => renamed(txn, at, rename),
         Body::SetAttr(request) => {
             let inode = setattr::setattr(txn, now, request)?;
             let kind = if request.size.is_some() { event::WRITTEN } else { event::ATTRIBUTES };

@@ -28,9 +28,10 @@ for n in $(seq "$(sized 4 2)"); do
   kill -9 $pid; wait $pid 2>/dev/null
   check "kill -9 of mount and MRC leader, $n" 40 python3 "$here/unsynced-write.py" --check "$mnt/both-$n" "$work/both-$n"
 done
-check "down" 60 down
+down && ok "down" || bad "down: $(tail -n 1 "$work/down.out")"
 
 # One process: the kernel's side dies with it.
+data=$work/one; mnt=$data/mnt
 must_up --no-exec
 for n in $(seq "$(sized 4 2)"); do
   writer "$mnt/all-$n" 30 "$work/all-$n"

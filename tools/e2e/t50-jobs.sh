@@ -23,7 +23,7 @@ printf 'exec = "/bin/false"\n' >"$spool/tmp/false.toml" && mv "$spool/tmp/false.
 check_sh "a job that fails lies in failed" 20 'waits 15 "$spool/failed/false.toml~*.result.json"'
 printf 'exec = "/bin/echo"\nargz = ["x"]\n[resources\n' >"$spool/tmp/broken.toml" && cp "$spool/tmp/broken.toml" "$work/" && mv "$spool/tmp/broken.toml" "$spool/new/"
 check_sh "a malformed one lies in rejected, with its bytes" 20 '
-  waits 15 "$spool/rejected/broken.toml*.error" && f=$(ls "$spool"/rejected/broken.toml* | grep -v "\.error") && cmp "$work/broken.toml" "$f"'
+  waits 15 "$spool/rejected/broken.toml~*[0-9]" && f=$(ls "$spool"/rejected/broken.toml* | grep -v "\.error") && cmp "$work/broken.toml" "$f"'
 check_sh "its error names line, column and cause" 10 'cat "$spool"/rejected/broken.toml*.error; grep -qE ":[0-9]+:[0-9]+:" "$spool"/rejected/broken.toml*.error'
 printf 'exec = "/bin/echo"\nargz = ["x"]\n' >"$spool/new/typo.toml"
 check_sh "a misspelt key is named, with the right one" 20 'waits 15 "$spool/rejected/typo.toml*.error" && grep -q "argz" "$spool"/rejected/typo.toml*.error && grep -q "args" "$spool"/rejected/typo.toml*.error'

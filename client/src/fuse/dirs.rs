@@ -1,5 +1,10 @@
 //! Directories: names, listings.
 
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
 use proto::mrc::{DirEntry, kind};
 
 use super::door::Shared;
@@ -24,6 +29,52 @@ pub(super) struct Listed {
     entry: Option<Entry>,
 }
 
+/// Entries in a row.
+#[derive(Default)]
+pub(super) struct Page {
+    listed: Vec<Listed>,
+    /// Nothing came after them.
+    end: bool,
+}
+
+/// Where listings ended, by handle of their directory. A reader asks once more after the last entry: what was made or
+/// moved meanwhile must not come twice, and nobody need be asked.
+pub(super) struct Ends {
+    next: AtomicU64,
+    /// order: a leaf. Bounded by the directories that the kernel has open and read to their end.
+    ends: Mutex<HashMap<u64, u64>>,
+}
+
+impl Ends {
+    /// Numbers start at `now`, so that those of an earlier process do not come again.
+    pub(super) fn new(now: Duration) -> Self {
+        let start = u64::try_from(now.as_micros()).unwrap_or(1) << 8;
+        Self { next: AtomicU64::new(start), ends: Mutex::default() }
+    }
+
+    /// A handle.
+    pub(super) fn begin(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(super) fn is_end(&self, handle: u64, offset: u64) -> bool {
+        offset != 0 && self.ends.lock().get(&handle) == Some(&offset)
+    }
+
+    /// The page that was answered ended the directory behind this offset, or did not.
+    pub(super) fn remember(&self, handle: u64, end: Option<u64>) {
+        let mut ends = self.ends.lock();
+        match end {
+            Some(end) => ends.insert(handle, end),
+            None => ends.remove(&handle),
+        };
+    }
+
+    pub(super) fn forget(&self, handle: u64) {
+        self.ends.lock().remove(&handle);
+    }
+}
+
 impl Shared {
     /// A name's attributes, with the size of a file that is being written here.
     pub(super) async fn lookup(&self, creds: Creds, parent: u64, name: &[u8]) -> Result<Entry> {
@@ -41,7 +92,7 @@ impl Shared {
         offset: u64,
         bytes: u32,
         with_attrs: bool,
-    ) -> Result<Vec<Listed>> {
+    ) -> Result<Page> {
         let mut listed = Vec::new();
         let dot = |ino, offset, name: &[u8]| Listed {
             ino,
@@ -59,7 +110,7 @@ impl Shared {
             }
             let skip = usize::try_from(offset.saturating_sub(AFTER_DOT_DOT)).unwrap_or(usize::MAX);
             listed.extend(self.list_inside(skip, with_attrs));
-            return Ok(listed);
+            return Ok(Page { listed, end: true });
         }
         if offset < AFTER_DOT_DOT {
             let parent = if ino == 1 {
@@ -82,7 +133,7 @@ impl Shared {
             }
             listed.push(self.listed(ino, entry));
         }
-        Ok(listed)
+        Ok(Page { listed, end: page.end })
     }
 
     fn list_inside(&self, skip: usize, with_attrs: bool) -> impl Iterator<Item = Listed> {
@@ -106,14 +157,54 @@ impl Shared {
     }
 }
 
-/// As many entries as a kernel buffer of `bytes` holds.
-pub(super) fn answer(listed: &[Listed], bytes: u32, with_attrs: bool) -> Answer {
+/// As many entries as a kernel buffer of `bytes` holds, and the offset of the last one when it is the directory's last.
+pub(super) fn answer(page: &Page, bytes: u32, with_attrs: bool) -> (Answer, Option<u64>) {
     let mut listing = Listing::new(bytes, with_attrs);
-    for found in listed {
+    let mut last = None;
+    for found in &page.listed {
         // `.` and `..` are told without attributes: the kernel has them.
         if !listing.add(found.entry.as_ref(), found.ino, found.offset, found.kind, &found.name) {
-            break;
+            return (listing.finish(), None);
         }
+        last = Some(found.offset);
     }
-    listing.finish()
+    (listing.finish(), last.filter(|_| page.end))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page(end: bool) -> Page {
+        let listed = |offset: u64| Listed {
+            ino: offset + 10,
+            offset,
+            kind: kind::FILE,
+            name: format!("name-{offset}").into_bytes(),
+            entry: None,
+        };
+        Page { listed: (3..6).map(listed).collect(), end }
+    }
+
+    #[test]
+    fn only_a_whole_page_at_the_end_of_the_directory_ends_a_listing() {
+        let end = |page: &Page, bytes| answer(page, bytes, false).1;
+        assert_eq!(end(&page(true), 4096), Some(5));
+        assert_eq!(end(&page(false), 4096), None);
+        assert_eq!(end(&page(true), 100), None, "not all of it fits");
+        assert_eq!(end(&Page { listed: Vec::new(), end: true }, 4096), None);
+    }
+
+    #[test]
+    fn an_end_belongs_to_one_handle_until_it_is_read_anew() {
+        let ends = Ends::new(Duration::from_secs(1));
+        let (first, second) = (ends.begin(), ends.begin());
+        ends.remember(first, Some(5));
+        assert!(ends.is_end(first, 5) && !ends.is_end(first, 4) && !ends.is_end(second, 5));
+        ends.remember(first, None);
+        assert!(!ends.is_end(first, 5));
+        ends.remember(second, Some(7));
+        ends.forget(second);
+        assert!(!ends.is_end(second, 7));
+    }
 }

@@ -83,14 +83,25 @@ impl Handler for Door {
                     shared.fsync(creds, ino, handle, datasync).await.map(|()| Answer::done())
                 });
             }
-            // A directory needs no handle: its positions are cookies of the MRC.
-            Operation::OpenDir => call.answer(Answer::opened(Opened { handle: 0, flags: 0 })),
-            Operation::ReleaseDir => call.answer(Answer::done()),
-            Operation::ReadDir { offset, size, with_attrs } => {
+            // Positions are cookies of the MRC; the handle only remembers where a listing ended.
+            Operation::OpenDir => {
+                let handle = self.shared.ends.begin();
+                call.answer(Answer::opened(Opened { handle, flags: 0 }));
+            }
+            Operation::ReleaseDir { handle } => {
+                self.shared.ends.forget(handle);
+                call.answer(Answer::done());
+            }
+            Operation::ReadDir { handle, offset, size, with_attrs } => {
                 let op = if with_attrs { Op::readdirplus } else { Op::readdir };
                 self.with(op, call, move |shared, creds, ino| async move {
-                    let listed = shared.list(creds, ino, offset, size, with_attrs).await?;
-                    Ok(dirs::answer(&listed, size, with_attrs))
+                    if shared.ends.is_end(handle, offset) {
+                        return Ok(dirs::answer(&dirs::Page::default(), size, with_attrs).0);
+                    }
+                    let page = shared.list(creds, ino, offset, size, with_attrs).await?;
+                    let (answer, end) = dirs::answer(&page, size, with_attrs);
+                    shared.ends.remember(handle, end);
+                    Ok(answer)
                 });
             }
             Operation::FsyncDir { .. } => {

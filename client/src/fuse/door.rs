@@ -10,6 +10,7 @@ use proto::mrc::{Attr, kind};
 use tokio::runtime::Handle;
 
 use super::convert::attributes;
+use super::dirs::Ends;
 use super::handles::Handles;
 use super::inside;
 use super::kernel::abi::UNKNOWN_ID;
@@ -53,6 +54,7 @@ pub(super) struct Shared {
     pub(super) volume: Arc<Volume>,
     pub(super) options: MountOptions,
     pub(super) handles: Handles,
+    pub(super) ends: Ends,
     pub(super) record: Record,
     pub(super) interrupts: Arc<Interrupts>,
     /// Tells the kernel unasked.
@@ -132,6 +134,7 @@ impl Door {
             volume,
             options,
             handles: Handles::new(now),
+            ends: Ends::new(now),
             record: Record::new(),
             interrupts: Arc::new(Interrupts::default()),
             notifier,

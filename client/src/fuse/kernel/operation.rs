@@ -254,11 +254,14 @@ pub(in crate::fuse) enum Operation<'a> {
     },
     OpenDir,
     ReadDir {
+        handle: u64,
         offset: u64,
         size: u32,
         with_attrs: bool,
     },
-    ReleaseDir,
+    ReleaseDir {
+        handle: u64,
+    },
     FsyncDir {
         datasync: bool,
     },
@@ -400,11 +403,13 @@ fn names<'a>(header: &Header, arguments: Arguments<'a>) -> Found<'a> {
         opcode::READDIR | opcode::READDIRPLUS => {
             let with_attrs = header.opcode == opcode::READDIRPLUS;
             arguments.cut(40).and_then(|(mut fields, _)| {
-                fields.skip(8)?;
-                Some(Operation::ReadDir { offset: fields.u64()?, size: fields.u32()?, with_attrs })
+                let (handle, offset) = (fields.u64()?, fields.u64()?);
+                Some(Operation::ReadDir { handle, offset, size: fields.u32()?, with_attrs })
             })
         }
-        opcode::RELEASEDIR => Some(Operation::ReleaseDir),
+        opcode::RELEASEDIR => {
+            parse(24, |mut fields, _| Some(Operation::ReleaseDir { handle: fields.u64()? }))
+        }
         opcode::FSYNCDIR => parse(16, |mut fields, _| {
             fields.skip(8)?;
             Some(Operation::FsyncDir { datasync: fields.u32()? & abi::FSYNC_DATASYNC != 0 })

@@ -76,8 +76,9 @@ fn names_and_their_structures_are_read() {
     is(35, words([W4(5), W4(6), W4(7), W4(1)]), b"n\0", Operation::Create(made));
     is(51, words([W4(5), W4(6), W4(7), W4(1)]), b"n\0", Operation::TmpFile(made));
     let page = words([W8(1), W8(2), W4(3), W4(0), W8(0), W4(0), W4(0)]);
-    is(28, page.clone(), b"", Operation::ReadDir { offset: 2, size: 3, with_attrs: false });
-    is(44, page, b"", Operation::ReadDir { offset: 2, size: 3, with_attrs: true });
+    is(28, page.clone(), b"", Operation::ReadDir { handle: 1, offset: 2, size: 3, with_attrs: false });
+    is(44, page, b"", Operation::ReadDir { handle: 1, offset: 2, size: 3, with_attrs: true });
+    is(29, words([W8(1), W4(0), W4(0), W8(0)]), b"", Operation::ReleaseDir { handle: 1 });
     is(30, words([W8(1), W4(1), W4(0)]), b"", Operation::FsyncDir { datasync: true });
     assert_eq!(parse(1, &[], b"no end", EXT), None);
     assert_eq!(parse(45, &words([W8(8)]), b"", EXT), None);
