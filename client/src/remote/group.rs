@@ -37,12 +37,12 @@ impl Members {
     /// The address to try next.
     fn candidate(&self) -> Option<&String> {
         let often = self.addrs.len() * ROUNDS;
-        let strangers = self.first.iter().filter(|addr| !self.addrs.contains(addr));
+        let mut strangers = self.first.iter().filter(|addr| !self.addrs.contains(addr));
         let at = self.next % (often + strangers.clone().count()).max(1);
         if at < often {
             return self.addrs.get(at % self.addrs.len());
         }
-        strangers.skip(at - often).next()
+        strangers.nth(at - often)
     }
 }
 

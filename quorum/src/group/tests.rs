@@ -288,7 +288,7 @@ async fn who_is_taken_in_gets_a_number_once_and_votes_when_it_is_there() {
     let dir = tempfile::tempdir().unwrap();
     let at = Connector::new();
     let first = start(dir.path(), 1, 1, Durability::Quorum, &at).await;
-    assert_eq!(insist(&[first.clone()], 1, "1").await, "1");
+    assert_eq!(insist(std::slice::from_ref(&first), 1, "1").await, "1");
     let address = || "local://raft-2".to_owned();
     assert_eq!(first.admit(address(), LONG).await.unwrap(), MemberId(2));
     assert_eq!(first.admit(address(), LONG).await.unwrap(), MemberId(2), "a repeat is harmless");
@@ -296,7 +296,7 @@ async fn who_is_taken_in_gets_a_number_once_and_votes_when_it_is_there() {
     let since = first.driver.monotonic();
     while first.driver.monotonic() < since + TICK * 10 {
         assert_eq!(first.status().voters.len(), 1, "a learner that never said anything was promoted");
-        insist(&[first.clone()], 1, "1").await;
+        insist(std::slice::from_ref(&first), 1, "1").await;
         tokio::task::yield_now().await;
     }
     let second = start(dir.path(), 2, 1, Durability::Quorum, &at).await;
