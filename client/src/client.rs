@@ -1,20 +1,23 @@
 //! One client per process: the DIR, the OSD map, a session with each metadata group, and the volumes it uses.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use proto::dir::{ListVolumes, VolumeEntry, Volumes};
 use proto::error::{Code, WireError};
 
-use crate::config::ClientConfig;
+use crate::config::{ClientConfig, Patience};
 use crate::error::Result;
 use crate::lease::Leasing;
 use crate::remote::{Group, Osds, Session};
 use crate::stage::Stage;
 use crate::stage::replay::Predecessor;
 use crate::volume::Volume;
+
+/// How often it is looked whether a metadata group has to be found again.
+const FIND_AGAIN: Duration = Duration::from_secs(2);
 
 /// A connection to an instance.
 pub struct Client {
@@ -85,7 +88,7 @@ impl Client {
         Ok(Volume::new(self.clone(), entry, session))
     }
 
-    async fn session(&self, entry: &VolumeEntry) -> Result<Arc<Session>> {
+    async fn session(self: &Arc<Self>, entry: &VolumeEntry) -> Result<Arc<Session>> {
         let known = self.sessions.lock().get(&entry.mrc.group).cloned();
         if let Some(session) = known {
             session.group().set_addrs(entry.mrc.addrs.clone());
@@ -100,6 +103,7 @@ impl Client {
         let kept = sessions.entry(entry.mrc.group).or_insert_with(|| {
             session.keep_alive();
             Leasing::start(&session);
+            tokio::spawn(keep_finding(session.group().clone(), entry.name.clone(), Arc::downgrade(self)));
             session
         });
         Ok(kept.clone())
@@ -185,6 +189,27 @@ fn unreadable(error: std::io::Error) -> WireError {
         Code::Io,
         format!("what an earlier process of this mount staged cannot be dealt with: {error}"),
     )
+}
+
+/// Asks the DIR where a volume's metadata is served while nobody answers: a client that heard nothing for long may know
+/// none of the members that there are now.
+async fn keep_finding(group: Arc<Group>, volume: String, client: Weak<Client>) {
+    loop {
+        tokio::time::sleep(FIND_AGAIN).await;
+        let Some(dir) = client.upgrade().map(|client| client.dir.clone()) else { return };
+        if !group.is_lost() {
+            continue;
+        }
+        let ask = ListVolumes { name: volume.clone() };
+        let patience = Patience::For(FIND_AGAIN);
+        match dir.call_for::<Volumes>(&ask, patience, Duration::ZERO).await.0 {
+            Ok(list) => {
+                let entry = list.volumes.into_iter().find(|entry| entry.name == volume);
+                group.set_addrs(entry.map(|entry| entry.mrc.addrs).unwrap_or_default());
+            }
+            Err(error) => tracing::debug!(%error, volume, "the DIR does not say who serves its metadata"),
+        }
+    }
 }
 
 /// 64 random bits, not 0.

@@ -110,6 +110,7 @@ async fn take_down(dir: &Dir, osd: u64, addr: String, why: Why) {
         Why::Silent => "its lease ran out",
         Why::Reported => "two parties were refused",
         Why::Refused => "it refuses connections",
+        Why::Left => "it was stopped",
     };
     let death = Change::TakeDown(TakeDown { osd, addr: addr.clone() });
     match dir.propose(Origin::default(), death, PROPOSE_DEADLINE).await {
@@ -155,7 +156,8 @@ async fn house_keeping(dir: &Dir) -> Result<(), WireError> {
     {
         rotate(dir, newest.key.number).await?;
     }
-    for uuid in dir.with_memory(|memory, now| memory.services.expire(now)) {
+    let dirs = dir.group.voter_addrs();
+    for uuid in dir.with_memory(|memory, now| memory.services.expire(now, &dirs)) {
         dir.propose(Origin::default(), Change::ForgetService(uuid), PROPOSE_DEADLINE).await?;
     }
     Ok(())

@@ -38,6 +38,8 @@ pub(crate) enum Event {
     Map(BTreeMap<u64, OsdRow>),
     /// An OSD says that it lives.
     Heartbeat(OsdEntry),
+    /// An OSD says that it stops and serves nobody any more.
+    Leaves(OsdEntry),
     /// Somebody was refused by an OSD's address, or lost the connection to it.
     Reported { osd: u64, addr: String, reporter: String, refused: bool },
     /// The DIR looked for itself.
@@ -77,6 +79,8 @@ pub(crate) enum Why {
     Silent,
     /// Two parties were refused, each by itself.
     Reported,
+    /// It said that it stops.
+    Left,
     /// The DIR was refused, and its heartbeat was late or another party was refused as well.
     Refused,
 }
@@ -132,6 +136,7 @@ impl Engine {
             }
             _ if !self.leading => Vec::new(),
             Event::Heartbeat(entry) => self.heartbeat(entry, now),
+            Event::Leaves(entry) => self.leaves(&entry, now),
             Event::Reported { osd, addr, reporter, refused } => {
                 self.reported(osd, &addr, (reporter, refused), now)
             }
@@ -197,6 +202,18 @@ impl Engine {
         }
         let changes = self.rows.get(&osd).is_some_and(|row| row.changes_with(&entry));
         if changes { vec![Effect::Register(entry)] } else { Vec::new() }
+    }
+
+    /// Only the life that the map knows may end: an OSD that was started again has another one.
+    fn leaves(&mut self, entry: &OsdEntry, now: Duration) -> Vec<Effect> {
+        let Some(osd) = self.number_of(&entry.uuid) else { return Vec::new() };
+        if self.rows.get(&osd).is_none_or(|row| row.entry.life != entry.life) {
+            return Vec::new();
+        }
+        match Self::living(&self.rows, &mut self.lives, osd, &entry.addr) {
+            Some(life) => life.take_down(osd, &entry.addr, Why::Left, now),
+            None => Vec::new(),
+        }
     }
 
     fn reported(

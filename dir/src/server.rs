@@ -193,7 +193,8 @@ impl Dir {
 
     /// The map with the newest reports of space.
     pub(crate) fn map(&self) -> OsdMap {
-        self.with_memory(|memory, _| memory.engine.map(memory.epoch))
+        let map = self.with_memory(|memory, _| memory.engine.map(memory.epoch));
+        OsdMap { dirs: self.group.voter_addrs(), ..map }
     }
 
     /// A volume with the addresses at which its metadata is served now.
@@ -236,7 +237,11 @@ impl Service for Dir {
     ) -> BoxFuture<'static, Result<Response, WireError>> {
         Box::pin(async move {
             match request.method {
-                raft::Deliver::NUMBER | raft::Peer::NUMBER => self.group.serve(request).await,
+                raft::Deliver::NUMBER
+                | raft::Peer::NUMBER
+                | raft::MemberAdd::NUMBER
+                | raft::MemberRemove::NUMBER
+                | raft::LeaderTransfer::NUMBER => self.group.serve(request).await,
                 dir::HeartbeatOsd::NUMBER => ops::heartbeat_osd::run(&self, &request).await,
                 dir::HeartbeatService::NUMBER => ops::heartbeat_service::run(&self, &request).await,
                 dir::Map::NUMBER => ops::map::run(&self, &request).await,

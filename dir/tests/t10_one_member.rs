@@ -55,11 +55,11 @@ impl Bed {
 
     async fn beat(&self, uuid: &str, addr: &str, free_bytes: u64) -> OsdHeartbeatReply {
         let entry = OsdEntry { uuid: uuid.into(), addr: addr.into(), free_bytes, ..OsdEntry::default() };
-        self.call::<HeartbeatOsd>(&OsdHeartbeat { entry, known_epoch: 0 }).await.unwrap()
+        self.call::<HeartbeatOsd>(&OsdHeartbeat { entry, known_epoch: 0, leaving: false }).await.unwrap()
     }
 
     async fn map(&self, known_epoch: u64, wait_ms: u64) -> OsdMap {
-        self.call::<Map>(&GetMap { known_epoch, wait_ms }).await.unwrap()
+        self.call::<Map>(&GetMap { known_epoch, wait_ms, dirs: 0 }).await.unwrap()
     }
 
     async fn mrc(&self) -> ServiceHeartbeatReply {

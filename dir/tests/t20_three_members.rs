@@ -83,7 +83,7 @@ impl Bed {
     async fn beat(&self, uuid: &str) -> (String, OsdHeartbeatReply) {
         let addr = format!("tcp://{}", self.hung.local_addr().unwrap());
         let entry = OsdEntry { uuid: uuid.into(), addr, ..OsdEntry::default() };
-        self.leader::<HeartbeatOsd>(&OsdHeartbeat { entry, known_epoch: 0 }).await
+        self.leader::<HeartbeatOsd>(&OsdHeartbeat { entry, known_epoch: 0, leaving: false }).await
     }
 }
 
@@ -106,7 +106,7 @@ async fn the_map_survives_its_leader_and_leases_restart() {
     assert_eq!(bed.beat("b").await.1.osd, 2);
 
     // Nobody heartbeats any more: the new leader finds out by itself.
-    let (_, map) = bed.leader::<Map>(&GetMap { known_epoch: 2, wait_ms: 8000 }).await;
+    let (_, map) = bed.leader::<Map>(&GetMap { known_epoch: 2, wait_ms: 8000, dirs: 0 }).await;
     assert!(map.epoch > 2);
     assert!(map.osds.iter().any(|osd| osd.state == OsdState::Down as i32));
     for dir in bed.dirs.iter().flatten() {
@@ -122,7 +122,7 @@ async fn a_long_poll_ends_when_its_leader_steps_down() {
     let dir = bed.dirs[at].clone().unwrap();
     let started = Instant::now();
     let channel = bed.connector.channel(&leader).unwrap();
-    let poll = GetMap { known_epoch: 1, wait_ms: 20_000 };
+    let poll = GetMap { known_epoch: 1, wait_ms: 20_000, dirs: 0 };
     let (answer, moved) = tokio::join!(call::<Map>(&*channel, &poll), async {
         tokio::time::sleep(Duration::from_millis(100)).await;
         dir.group().transfer_leadership(None).await
@@ -131,6 +131,33 @@ async fn a_long_poll_ends_when_its_leader_steps_down() {
     // The lease of "a" runs out after 1.5 s: an answer before that is the change of leaders.
     assert!(started.elapsed() < Duration::from_millis(1400), "the poll ended after {:?}", started.elapsed());
     assert_eq!(answer.unwrap_err().code, Code::NotLeader);
+    for dir in bed.dirs.iter().flatten() {
+        dir.shutdown().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_follows_the_map_hears_of_other_members() {
+    let bed = Bed::start().await;
+    let (leader, _) = bed.beat("a").await;
+    let (_, map) = bed.leader::<Map>(&GetMap::default()).await;
+    assert_eq!(map.dirs, (1..=3).map(addr).collect::<Vec<_>>());
+    let gone = (1..=3).find(|id| addr(*id) != leader).unwrap();
+    let started = Instant::now();
+    let poll = GetMap { known_epoch: 1, wait_ms: 20_000, dirs: digest(&map.dirs) };
+    let remove = proto::raft::RemoveMember { group: 1, member: gone };
+    // Heartbeats go on: the map itself stays what it is.
+    let (told, ()) = tokio::join!(bed.leader::<Map>(&poll), async {
+        bed.leader::<proto::raft::MemberRemove>(&remove).await;
+        bed.beat("a").await;
+    });
+    let dirs: Vec<String> = (1..=3).filter(|id| *id != gone).map(addr).collect();
+    assert_eq!(told.1.dirs, dirs);
+    assert!(started.elapsed() < Duration::from_secs(10), "told after {:?}", started.elapsed());
+    assert_eq!(bed.beat("a").await.1.dirs, dirs);
+    // Whoever does not care about members waits for the map alone, as before.
+    let (_, same) = bed.leader::<Map>(&GetMap { known_epoch: 0, wait_ms: 0, dirs: 0 }).await;
+    assert_eq!(same.dirs, dirs);
     for dir in bed.dirs.iter().flatten() {
         dir.shutdown().await.unwrap();
     }

@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use proto::dir::{GetMap, HeartbeatService, Map, ServiceEntry};
 use proto::error::{Code, WireError};
 use proto::rpc::Method;
+use quorum::Group;
 use rt::rpc::{CallOptions, Connector, call_with};
 use tokio::task::JoinHandle;
 
@@ -26,20 +28,55 @@ pub(crate) fn start(
     entry: ServiceEntry,
     connector: Arc<Connector>,
     cluster: Arc<Cluster>,
+    group: Arc<Group>,
 ) -> Vec<JoinHandle<()>> {
-    let caller = || DirCaller { addrs: dir.to_vec(), at: 0, hinted: None, connector: connector.clone() };
+    let addrs = Arc::new(Mutex::new(dir.to_vec()));
+    let caller = || DirCaller { addrs: addrs.clone(), at: 0, hinted: None, connector: connector.clone() };
+    let registration = Registration { entry, configured: dir.to_vec(), group };
     vec![
-        tokio::spawn(register(caller(), entry, cluster.clone())),
+        tokio::spawn(register(caller(), registration, cluster.clone())),
         tokio::spawn(follow_map(caller(), cluster.clone())),
     ]
 }
 
-async fn register(mut dir: DirCaller, entry: ServiceEntry, cluster: Arc<Cluster>) {
+/// What this member tells the DIR.
+struct Registration {
+    entry: ServiceEntry,
+    /// The DIR's members as configured.
+    configured: Vec<String>,
+    group: Arc<Group>,
+}
+
+impl Registration {
+    /// A leader also says who is in the group: that is where the DIR has it from.
+    fn entry(&self) -> ServiceEntry {
+        if !self.group.is_leader() {
+            return self.entry.clone();
+        }
+        ServiceEntry {
+            members: self.group.voter_addrs(),
+            term: self.group.status().term,
+            ..self.entry.clone()
+        }
+    }
+
+    /// The DIR's members as it told them, then what was configured: the list may have been told from elsewhere.
+    fn dirs(&self, told: Vec<String>) -> Vec<String> {
+        let more = self.configured.iter().filter(|addr| !told.contains(addr)).cloned().collect::<Vec<_>>();
+        told.into_iter().chain(more).collect()
+    }
+}
+
+async fn register(mut dir: DirCaller, registration: Registration, cluster: Arc<Cluster>) {
     let mut pause = RETRY_MIN;
     loop {
+        let entry = registration.entry();
         match dir.call::<HeartbeatService>(&entry, Duration::from_secs(2)).await {
             Ok(reply) => {
                 cluster.set_keys(reply.keys);
+                if !reply.dirs.is_empty() {
+                    *dir.addrs.lock() = registration.dirs(reply.dirs);
+                }
                 cluster.set_trouble(String::new());
                 pause = RETRY_MIN;
                 tokio::time::sleep(HEARTBEAT).await;
@@ -59,7 +96,10 @@ async fn follow_map(mut dir: DirCaller, cluster: Arc<Cluster>) {
         let known_epoch = cluster.epoch();
         let wait_ms = u64::try_from(MAP_WAIT.as_millis()).unwrap_or(u64::MAX);
         let asked = tokio::time::Instant::now();
-        match dir.call::<Map>(&GetMap { known_epoch, wait_ms }, MAP_WAIT + Duration::from_secs(2)).await {
+        match dir
+            .call::<Map>(&GetMap { known_epoch, wait_ms, dirs: 0 }, MAP_WAIT + Duration::from_secs(2))
+            .await
+        {
             Ok(map) => {
                 let news = map.epoch > known_epoch;
                 cluster.set_map(map);
@@ -77,9 +117,10 @@ async fn follow_map(mut dir: DirCaller, cluster: Arc<Cluster>) {
     }
 }
 
-/// Finds the DIR member that answers: goes round the static list, follows hints.
+/// Finds the DIR member that answers: goes round the list, follows hints.
 struct DirCaller {
-    addrs: Vec<String>,
+    /// Shared by the tasks. order: a leaf.
+    addrs: Arc<Mutex<Vec<String>>>,
     at: usize,
     hinted: Option<String>,
     connector: Arc<Connector>,
@@ -92,11 +133,11 @@ impl DirCaller {
         request: &M::Request,
         deadline: Duration,
     ) -> Result<M::Reply, WireError> {
-        let addr = match self
-            .hinted
-            .clone()
-            .or_else(|| self.addrs.get(self.at % self.addrs.len().max(1)).cloned())
-        {
+        let listed = || {
+            let addrs = self.addrs.lock();
+            addrs.get(self.at % addrs.len().max(1)).cloned()
+        };
+        let addr = match self.hinted.clone().or_else(listed) {
             Some(addr) => addr,
             None => return Err(WireError::new(Code::Unavailable, "no DIR address is configured; set `dir`")),
         };

@@ -14,7 +14,7 @@ use proto::mrc::{
     SetXattr, StatFs, Symlink, TmpFile, Unlink, VolumeDrop, VolumeInit, Walk, WriteDone,
 };
 use proto::quota::{QuotaLs, QuotaSet};
-use proto::raft::{Deliver, Peer};
+use proto::raft::{Deliver, LeaderTransfer, MemberAdd, MemberRemove, Peer};
 use proto::rpc::Method;
 use proto::trash::{TrashKeep, TrashLs, TrashRemove, TrashRestore};
 use proto::usage::Usage;
@@ -79,7 +79,11 @@ pub(crate) async fn dispatch(mrc: &Mrc, request: Request) -> Result<Response, Wi
         Find::NUMBER => ops::find::serve(mrc, request).await,
         Usage::NUMBER => ops::usage::serve(mrc, request).await,
         Changes::NUMBER => ops::changes::serve(mrc, request).await,
-        Deliver::NUMBER | Peer::NUMBER => mrc.group().serve(request).await,
+        Deliver::NUMBER
+        | Peer::NUMBER
+        | MemberAdd::NUMBER
+        | MemberRemove::NUMBER
+        | LeaderTransfer::NUMBER => mrc.group().serve(request).await,
         GroupStatusCall::NUMBER => Ok(Response::of(&mrc.group().status())),
         other => Err(unknown_method("the MRC", other)),
     }

@@ -8,9 +8,10 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use proto::capability::{Capability, CapabilityKey, READ, WRITE};
 use proto::dir::ServiceEntry;
-use proto::error::{Code, WireError};
+use proto::error::WireError;
 use proto::limits::CAPABILITY_TTL_MS;
-use proto::rpc::Origin;
+use proto::raft::Deliver;
+use proto::rpc::{Method as _, Origin};
 use proto::stripe::{Layout, Striping};
 use quorum::{Group, GroupConfig, QuorumError};
 use rt::clock::Clock;
@@ -85,7 +86,7 @@ impl Mrc {
             stopping: AtomicBool::new(false),
             tasks: Mutex::default(),
         });
-        let mut tasks = agent::start(&dir, entry, connector, mrc.cluster.clone());
+        let mut tasks = agent::start(&dir, entry, connector, mrc.cluster.clone(), mrc.group.clone());
         tasks.push(tokio::spawn(keeper::run(Arc::downgrade(&mrc), mrc.leader.clone())));
         tasks.push(tokio::spawn(leasing::run(Arc::downgrade(&mrc), mrc.leader.leasing().clone())));
         tasks.push(tokio::spawn(garbage::run(Arc::downgrade(&mrc))));
@@ -93,8 +94,12 @@ impl Mrc {
         Ok(mrc)
     }
 
-    /// Stops the background tasks and the group.
+    /// Hands over, then stops the background tasks and the group.
     pub async fn shutdown(&self) -> Result<(), WireError> {
+        // Served on meanwhile: whoever asks hears who leads as soon as somebody else does.
+        if let Err(error) = self.group.hand_over().await {
+            tracing::info!(%error, "nobody took over; the others elect without help");
+        }
         self.stopping.store(true, Ordering::SeqCst);
         for task in self.tasks.lock().drain(..) {
             task.abort();
@@ -307,11 +312,10 @@ impl Service for Mrc {
         request: Request,
     ) -> BoxFuture<'static, Result<Response, WireError>> {
         Box::pin(async move {
-            if self.stopping() {
-                return Err(WireError::new(
-                    Code::Unavailable,
-                    "this MRC is shutting down; ask another member",
-                ));
+            // The other members' messages are heard to the end.
+            if self.stopping() && request.method != Deliver::NUMBER {
+                // With whoever leads now as a hint: nothing was done, and nobody has to wait and search.
+                return Err(self.not_leader());
             }
             server::dispatch(&self, request).await
         })

@@ -11,7 +11,7 @@ use proto::dir::{
 use proto::error::{Code, WireError};
 use proto::limits::OSD_HEARTBEAT_MS;
 use rt::rpc::{CallOptions, Connector, call_with};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::replication::Evidence;
 use crate::server::Osd;
@@ -20,6 +20,8 @@ use crate::server::Osd;
 const POLL: Duration = Duration::from_secs(10);
 /// Pause after a poll that gave nothing.
 const POLL_AGAIN: Duration = Duration::from_millis(200);
+/// How long a stop waits until the DIR has heard of it.
+const LEAVE: Duration = Duration::from_secs(1);
 /// The same OSD is reported at most so often.
 const REPORT_AGAIN: Duration = Duration::from_secs(1);
 
@@ -43,6 +45,8 @@ pub struct AgentConfig {
 pub struct Agent {
     told: Arc<Told>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
+    /// The heartbeats, and what ends them properly.
+    heart: Option<(oneshot::Sender<()>, tokio::task::JoinHandle<()>)>,
 }
 
 impl Agent {
@@ -62,9 +66,24 @@ impl Agent {
         });
         let poll = MapPoll { connector: connector.clone(), leader: leader.clone(), told: told.clone() };
         tasks.push(tokio::spawn(poll.run()));
-        let beat = Heart { osd, connector, config, told: told.clone(), leader, next: 0 };
-        tasks.push(tokio::spawn(beat.run()));
-        Self { told, tasks }
+        let dirs = config.dirs.clone();
+        let beat = Heart { osd, connector, config, dirs, told: told.clone(), leader, next: 0 };
+        let (leave, leaves) = oneshot::channel();
+        let heart = tokio::spawn(beat.run(leaves));
+        Self { told, tasks, heart: Some((leave, heart)) }
+    }
+
+    /// The OSD is about to stop: it serves nobody from now on, and the DIR hears of it, so that others take over without
+    /// waiting for a lease to run out.
+    pub async fn leave(mut self) {
+        self.tasks.iter().for_each(tokio::task::JoinHandle::abort);
+        let Some((leave, heart)) = self.heart.take() else { return };
+        let abort = heart.abort_handle();
+        // It may be waiting for an answer to a heartbeat; that the DIR does not answer must not hold up the stop.
+        if leave.send(()).is_ok() && tokio::time::timeout(LEAVE, heart).await.is_err() {
+            abort.abort();
+            tracing::warn!("the DIR did not hear that this OSD stops; its lease runs out");
+        }
     }
 
     /// The OSD's number, once the DIR has told it.
@@ -93,6 +112,9 @@ impl Agent {
 impl Drop for Agent {
     fn drop(&mut self) {
         self.tasks.iter().for_each(tokio::task::JoinHandle::abort);
+        if let Some((_, heart)) = &self.heart {
+            heart.abort();
+        }
     }
 }
 
@@ -132,6 +154,8 @@ struct Heart {
     osd: Arc<Osd>,
     connector: Arc<Connector>,
     config: AgentConfig,
+    /// Its members as it told them, then what was configured.
+    dirs: Vec<String>,
     told: Arc<Told>,
     /// The DIR member that answered last or that another one named.
     leader: Leader,
@@ -140,7 +164,7 @@ struct Heart {
 }
 
 impl Heart {
-    async fn run(mut self) {
+    async fn run(mut self, mut leaves: oneshot::Receiver<()>) {
         let period = Duration::from_millis(OSD_HEARTBEAT_MS);
         let mut ticks = tokio::time::interval(period);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -149,6 +173,8 @@ impl Heart {
             tokio::select! {
                 _ = ticks.tick() => {}
                 () = self.osd.replicas().refresh.notified() => {}
+                // Without a word the agent is gone, and this task with it.
+                asked = &mut leaves => return if asked.is_ok() { self.leave(period).await },
             }
             if self.osd.store().has_failed() {
                 // Without heartbeats others take over: what a failed store cannot keep it must not lead.
@@ -159,7 +185,7 @@ impl Heart {
                 continue;
             }
             let sent = self.osd.now();
-            match self.beat_somewhere(period).await {
+            match self.beat_somewhere(period, false).await {
                 Ok(reply) => {
                     if silent > 10 {
                         tracing::info!("OSD {}: the DIR answers again", self.osd.uuid());
@@ -182,18 +208,30 @@ impl Heart {
         }
     }
 
+    /// The last word. What it was read under a lease ends first: another OSD leads as soon as the DIR has heard.
+    async fn leave(&mut self, period: Duration) {
+        self.osd.replicas().give_up_lease();
+        if let Err(error) = self.beat_somewhere(period, true).await {
+            tracing::warn!("OSD {}: the DIR did not hear that it stops: {error}", self.osd.uuid());
+        }
+    }
+
     /// One heartbeat: at the leader as far as known, else at every member once, following hints.
-    async fn beat_somewhere(&mut self, period: Duration) -> Result<OsdHeartbeatReply, WireError> {
+    async fn beat_somewhere(
+        &mut self,
+        period: Duration,
+        leaving: bool,
+    ) -> Result<OsdHeartbeatReply, WireError> {
         let mut last = WireError::new(Code::InvalidArgument, "no DIR address is configured");
-        for _ in 0..=self.config.dirs.len() * 2 {
+        for _ in 0..=self.dirs.len() * 2 {
             let member = match self.leader.lock().clone() {
                 Some(leader) => leader,
-                None => match self.config.dirs.get(self.next % self.config.dirs.len().max(1)) {
+                None => match self.dirs.get(self.next % self.dirs.len().max(1)) {
                     Some(member) => member.clone(),
                     None => return Err(last),
                 },
             };
-            match self.beat(&member, period).await {
+            match self.beat(&member, period, leaving).await {
                 Ok(reply) => {
                     *self.leader.lock() = Some(member);
                     return Ok(reply);
@@ -212,7 +250,12 @@ impl Heart {
         Err(last)
     }
 
-    async fn beat(&self, member: &str, period: Duration) -> Result<OsdHeartbeatReply, WireError> {
+    async fn beat(
+        &self,
+        member: &str,
+        period: Duration,
+        leaving: bool,
+    ) -> Result<OsdHeartbeatReply, WireError> {
         let (total_bytes, free_bytes) = self.osd.space();
         let entry = OsdEntry {
             osd: self.told.number.load(Ordering::Acquire),
@@ -228,7 +271,7 @@ impl Heart {
         let known_epoch = self.told.map.borrow().epoch;
         let options = CallOptions { deadline: period, ..CallOptions::default() };
         let channel = self.connector.channel(member)?;
-        let message = OsdHeartbeat { entry, known_epoch };
+        let message = OsdHeartbeat { entry, known_epoch, leaving };
         let answer = call_with::<HeartbeatOsd>(&*channel, &message, bytes::Bytes::new(), &options);
         // A transport that does not keep the deadline must not silence the OSD.
         match tokio::time::timeout(period, answer).await {
@@ -240,7 +283,11 @@ impl Heart {
         }
     }
 
-    fn learn(&self, reply: OsdHeartbeatReply) {
+    fn learn(&mut self, reply: OsdHeartbeatReply) {
+        if !reply.dirs.is_empty() {
+            let configured = self.config.dirs.iter().filter(|addr| !reply.dirs.contains(addr)).cloned();
+            self.dirs = reply.dirs.iter().cloned().chain(configured).collect();
+        }
         if !reply.keys.is_empty() {
             self.osd.set_keys(reply.keys);
         }
@@ -274,7 +321,7 @@ impl MapPoll {
         let channel = self.connector.channel(&leader).ok()?;
         let wait_ms = u64::try_from(POLL.as_millis()).ok()?;
         let options = CallOptions { deadline: POLL + POLL_AGAIN, ..CallOptions::default() };
-        let question = GetMap { known_epoch, wait_ms };
+        let question = GetMap { known_epoch, wait_ms, dirs: 0 };
         let started = tokio::time::Instant::now();
         let answer = call_with::<Map>(&*channel, &question, bytes::Bytes::new(), &options).await;
         let map = answer.ok().map(|(map, _)| map)?;

@@ -11,7 +11,7 @@ mod mend;
 mod peers;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -110,6 +110,8 @@ pub struct Replicas {
     known_changes: watch::Sender<u64>,
     /// End of the lease, monotonic milliseconds.
     lease_until_ms: AtomicU64,
+    /// This OSD is about to stop.
+    given_up: AtomicBool,
     connector: OnceLock<Arc<Connector>>,
     runtime: OnceLock<tokio::runtime::Handle>,
     /// A newer map is wanted.
@@ -153,6 +155,7 @@ impl Replicas {
             known: RwLock::default(),
             known_changes: watch::Sender::new(0),
             lease_until_ms: AtomicU64::new(0),
+            given_up: AtomicBool::new(false),
             connector: OnceLock::new(),
             runtime: OnceLock::new(),
             refresh: Notify::new(),
@@ -210,7 +213,15 @@ impl Replicas {
         self.lease_until_ms.fetch_max(until, Ordering::AcqRel);
     }
 
+    /// Reads are served no more; there is no next lease in this life.
+    pub(crate) fn give_up_lease(&self) {
+        self.given_up.store(true, Ordering::Release);
+    }
+
     fn is_leased(&self) -> bool {
+        if self.given_up.load(Ordering::Acquire) {
+            return false;
+        }
         self.clock.monotonic().as_millis() < u128::from(self.lease_until_ms.load(Ordering::Acquire))
     }
 

@@ -268,8 +268,11 @@ async fn many_at_once() {
 }
 
 /// A DIR member that knows the leader, and the leader.
+#[derive(Default)]
 struct FakeDir {
     leader: bool,
+    /// What it was told, in order: the life, and whether it was the last word.
+    told: std::sync::Mutex<Vec<(u64, bool)>>,
 }
 
 impl Service for FakeDir {
@@ -284,9 +287,16 @@ impl Service for FakeDir {
                 return Err(WireError::new(Code::NotLeader, "not me").with_hint("local://dir-1"));
             }
             let beat = rt::rpc::parse::<HeartbeatOsd>(&request)?;
-            let map = OsdMap { epoch: 4, osds: vec![OsdEntry { osd: 3, ..beat.entry }] };
+            self.told.lock().unwrap().push((beat.entry.life, beat.leaving));
+            let map = OsdMap { epoch: 4, osds: vec![OsdEntry { osd: 3, ..beat.entry }], dirs: Vec::new() };
             let map = (beat.known_epoch < map.epoch).then_some(map);
-            Ok(Response::of(&OsdHeartbeatReply { osd: 3, lease_ms: 1500, map, keys: vec![secret()] }))
+            Ok(Response::of(&OsdHeartbeatReply {
+                osd: 3,
+                lease_ms: 1500,
+                map,
+                keys: vec![secret()],
+                dirs: Vec::new(),
+            }))
         })
     }
 }
@@ -296,8 +306,9 @@ async fn the_agent_registers_with_the_leader() {
     let dir = tempfile::tempdir().unwrap();
     let osd = Osd::open(OsdConfig::new(dir.path(), "osd-a", SystemClock::new())).unwrap();
     let connector = Connector::new();
-    connector.register_local("dir-0", Arc::new(FakeDir { leader: false }));
-    connector.register_local("dir-1", Arc::new(FakeDir { leader: true }));
+    connector.register_local("dir-0", Arc::new(FakeDir::default()));
+    let leader = Arc::new(FakeDir { leader: true, ..FakeDir::default() });
+    connector.register_local("dir-1", leader.clone());
     let config = AgentConfig {
         dirs: vec!["local://dir-gone".to_owned(), "local://dir-0".to_owned()],
         addr: "local://osd".to_owned(),
@@ -309,4 +320,11 @@ async fn the_agent_registers_with_the_leader() {
     assert_eq!(agent.map().borrow().osds[0].addr, "local://osd");
     let channel = LocalChannel::new(osd, "local://osd");
     assert_eq!(write(&*channel, 2, 0, 0, pattern(1, 0), false).await.unwrap_err().code, Code::OldEpoch);
+    // The last word, in this life, and nothing after it: a heartbeat would bring it up again.
+    agent.leave().await;
+    let told = std::mem::take(&mut *leader.told.lock().unwrap());
+    let (life, _) = told[0];
+    assert_eq!(told.last(), Some(&(life, true)));
+    assert!(told[..told.len() - 1].iter().all(|one| *one == (life, false)));
+    assert!(leader.told.lock().unwrap().is_empty());
 }

@@ -62,6 +62,9 @@ pub struct OsdMap {
     /// Ascending by number.
     #[prost(message, repeated, tag = "2")]
     pub osds: Vec<OsdEntry>,
+    /// Addresses of the DIR's members at the time of the answer; no part of what the epoch counts. Empty: not told.
+    #[prost(string, repeated, tag = "3")]
+    pub dirs: Vec<String>,
 }
 
 /// Register or renew: an OSD's heartbeat.
@@ -73,6 +76,9 @@ pub struct OsdHeartbeat {
     /// The map epoch it knows.
     #[prost(uint64, tag = "2")]
     pub known_epoch: u64,
+    /// It stops now and serves nobody any more: down at once. A DIR that does not know this takes it for a heartbeat.
+    #[prost(bool, tag = "3")]
+    pub leaving: bool,
 }
 
 /// Answer to a heartbeat.
@@ -90,6 +96,9 @@ pub struct OsdHeartbeatReply {
     /// All keys that may still sign capabilities, newest first.
     #[prost(message, repeated, tag = "4")]
     pub keys: Vec<CapabilityKey>,
+    /// Addresses of the DIR's members. Empty: not told.
+    #[prost(string, repeated, tag = "5")]
+    pub dirs: Vec<String>,
 }
 
 /// The map, at once or when it is newer than `known_epoch` (long poll).
@@ -101,6 +110,21 @@ pub struct GetMap {
     /// Wait this long for a newer one, milliseconds; 0 answers at once.
     #[prost(uint64, tag = "2")]
     pub wait_ms: u64,
+    /// [`digest`] of the DIR's members as the caller knows them: others are news too. 0: the caller does not care.
+    #[prost(fixed64, tag = "3")]
+    pub dirs: u64,
+}
+
+/// Tells one list of members from another, whatever its order; not 0.
+#[must_use]
+pub fn digest(addrs: &[String]) -> u64 {
+    let mut sorted: Vec<&String> = addrs.iter().collect();
+    sorted.sort_unstable();
+    // FNV-1a: both sides must count alike, in every version.
+    let bytes = sorted.iter().flat_map(|addr| addr.bytes().chain([0]));
+    bytes
+        .fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+        .max(1)
 }
 
 /// Evidence that an OSD's process is dead (connection refused or reset).
@@ -150,6 +174,12 @@ pub struct ServiceEntry {
     /// See `group`.
     #[prost(uint64, tag = "9")]
     pub member: u64,
+    /// Addresses of the group's members, as its leader knows them; empty from everybody else.
+    #[prost(string, repeated, tag = "10")]
+    pub members: Vec<String>,
+    /// The term in which it says so: a list of a later term is the newer one.
+    #[prost(uint64, tag = "11")]
+    pub term: u64,
 }
 
 /// A metadata group: a Raft group of MRC members.
@@ -256,6 +286,9 @@ pub struct ServiceHeartbeatReply {
     /// Cluster id.
     #[prost(string, tag = "2")]
     pub cluster: String,
+    /// Addresses of the DIR's members. Empty: not told.
+    #[prost(string, repeated, tag = "3")]
+    pub dirs: Vec<String>,
 }
 
 /// Changes an OSD's administrative state (drain, undrain, out).

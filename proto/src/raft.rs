@@ -1,4 +1,4 @@
-//! What members of a Raft group say to one another. Method numbers 0x01xx.
+//! What members of a Raft group say to one another, and what people ask of a group. Method numbers 0x01xx.
 
 use crate::rpc::Empty;
 
@@ -42,9 +42,57 @@ pub struct QuorumAnswer {
     pub body: bytes::Bytes,
 }
 
+/// Takes the service at an address into a group, first as a learner. An address that is in it already stays what it
+/// is.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct AddMember {
+    /// The group; 0: that of whoever is asked.
+    #[prost(uint64, tag = "1")]
+    pub group: u64,
+    /// The new member's address.
+    #[prost(string, tag = "2")]
+    pub addr: String,
+}
+
+/// Answer to [`AddMember`].
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct MemberAdded {
+    /// The number that the address has in the group.
+    #[prost(uint64, tag = "1")]
+    pub member: u64,
+}
+
+/// Takes a member out of a group. One that is not in it is gone already.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct RemoveMember {
+    /// The group; 0: that of whoever is asked.
+    #[prost(uint64, tag = "1")]
+    pub group: u64,
+    /// The member.
+    #[prost(uint64, tag = "2")]
+    pub member: u64,
+}
+
+/// Hands leadership to another voter.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct TransferLeader {
+    /// The group; 0: that of whoever is asked.
+    #[prost(uint64, tag = "1")]
+    pub group: u64,
+    /// To whom; 0: whoever has most.
+    #[prost(uint64, tag = "2")]
+    pub to: u64,
+}
+
 crate::methods! {
     /// Delivers raft messages; answered at once.
     Deliver = 0x0101 reads (RaftMessages) -> Empty,
     /// Snapshot chunks, rejoin and membership between drivers.
     Peer = 0x0102 reads (QuorumCall) -> QuorumAnswer,
+    /// Adds a member; answers when it is a learner.
+    MemberAdd = 0x0103 mutates (AddMember) -> MemberAdded,
+    /// Removes a member; answers when it is gone.
+    MemberRemove = 0x0104 mutates (RemoveMember) -> Empty,
+    /// Moves leadership; answers when this member leads no more.
+    LeaderTransfer = 0x0105 mutates (TransferLeader) -> Empty,
 }

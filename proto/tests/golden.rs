@@ -141,6 +141,7 @@ fn dir_heartbeat_of_an_osd() {
             ..dir::OsdEntry::default()
         },
         known_epoch: 12,
+        leaving: false,
     };
     check("dir-heartbeat-osd", Kind::Request, dir::HeartbeatOsd::NUMBER, &message, b"");
 }
@@ -150,10 +151,67 @@ fn dir_heartbeat_reply_with_map_and_keys() {
     let message = dir::OsdHeartbeatReply {
         osd: 4,
         lease_ms: 1500,
-        map: Some(dir::OsdMap { epoch: 13, osds: vec![dir::OsdEntry { osd: 1, ..Default::default() }] }),
+        map: Some(dir::OsdMap {
+            epoch: 13,
+            osds: vec![dir::OsdEntry { osd: 1, ..Default::default() }],
+            dirs: Vec::new(),
+        }),
         keys: vec![key()],
+        dirs: Vec::new(),
     };
     check("dir-heartbeat-osd-reply", Kind::Reply, dir::HeartbeatOsd::NUMBER, &message, b"");
+}
+
+#[test]
+fn members_of_groups() {
+    let addr = || "tcp://10.0.0.9:32636".to_owned();
+    let message = raft::AddMember { group: 2, addr: addr() };
+    check("raft-member-add", Kind::Request, raft::MemberAdd::NUMBER, &message, b"");
+    let message = raft::MemberAdded { member: 4 };
+    check("raft-member-added", Kind::Reply, raft::MemberAdd::NUMBER, &message, b"");
+    let message = raft::RemoveMember { group: 2, member: 1 };
+    check("raft-member-remove", Kind::Request, raft::MemberRemove::NUMBER, &message, b"");
+    let message = raft::TransferLeader { group: 2, to: 3 };
+    check("raft-leader-transfer", Kind::Request, raft::LeaderTransfer::NUMBER, &message, b"");
+    let message = dir::ServiceEntry {
+        uuid: "0190a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b".to_owned(),
+        role: "mrc".to_owned(),
+        name: "mrc-3".to_owned(),
+        addr: addr(),
+        http: "10.0.0.9:30636".to_owned(),
+        host: "nine".to_owned(),
+        silent_ms: 7,
+        group: 2,
+        member: 4,
+        members: vec![addr(), "tcp://10.0.0.7:32636".to_owned()],
+        term: 12,
+    };
+    check("dir-heartbeat-service", Kind::Request, dir::HeartbeatService::NUMBER, &message, b"");
+    let dirs = || vec!["tcp://10.0.0.7:32638".to_owned(), "tcp://10.0.0.8:32638".to_owned()];
+    let message = dir::ServiceHeartbeatReply { keys: vec![key()], cluster: "c".to_owned(), dirs: dirs() };
+    check("dir-heartbeat-service-reply", Kind::Reply, dir::HeartbeatService::NUMBER, &message, b"");
+    let message = dir::OsdMap { epoch: 13, osds: Vec::new(), dirs: dirs() };
+    check("dir-map-with-members", Kind::Reply, dir::Map::NUMBER, &message, b"");
+    let message = dir::GetMap { known_epoch: 13, wait_ms: 10_000, dirs: dir::digest(&dirs()) };
+    check("dir-map-of-members-known", Kind::Request, dir::Map::NUMBER, &message, b"");
+    let message = dir::OsdHeartbeat { entry: dir::OsdEntry::default(), known_epoch: 1, leaving: true };
+    check("dir-heartbeat-leaving", Kind::Request, dir::HeartbeatOsd::NUMBER, &message, b"");
+    let message = mrc::SessionReply {
+        ttl_ms: 15_000,
+        incarnation: 77,
+        lease_ttl_ms: 6000,
+        session_epoch: 5,
+        members: vec![addr()],
+    };
+    check("mrc-session-reply", Kind::Reply, mrc::SessionRenew::NUMBER, &message, b"");
+}
+
+#[test]
+fn the_digest_of_members_does_not_ask_for_their_order() {
+    let list = |addrs: &[&str]| addrs.iter().map(|addr| (*addr).to_owned()).collect::<Vec<_>>();
+    assert_eq!(dir::digest(&list(&["a", "b"])), dir::digest(&list(&["b", "a"])));
+    assert_ne!(dir::digest(&list(&["a", "b"])), dir::digest(&list(&["ab"])));
+    assert_ne!(dir::digest(&[]), 0);
 }
 
 #[test]

@@ -547,6 +547,12 @@ impl Engine {
         self.node.raft.raft_log.term(index).unwrap_or(0)
     }
 
+    /// Whether a member has answered this leader within the time of a promise.
+    #[must_use]
+    pub fn answers(&self, member: u64, now: Duration) -> bool {
+        self.lease.echo(member).is_some_and(|sent| sent + self.timing.promise() >= now)
+    }
+
     /// What a leader knows of a follower: (matched, heard from recently).
     #[must_use]
     pub fn progress(&self, member: u64) -> Option<(u64, bool)> {

@@ -36,6 +36,14 @@ pub enum QuorumError {
         /// The sequence.
         sequence: u64,
     },
+    /// It must not be done.
+    #[error("{group}: {why}")]
+    Refused {
+        /// The group.
+        group: GroupId,
+        /// Why, and what to do instead.
+        why: String,
+    },
     /// The member stopped (shutdown, or its disk failed).
     #[error("{group} stopped here: {cause}")]
     Stopped {
@@ -57,6 +65,7 @@ impl From<QuorumError> for WireError {
             QuorumError::Busy { .. } => WireError::new(Code::Busy, text),
             QuorumError::Timeout { .. } => WireError::new(Code::DeadlineExceeded, text),
             QuorumError::Forgotten { .. } => WireError::new(Code::BadRequest, text),
+            QuorumError::Refused { .. } => WireError::new(Code::InvalidArgument, text),
             QuorumError::Stopped { .. } => WireError::new(Code::Unavailable, text),
         }
     }

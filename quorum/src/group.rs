@@ -5,6 +5,7 @@
 //! Syncs and flushes run on the member's own thread (`group/syncer.rs`), messages leave through one task per peer
 //! (`group/sender.rs`).
 
+mod admin;
 mod driver;
 mod sender;
 mod syncer;
@@ -18,7 +19,7 @@ use bytes::Bytes;
 use proto::dir::GroupStatus;
 use proto::error::{Code, WireError};
 use proto::id::{GroupId, MemberId};
-use proto::raft::{Deliver, Peer};
+use proto::raft::{Deliver, LeaderTransfer, MemberAdd, MemberRemove, Peer};
 use proto::rpc::{Empty, Method as _, Origin};
 use rt::clock::Clock;
 use rt::disk::Disk;
@@ -135,7 +136,7 @@ impl Group {
         self.ask(deadline, Input::Sync).await.map(drop)
     }
 
-    /// Serves `proto::raft::{Deliver, Peer}` for this group.
+    /// Serves what `proto::raft` lists for this group.
     pub async fn serve(&self, request: Request) -> Result<Response, WireError> {
         match request.method {
             Deliver::NUMBER => {
@@ -153,6 +154,9 @@ impl Group {
             Peer::NUMBER => {
                 Err(WireError::new(Code::NotSupported, "quorum members of this version use Deliver only"))
             }
+            MemberAdd::NUMBER => admin::add(self, &request).await,
+            MemberRemove::NUMBER => admin::remove(self, &request).await,
+            LeaderTransfer::NUMBER => admin::transfer(self, &request).await,
             other => Err(rt::rpc::unknown_method("raft", other)),
         }
     }
@@ -171,6 +175,18 @@ impl Group {
     pub async fn add_member(&self, member: Member, deadline: Duration) -> Result<(), QuorumError> {
         let Member { id, addr: address } = member;
         self.ask(deadline, |wait| Input::Add { member: id.0, address, wait }).await.map(drop)
+    }
+
+    /// Makes whoever is at an address a learner, under a number that nobody had; it becomes a voter when it has caught
+    /// up. One that is in the group keeps its number, which is the answer.
+    pub async fn admit(&self, address: String, deadline: Duration) -> Result<MemberId, QuorumError> {
+        let answer = self.ask(deadline, |wait| Input::Admit { address, wait }).await?;
+        let stopped = || QuorumError::Stopped {
+            group: self.driver.group(),
+            cause: "an answer without a number".into(),
+        };
+        let number = answer.as_ref().try_into().map_err(|_| stopped())?;
+        Ok(MemberId(u64::from_be_bytes(number)))
     }
 
     /// Removes a member. A leader that shall go hands over first and answers `Busy`: repeat it at the next leader.
@@ -193,12 +209,18 @@ impl Group {
         Ok(())
     }
 
+    /// Lets another voter lead, if this member leads and there is another one.
+    pub async fn hand_over(&self) -> Result<(), QuorumError> {
+        if self.driver.leads() && self.status().voters.len() > 1 {
+            return self.transfer_leadership(None).await;
+        }
+        Ok(())
+    }
+
     /// Hands over leadership, flushes, writes the clean mark, stops.
     pub async fn shutdown(&self) -> Result<(), QuorumError> {
-        if self.driver.leads() && self.status().voters.len() > 1 {
-            // Nobody may be there to take over; then the others elect without help later.
-            let _ = self.transfer_leadership(None).await;
-        }
+        // Nobody may be there to take over; then the others elect without help later.
+        let _ = self.hand_over().await;
         let driver = self.driver.clone();
         let closed = tokio::task::spawn_blocking(move || driver.close()).await;
         closed.unwrap_or_else(|error| {
@@ -225,6 +247,16 @@ impl Group {
         }
         let gone = || QuorumError::Stopped { group: self.driver.group(), cause: "shut down".into() };
         answer.await.unwrap_or_else(|_| Err(gone()))
+    }
+
+    /// Addresses of those that vote: any of them leads or knows who does.
+    pub fn voter_addrs(&self) -> Vec<String> {
+        self.driver
+            .status()
+            .voters
+            .iter()
+            .filter_map(|voter| Some(voter.split_once('=')?.1.to_owned()))
+            .collect()
     }
 
     /// Addresses by member, as the log knows them.

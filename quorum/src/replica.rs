@@ -132,6 +132,8 @@ pub struct Replica<W> {
     /// Grows whenever members change.
     members_epoch: u64,
     ticks: u64,
+    /// Ticks since this member leads.
+    leading_ticks: u64,
     syncing: bool,
     flushing: bool,
     /// The log needs a sync for its own sake (segments to drop).
@@ -191,6 +193,7 @@ impl<W> Replica<W> {
                 self.compact(index)?;
             }
             Input::Add { member, address, wait } => self.add_member(member, address, wait, now, out),
+            Input::Admit { address, wait } => self.admit(address, wait, now, out),
             Input::Remove { member, wait } => self.remove_member(member, wait, now, out),
             Input::Transfer(to) => self.hand_over(to, now),
         }
@@ -399,6 +402,7 @@ impl<W> Replica<W> {
     fn tick(&mut self, now: Now, out: &mut Vec<Output<W>>) -> Result<(), Fatal> {
         self.ticks += 1;
         let _ = self.engine.handle(Event::Tick, now.monotonic);
+        self.leading_ticks = if self.engine.role().leading { self.leading_ticks + 1 } else { 0 };
         self.waits.expire(self.group, now.monotonic, out);
         self.tick_rejoin(now, out)?;
         self.tick_transfer(now);
@@ -497,7 +501,10 @@ impl<W> Replica<W> {
 
     fn refuse_stopped(&self, input: Input<W>, cause: &str, out: &mut Vec<Output<W>>) {
         let wait = match input {
-            Input::Propose { wait, .. } | Input::Add { wait, .. } | Input::Remove { wait, .. } => wait,
+            Input::Propose { wait, .. }
+            | Input::Add { wait, .. }
+            | Input::Admit { wait, .. }
+            | Input::Remove { wait, .. } => wait,
             Input::Read(wait) | Input::Sync(wait) => wait,
             _ => return,
         };

@@ -77,7 +77,7 @@ mod tests {
     fn map(states: &[OsdState]) -> OsdMap {
         let entry =
             |(osd, state): (u64, &OsdState)| OsdEntry { osd, state: *state as i32, ..OsdEntry::default() };
-        OsdMap { epoch: 1, osds: (1..).zip(states).map(entry).collect() }
+        OsdMap { epoch: 1, osds: (1..).zip(states).map(entry).collect(), dirs: Vec::new() }
     }
 
     fn task(ino: u64, lists: &[&[u64]]) -> Task {

@@ -53,8 +53,9 @@ check_sh "every service is up again" 30 '
     jq -e "all(.[]; .pid != null and (.state | test(\"up|running|ready|ok\")))" "$work/ps.json" >/dev/null && exit 0; sleep 0.2
   done; jq -c ".[] | [.name, .pid, .state]" "$work/ps.json"; exit 1'
 
-# The clients that were killed above are dead for good: a new leader has to wait out what they may hold. That is another
-# fault than this one, so the leader hears first that their sessions are over (SESSION_TTL_MS and a round of its keeper).
+# The clients that were killed above are dead for good: a new leader has to wait out what they may hold (6.5 s). That is another
+# fault than this one, with a script of its own (t42-expel.sh), so the leader hears first that their sessions are over
+# (SESSION_TTL_MS and a round of its keeper).
 sleep 17
 rounds=$(sized 5 2)
 for round in $(seq "$rounds"); do

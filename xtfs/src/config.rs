@@ -80,6 +80,7 @@ role_file! {
     /// A DIR member.
     DirFile "dir" 32638 30638 {
         members: Vec<String> = Vec::new(),
+        join: bool = false,
         mrcs: Vec<String> = Vec::new(),
         durability: String = "quorum".to_owned(),
     }
@@ -90,6 +91,7 @@ role_file! {
         dir: Vec<String> = Vec::new(),
         group: u64 = 2,
         members: Vec<String> = Vec::new(),
+        join: bool = false,
         durability: String = "quorum".to_owned(),
     }
 }
@@ -231,6 +233,8 @@ pub(crate) fn default_text(role: &str) -> Option<String> {
 const DIR_KEYS: &str = "\
 # Advertised addresses of all DIR members, in the same order on each of them. Empty: this one alone.\n\
 # members = [\"tcp://a:32638\", \"tcp://b:32638\", \"tcp://c:32638\"]\n\n\
+# true: `members` run already, and this one is to become another: `xtfs dir add ADDRESS` takes it in.\n\
+# join = false\n\n\
 # Addresses of the metadata services. Empty: learned when they register.\n\
 # mrcs = []\n\n\
 # When a change counts as acknowledged: \"quorum\" (a majority has it) or \"disk\" (a majority synced it).\n\
@@ -243,6 +247,8 @@ dir = [\"tcp://localhost:32638\"]\n\n\
 # order on each of them. Empty: this one alone.\n\
 # group = 2\n\
 # members = [\"tcp://a:32636\", \"tcp://b:32636\", \"tcp://c:32636\"]\n\n\
+# true: `members` run already, and this one is to become another: `xtfs mrc add ADDRESS` takes it in.\n\
+# join = false\n\n\
 # When a change counts as acknowledged: \"quorum\" (a majority has it) or \"disk\" (a majority synced it).\n\
 # durability = \"quorum\"\n";
 

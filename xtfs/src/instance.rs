@@ -62,6 +62,9 @@ pub(crate) struct Service {
     pub(crate) http: String,
     /// Whether it takes part in this run (`--no-exec`, `--no-mount`).
     pub(crate) enabled: bool,
+    /// It came to a DIR or MRC group that ran already.
+    #[serde(default)]
+    pub(crate) join: bool,
 }
 
 impl Service {

@@ -53,7 +53,7 @@ fn start(supervisor: &Arc<Supervisor>, global: &Global) -> Result<(), Failure> {
         .build()
         .map_err(|error| Failure::new("starting the runtime", error))?;
     let cluster = Cluster::new(rt::rpc::Connector::new(), instance.addrs("dir"), global.timeout);
-    runtime.block_on(crate::roles::volume(&cluster, instance))?;
+    runtime.block_on(crate::roles::volume(&cluster, &instance))?;
     runtime.shutdown_background();
     for service in
         instance.enabled().filter(|service| matches!(service.role.as_str(), "rms" | "mount" | "exec"))
@@ -61,7 +61,7 @@ fn start(supervisor: &Arc<Supervisor>, global: &Global) -> Result<(), Failure> {
         supervisor.spawn(&service.name)?;
         supervisor.wait_ready(service)?;
         if service.role == "mount" {
-            crate::roles::make_spool(instance)?;
+            crate::roles::make_spool(&instance)?;
         }
     }
     Ok(())

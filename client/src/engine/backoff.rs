@@ -1,4 +1,4 @@
-//! How long to wait before trying again: 10 ms, doubling, at most 200 ms.
+//! How long to wait before trying again: 10 ms, doubling, at most 100 ms.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use std::time::Duration;
@@ -7,8 +7,8 @@ use crate::config::Patience;
 
 /// First pause.
 pub const PAUSE_MIN: Duration = Duration::from_millis(10);
-/// Longest pause.
-pub const PAUSE_MAX: Duration = Duration::from_millis(200);
+/// Longest pause. Half of it is lost on average once a group has a leader again, of the second that it had none.
+pub const PAUSE_MAX: Duration = Duration::from_millis(100);
 
 /// The retries of one operation.
 #[derive(Debug, Clone)]

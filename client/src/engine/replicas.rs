@@ -75,7 +75,7 @@ mod tests {
             total_bytes: 1 << 40,
             ..OsdEntry::default()
         };
-        OsdMap { epoch: 1, osds: osds.iter().map(entry).collect() }
+        OsdMap { epoch: 1, osds: osds.iter().map(entry).collect(), dirs: Vec::new() }
     }
 
     fn layout(columns: &[&[u64]]) -> Layout {

@@ -1,6 +1,7 @@
 //! A Raft group as its clients see it: several addresses, one of which leads and answers.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,11 +18,32 @@ use crate::error::Result;
 /// One attempt at one member; a member that does not answer for so long is asked again through another.
 const ATTEMPT: Duration = Duration::from_secs(3);
 
+/// See [`Group::is_lost`].
+const LOST_AFTER: u32 = 6;
+/// Rounds through the members before those that were configured at first are tried too.
+const ROUNDS: usize = 2;
+
 /// Members and the one that led when last heard of.
 struct Members {
     addrs: Vec<String>,
+    /// Where the group was when this client began, if not in `addrs`: what it was told later may not be reachable from
+    /// here, or have been replaced while it heard nothing.
+    first: Vec<String>,
     next: usize,
     leader: Option<Arc<dyn Channel>>,
+}
+
+impl Members {
+    /// The address to try next.
+    fn candidate(&self) -> Option<&String> {
+        let often = self.addrs.len() * ROUNDS;
+        let mut strangers = self.first.iter().filter(|addr| !self.addrs.contains(addr));
+        let at = self.next % (often + strangers.clone().count()).max(1);
+        if at < often {
+            return self.addrs.get(at % self.addrs.len());
+        }
+        strangers.nth(at - often)
+    }
 }
 
 /// A stub for a group of replicas with a leader.
@@ -30,6 +52,8 @@ pub struct Group {
     connector: Arc<Connector>,
     clock: Arc<dyn Clock>,
     patience: Patience,
+    /// Attempts without an answer of a leader since the last one.
+    failures: AtomicU32,
     /// order: never held while another lock is taken, except the connector's own.
     members: Mutex<Members>,
 }
@@ -50,17 +74,25 @@ impl Group {
         clock: Arc<dyn Clock>,
         patience: Patience,
     ) -> Arc<Self> {
-        let members = Mutex::new(Members { addrs, next: 0, leader: None });
-        Arc::new(Self { what: what.into(), connector, clock, patience, members })
+        let members = Mutex::new(Members { first: addrs.clone(), addrs, next: 0, leader: None });
+        let failures = AtomicU32::new(0);
+        Arc::new(Self { what: what.into(), connector, clock, patience, failures, members })
     }
 
-    /// Replaces the list of members (a later DIR answer).
+    /// Replaces the list of members (a later answer of the DIR or of the group). Whoever answers goes on doing so, also
+    /// when it is to leave the group: it says who leads.
     pub fn set_addrs(&self, addrs: Vec<String>) {
         let mut members = self.members.lock();
         if !addrs.is_empty() && members.addrs != addrs {
             members.addrs = addrs;
-            members.leader = None;
+            members.next = 0;
         }
+    }
+
+    /// Nobody has answered for several attempts in a row: perhaps all members have been replaced.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.failures.load(Ordering::Relaxed) >= LOST_AFTER
     }
 
     /// Addresses of the members.
@@ -94,9 +126,15 @@ impl Group {
                 Err(error) => Err((error, None)),
             };
             let (error, channel) = match outcome {
-                Ok((reply, _)) => return (Ok(reply), attempts),
+                Ok((reply, _)) => {
+                    self.failures.store(0, Ordering::Relaxed);
+                    return (Ok(reply), attempts);
+                }
                 Err(failed) => failed,
             };
+            if matches!(error.code, Code::NotLeader | Code::Unavailable | Code::DeadlineExceeded) {
+                self.failures.fetch_add(1, Ordering::Relaxed);
+            }
             match error.code {
                 Code::NotLeader => {
                     // The first hint is followed at once; a second one in a row means that there is no leader yet.
@@ -140,18 +178,16 @@ impl Group {
         if let Some(leader) = &members.leader {
             return Ok(leader.clone());
         }
-        let count = members.addrs.len();
-        if count == 0 {
+        let Some(addr) = members.candidate() else {
             return Err(WireError::new(Code::InvalidArgument, format!("{} has no addresses", self.what)));
-        }
-        let at = members.next % count;
-        match self.connector.channel(&members.addrs[at]) {
+        };
+        match self.connector.channel(addr) {
             Ok(channel) => {
                 members.leader = Some(channel.clone());
                 Ok(channel)
             }
             Err(error) => {
-                members.next = at + 1;
+                members.next = members.next.wrapping_add(1);
                 Err(error)
             }
         }
@@ -176,5 +212,31 @@ impl Group {
         members.next = members.next.wrapping_add(1);
         members.leader = None;
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(addrs: &[&str]) -> Vec<String> {
+        addrs.iter().map(|addr| (*addr).to_owned()).collect()
+    }
+
+    #[test]
+    fn members_come_before_where_the_group_was_at_first() {
+        let mut members =
+            Members { addrs: list(&["b", "c"]), first: list(&["a", "b"]), next: 0, leader: None };
+        let tried: Vec<String> = (0..7)
+            .map(|next| {
+                members.next = next;
+                members.candidate().unwrap().clone()
+            })
+            .collect();
+        assert_eq!(tried, list(&["b", "c", "b", "c", "a", "b", "c"]));
+        members.addrs.clear();
+        assert_eq!(members.candidate().map(String::as_str), Some("a"));
+        members.first.clear();
+        assert_eq!(members.candidate(), None);
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use proto::dir::{GetMap, Map, OsdMap, OsdState, Report, ReportDown};
+use proto::dir::{GetMap, Map, OsdMap, OsdState, Report, ReportDown, digest};
 use proto::error::{Code, WireError};
 use proto::rpc::Method;
 use rt::clock::Clock;
@@ -79,12 +79,13 @@ impl Osds {
     /// Reads the map if a newer one exists.
     pub async fn refresh(&self) -> Result<()> {
         let known_epoch = self.map().epoch;
-        let map = self.dir.call::<Map>(&GetMap { known_epoch, wait_ms: 0 }).await?;
+        let map = self.dir.call::<Map>(&GetMap { known_epoch, wait_ms: 0, dirs: 0 }).await?;
         self.learn(map);
         Ok(())
     }
 
-    fn learn(&self, map: OsdMap) {
+    fn learn(&self, mut map: OsdMap) {
+        self.dir.set_addrs(std::mem::take(&mut map.dirs));
         self.map.send_if_modified(|current| {
             let newer = map.epoch > current.epoch;
             if newer {
@@ -105,7 +106,8 @@ impl Osds {
                 drop(this);
                 let wait_ms = u64::try_from(POLL.as_millis()).expect("seconds");
                 let patience = Patience::For(Duration::from_secs(1));
-                let answer = dir.call_for::<Map>(&GetMap { known_epoch, wait_ms }, patience, POLL).await.0;
+                let question = GetMap { known_epoch, wait_ms, dirs: digest(&dir.addrs()) };
+                let answer = dir.call_for::<Map>(&question, patience, POLL).await.0;
                 match (answer, osds.upgrade()) {
                     (_, None) => return,
                     (Ok(map), Some(this)) => {
@@ -166,7 +168,7 @@ impl Osds {
                 tracing::debug!(osd, %error, "the death of an OSD could not be reported");
             }
         }
-        let request = GetMap { known_epoch: map.epoch, wait_ms: 0 };
+        let request = GetMap { known_epoch: map.epoch, wait_ms: 0, dirs: 0 };
         if let Ok(map) = self.dir.call_for::<Map>(&request, patience, Duration::ZERO).await.0 {
             self.learn(map);
         }

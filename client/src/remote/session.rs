@@ -535,6 +535,7 @@ impl Session {
 
     /// The leader knows the session: what that means for leases.
     fn heard(&self, reply: &SessionReply, start: Duration) {
+        self.group.set_addrs(reply.members.clone());
         let epoch = self.epoch.swap(reply.session_epoch, Ordering::AcqRel);
         if epoch != EPOCH_UNKNOWN && epoch != reply.session_epoch {
             self.leasing.expelled();

@@ -189,3 +189,13 @@ fn an_osd_that_registers_gets_a_lease() {
     assert_eq!(engine.handle(Event::Tick, ms(6499)), [probe(1)]);
     assert_eq!(engine.handle(Event::Tick, ms(6500)), [down(1, Why::Silent)]);
 }
+
+#[test]
+fn who_says_that_it_stops_is_down_at_once_and_only_that_life_of_it() {
+    let mut engine = leader(1, ms(0));
+    let stale = OsdEntry { life: 7, ..entry("1", 0) };
+    assert_eq!(engine.handle(Event::Leaves(stale), ms(100)), [], "another life of it than the map knows");
+    assert_eq!(engine.handle(Event::Leaves(entry("9", 0)), ms(100)), [], "nobody knows it");
+    assert_eq!(engine.handle(Event::Leaves(entry("1", 0)), ms(100)), [down(1, Why::Left)]);
+    assert_eq!(engine.handle(Event::Leaves(entry("1", 0)), ms(110)), [], "decided already");
+}

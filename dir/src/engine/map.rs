@@ -105,7 +105,7 @@ impl OsdRow {
 
 /// The map that `rows` make.
 pub fn osd_map<'a>(epoch: u64, rows: impl Iterator<Item = &'a OsdRow>) -> OsdMap {
-    OsdMap { epoch, osds: rows.map(|row| row.entry.clone()).collect() }
+    OsdMap { epoch, osds: rows.map(|row| row.entry.clone()).collect(), dirs: Vec::new() }
 }
 
 #[cfg(test)]

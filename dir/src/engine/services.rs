@@ -10,6 +10,8 @@ use proto::dir::ServiceEntry;
 pub(crate) const SERVICES_MAX: usize = 10_000;
 /// A mount silent for this long is gone: mounts come and go and leave nothing behind.
 const MOUNT_FORGET: Duration = Duration::from_secs(600);
+/// A member that was removed from its group, once it is silent.
+const REMOVED_FORGET: Duration = Duration::from_secs(10);
 /// Any other service silent for this long is forgotten.
 const SERVICE_FORGET: Duration = Duration::from_secs(24 * 3600);
 
@@ -77,8 +79,22 @@ impl Services {
         list
     }
 
+    /// What the leader of a metadata group said of its members, the latest leader's word.
+    fn told_members(&self, group: u64) -> Option<&[String]> {
+        self.seen
+            .values()
+            .filter(|seen| {
+                seen.entry.role == "mrc" && seen.entry.group == group && !seen.entry.members.is_empty()
+            })
+            .max_by_key(|seen| (seen.entry.term, seen.at))
+            .map(|seen| seen.entry.members.as_slice())
+    }
+
     /// Addresses of a metadata group's members, by member.
     pub(crate) fn group_addrs(&self, group: u64) -> Vec<String> {
+        if let Some(told) = self.told_members(group) {
+            return told.to_vec();
+        }
         let mut members: Vec<(u64, Duration, &str)> = self
             .seen
             .values()
@@ -93,14 +109,27 @@ impl Services {
         members.into_iter().map(|(_, _, addr)| addr.to_owned()).collect()
     }
 
+    /// Whether a service says that it is a member of a group whose leader does not count it, or of the DIR (`dirs`).
+    fn is_removed(&self, entry: &ServiceEntry, dirs: &[String]) -> bool {
+        match entry.role.as_str() {
+            "mrc" => self.told_members(entry.group).is_some_and(|told| !told.contains(&entry.addr)),
+            "dir" => !dirs.is_empty() && !dirs.contains(&entry.addr),
+            _ => false,
+        }
+    }
+
     /// Drops those silent for too long; gives the UUIDs that the log must forget as well.
-    pub(crate) fn expire(&mut self, now: Duration) -> Vec<String> {
+    pub(crate) fn expire(&mut self, now: Duration, dirs: &[String]) -> Vec<String> {
         let gone: Vec<(String, bool)> = self
             .seen
             .iter()
             .filter_map(|(uuid, seen)| {
                 let mount = seen.entry.role == "mount";
-                let limit = if mount { MOUNT_FORGET } else { SERVICE_FORGET };
+                let limit = match () {
+                    () if mount => MOUNT_FORGET,
+                    () if self.is_removed(&seen.entry, dirs) => REMOVED_FORGET,
+                    () => SERVICE_FORGET,
+                };
                 (now.saturating_sub(seen.at) > limit).then(|| (uuid.clone(), !mount))
             })
             .collect();
@@ -148,7 +177,7 @@ mod tests {
         let mut services = Services::default();
         assert_eq!(services.heartbeat(&service("m", "mount", "", 0), at(0)), Noted::Known);
         assert_eq!(services.list(at(0)).len(), 1);
-        assert!(services.expire(at(601)).is_empty());
+        assert!(services.expire(at(601), &[]).is_empty());
         assert!(services.list(at(601)).is_empty());
     }
 
@@ -156,8 +185,8 @@ mod tests {
     fn a_long_silent_service_is_forgotten_by_the_log_too() {
         let mut services = Services::default();
         services.restart([service("a", "exec", "tcp://h:1", 0)], at(0));
-        assert!(services.expire(at(24 * 3600)).is_empty());
-        assert_eq!(services.expire(at(24 * 3600 + 1)), ["a"]);
+        assert!(services.expire(at(24 * 3600), &[]).is_empty());
+        assert_eq!(services.expire(at(24 * 3600 + 1), &[]), ["a"]);
     }
 
     #[test]
@@ -169,5 +198,26 @@ mod tests {
         services.stored(service("x", "exec", "tcp://x:1", 2), at(9));
         assert_eq!(services.group_addrs(2), ["tcp://new:1", "tcp://c:1"]);
         assert!(services.group_addrs(3).is_empty());
+    }
+
+    #[test]
+    fn the_latest_leader_says_who_is_in_its_group() {
+        let leads = |uuid: &str, addr: &str, member: u64, term: u64, members: &[&str]| ServiceEntry {
+            members: members.iter().map(|addr| (*addr).to_owned()).collect(),
+            term,
+            ..service(uuid, "mrc", addr, member)
+        };
+        let mut services = Services::default();
+        services.stored(service("a", "mrc", "tcp://a:1", 1), at(0));
+        services.stored(leads("b", "tcp://b:1", 2, 7, &["tcp://b:1", "tcp://d:1"]), at(0));
+        // It led before, says nothing new, and was heard of later.
+        services.stored(leads("c", "tcp://c:1", 3, 6, &["tcp://a:1", "tcp://b:1", "tcp://c:1"]), at(5));
+        assert_eq!(services.group_addrs(2), ["tcp://b:1", "tcp://d:1"]);
+        // Those removed are forgotten soon after they fell silent, members are not.
+        assert!(services.expire(at(10), &[]).is_empty());
+        assert_eq!(services.expire(at(11), &[]), ["a"]);
+        services.stored(service("x", "dir", "tcp://x:1", 0), at(11));
+        assert!(services.expire(at(60), &["tcp://x:1".to_owned()]).iter().all(|uuid| uuid != "x"));
+        assert_eq!(services.expire(at(60), &["tcp://y:1".to_owned()]), ["x"]);
     }
 }

@@ -12,11 +12,11 @@ use crate::engine::Event;
 use crate::server::Dir;
 
 pub(crate) async fn run(dir: &Dir, request: &Request) -> Result<Response, WireError> {
-    let OsdHeartbeat { entry, known_epoch } = parse::<HeartbeatOsd>(request)?;
+    let OsdHeartbeat { entry, known_epoch, leaving } = parse::<HeartbeatOsd>(request)?;
     let entry = valid(entry)?;
     dir.lead()?;
     let uuid = entry.uuid.clone();
-    let effects = dir.decide(Event::Heartbeat(entry));
+    let effects = dir.decide(if leaving { Event::Leaves(entry) } else { Event::Heartbeat(entry) });
     let registered = driver::carry_out(dir, effects).await.transpose()?;
     let view = dir.identified(request.deadline).await?;
     let known = || dir.with_memory(|memory, _| memory.engine.number_of(&uuid));
@@ -29,7 +29,8 @@ pub(crate) async fn run(dir: &Dir, request: &Request) -> Result<Response, WireEr
     let map = dir.map();
     let keys: Vec<CapabilityKey> = view.keys.iter().map(|row| row.key.clone()).collect();
     let map = (map.epoch != known_epoch).then_some(map);
-    Ok(Response::of(&OsdHeartbeatReply { osd, lease_ms: OSD_LEASE_MS, map, keys }))
+    let dirs = dir.group.voter_addrs();
+    Ok(Response::of(&OsdHeartbeatReply { osd, lease_ms: OSD_LEASE_MS, map, keys, dirs }))
 }
 
 fn valid(entry: OsdEntry) -> Result<OsdEntry, WireError> {

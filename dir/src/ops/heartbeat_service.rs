@@ -15,6 +15,8 @@ use crate::state::View;
 
 /// A key younger than this is not signed with yet: OSDs must have heard of it first (several heartbeats).
 const KEY_SETTLE: Duration = Duration::from_secs(5);
+/// Members of a group at most: Raft with more of them would be slow.
+const MEMBERS_MAX: usize = 64;
 const ROLES: [&str; 7] = ["dir", "mrc", "osd", "rms", "vo", "exec", "mount"];
 
 pub(crate) async fn run(dir: &Dir, request: &Request) -> Result<Response, WireError> {
@@ -35,7 +37,8 @@ pub(crate) async fn run(dir: &Dir, request: &Request) -> Result<Response, WireEr
             return Err(WireError::new(Code::NoSpace, text));
         }
     }
-    let mut reply = ServiceHeartbeatReply { keys: Vec::new(), cluster: view.cluster.clone() };
+    let dirs = dir.group.voter_addrs();
+    let mut reply = ServiceHeartbeatReply { keys: Vec::new(), cluster: view.cluster.clone(), dirs };
     if entry.role == "mrc" {
         let settled_ms = dir.clock.unix().saturating_sub(KEY_SETTLE).as_millis();
         reply.keys = signing_keys(&view, u64::try_from(settled_ms).unwrap_or(u64::MAX));
@@ -58,6 +61,18 @@ fn valid(entry: ServiceEntry) -> Result<ServiceEntry, WireError> {
     }
     if !entry.addr.is_empty() {
         Address::parse(&entry.addr)?;
+    }
+    if entry.members.len() > MEMBERS_MAX {
+        let text = format!(
+            "{} names {} members, at most {MEMBERS_MAX} are possible",
+            entry.uuid,
+            entry.members.len()
+        );
+        return Err(WireError::new(Code::InvalidArgument, text));
+    }
+    for member in &entry.members {
+        super::text("a member's address", member)?;
+        Address::parse(member)?;
     }
     if !ROLES.contains(&entry.role.as_str()) {
         let text =

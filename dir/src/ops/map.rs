@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use proto::dir::{GetMap, Map};
+use proto::dir::{GetMap, Map, OsdMap, digest};
 use proto::error::{Code, WireError};
 use rt::rpc::{Request, Response, parse};
 
@@ -13,13 +13,17 @@ const WAIT_MAX: Duration = Duration::from_secs(60);
 /// Left of the caller's deadline for the way back.
 const WAY_BACK: Duration = Duration::from_millis(50);
 
+/// How often somebody who waits is looked after: others may have become members of the DIR.
+const LOOK: Duration = Duration::from_secs(1);
+
 pub(crate) async fn run(dir: &Dir, request: &Request) -> Result<Response, WireError> {
-    let GetMap { known_epoch, wait_ms } = parse::<Map>(request)?;
+    let GetMap { known_epoch, wait_ms, dirs } = parse::<Map>(request)?;
     let mut watch = dir.state.watch();
     dir.fresh(request.deadline).await?;
     let map = dir.map();
+    let others = |map: &OsdMap| dirs != 0 && dirs != digest(&map.dirs);
     // Another epoch, not only a newer one: the caller may come from a cluster that was made anew.
-    if map.epoch != known_epoch || wait_ms == 0 {
+    if map.epoch != known_epoch || wait_ms == 0 || others(&map) {
         return Ok(Response::of(&map));
     }
     let _slot = dir.waiters.try_acquire().map_err(|_| {
@@ -29,10 +33,17 @@ pub(crate) async fn run(dir: &Dir, request: &Request) -> Result<Response, WireEr
         )
     })?;
     let wait = Duration::from_millis(wait_ms).min(WAIT_MAX).min(request.deadline.saturating_sub(WAY_BACK));
-    // Losing the leadership ends the wait: the caller finds the new leader.
-    let other = watch.wait_for(|view| view.epoch != known_epoch || view.leads.is_none());
-    // At the end of the wait the map is the same: that is the answer.
-    let _ = tokio::time::timeout(wait, other).await;
-    dir.lead()?;
-    Ok(Response::of(&dir.map()))
+    let end = tokio::time::Instant::now() + wait;
+    loop {
+        // Losing the leadership ends the wait: the caller finds the new leader.
+        let other = watch.wait_for(|view| view.epoch != known_epoch || view.leads.is_none());
+        let look = end.min(tokio::time::Instant::now() + LOOK);
+        let news = tokio::time::timeout_at(look, other).await.is_ok();
+        dir.lead()?;
+        let map = dir.map();
+        // At the end of the wait the map is the same: that is the answer.
+        if news || look == end || others(&map) {
+            return Ok(Response::of(&map));
+        }
+    }
 }

@@ -349,8 +349,14 @@ impl Leases {
     pub fn forget(&mut self, now: Duration, file: FileId) {
         let Some(entry) = self.inodes.get(&file) else { return };
         let sessions: Vec<u64> = entry.holders.iter().map(|holder| holder.session).collect();
-        for session in sessions {
-            self.take_away(session, file, ALL_BITS);
+        for id in sessions {
+            self.take_away(id, file, ALL_BITS);
+            if let Some(session) = self.sessions.get_mut(&id) {
+                session.gone.insert(file);
+                if session.gone.len() > self.times.per_session {
+                    session.gone.pop_first();
+                }
+            }
         }
         self.settle(now, file);
     }

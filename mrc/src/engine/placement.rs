@@ -100,7 +100,7 @@ mod tests {
             domain: (*domain).to_owned(),
             ..OsdEntry::default()
         });
-        OsdMap { epoch: 1, osds: osds.collect() }
+        OsdMap { epoch: 1, osds: osds.collect(), dirs: Vec::new() }
     }
 
     fn striping(width: u32, replicas: u32) -> Striping {

@@ -56,6 +56,7 @@ pub(crate) async fn serve(mrc: &Mrc, request: Request) -> Result<Response, WireE
         incarnation,
         lease_ttl_ms: u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX),
         session_epoch,
+        members: mrc.group().voter_addrs(),
     }))
 }
 

@@ -72,7 +72,11 @@ impl Service for DirPart {
                     let entry = parse::<HeartbeatService>(&request)?;
                     assert_eq!((entry.role.as_str(), entry.group), ("mrc", 2));
                     assert!((1..=3).contains(&entry.member));
-                    Ok(Response::of(&ServiceHeartbeatReply { keys: vec![key()], cluster: "c".into() }))
+                    Ok(Response::of(&ServiceHeartbeatReply {
+                        keys: vec![key()],
+                        cluster: "c".into(),
+                        dirs: Vec::new(),
+                    }))
                 }
                 Map::NUMBER => Ok(Response::of(&self.map)),
                 other => Err(rt::rpc::unknown_method("the DIR", other)),
@@ -139,7 +143,7 @@ pub(crate) fn osd_map(osds: u64) -> OsdMap {
         free_bytes: 1 << 39,
         ..OsdEntry::default()
     });
-    OsdMap { epoch: 1, osds: osds.collect() }
+    OsdMap { epoch: 1, osds: osds.collect(), dirs: Vec::new() }
 }
 
 async fn start(

@@ -64,6 +64,9 @@ pub struct SessionReply {
     /// The session's fencing epoch; grows when the session was expelled.
     #[prost(uint64, tag = "4")]
     pub session_epoch: u64,
+    /// Addresses of the group's members. Empty: not told.
+    #[prost(string, repeated, tag = "5")]
+    pub members: Vec<String>,
 }
 
 /// Keeps a session alive.

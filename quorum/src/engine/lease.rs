@@ -93,6 +93,11 @@ impl Lease {
         self.echoes.remove(&member);
     }
 
+    /// The newest sending time that a member echoed.
+    pub(super) fn echo(&self, member: u64) -> Option<Duration> {
+        self.echoes.get(&member).copied()
+    }
+
     pub(super) fn handed_over(&mut self, term: u64) {
         self.handed_over = Some(term);
     }

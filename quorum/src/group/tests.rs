@@ -276,3 +276,78 @@ async fn members_come_and_go() {
     assert_eq!(insist(&rest, 13, "1").await, "13");
     assert_eq!(insist(&rest, 12, "1").await, "12");
 }
+
+fn door(at: &Arc<Connector>, groups: &[Arc<Group>]) {
+    for group in groups {
+        at.register_local(&format!("raft-{}", group.status().member), Arc::new(Door(group.clone())));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_taken_in_gets_a_number_once_and_votes_when_it_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = Connector::new();
+    let first = start(dir.path(), 1, 1, Durability::Quorum, &at).await;
+    assert_eq!(insist(std::slice::from_ref(&first), 1, "1").await, "1");
+    let address = || "local://raft-2".to_owned();
+    assert_eq!(first.admit(address(), LONG).await.unwrap(), MemberId(2));
+    assert_eq!(first.admit(address(), LONG).await.unwrap(), MemberId(2), "a repeat is harmless");
+    // Nobody runs there, and the log is short: a voter that does not answer would be half of the group.
+    let since = first.driver.monotonic();
+    while first.driver.monotonic() < since + TICK * 10 {
+        assert_eq!(first.status().voters.len(), 1, "a learner that never said anything was promoted");
+        insist(std::slice::from_ref(&first), 1, "1").await;
+        tokio::task::yield_now().await;
+    }
+    let second = start(dir.path(), 2, 1, Durability::Quorum, &at).await;
+    first.add_member(Member { id: MemberId(2), addr: address() }, LONG).await.unwrap();
+    assert_eq!(first.status().voters.len(), 2);
+    let groups = [first, second];
+    assert_eq!(insist(&groups, 2, "1").await, "2");
+    while leader(&groups).await.remove_member(MemberId(2), LONG).await.is_err() {}
+    let third = leader(&groups).await.admit("local://raft-3".into(), LONG).await.unwrap();
+    assert_eq!(third, MemberId(3), "2 was somebody else");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_is_removed_whom_the_others_cannot_do_without() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = Connector::new();
+    let mut groups = Vec::new();
+    for me in 1..=3 {
+        groups.push(start(dir.path(), me, 3, Durability::Quorum, &at).await);
+    }
+    door(&at, &groups);
+    assert_eq!(insist(&groups, 1, "1").await, "1");
+    let leads = leader(&groups).await.status().member;
+    let dead = groups.iter().position(|group| group.status().member != leads).unwrap();
+    let dead = groups.remove(dead);
+    let dead_id = MemberId(dead.status().member);
+    at.register_local(&format!("raft-{}", dead_id.0), Arc::new(Nobody));
+    dead.driver.die();
+    drop(dead);
+    let living: Vec<MemberId> = groups.iter().map(|group| MemberId(group.status().member)).collect();
+    // Until its answers are old it counts as one that answers.
+    let patience = Instant::now() + LONG;
+    for member in living {
+        loop {
+            match leader(&groups).await.remove_member(member, Duration::from_millis(200)).await {
+                Err(QuorumError::Refused { why, .. }) => {
+                    assert!(why.contains("1 answer"), "{why}");
+                    break;
+                }
+                Ok(()) => panic!("{member:?} was removed, and the dead one would be half of the group"),
+                Err(_) => assert!(Instant::now() < patience, "no refusal"),
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+    while leader(&groups).await.remove_member(dead_id, LONG).await.is_err() {}
+    assert_eq!(insist(&groups, 2, "1").await, "2");
+    let last = leader(&groups).await;
+    let other = groups.iter().find(|group| group.status().member != last.status().member).unwrap();
+    while leader(&groups).await.remove_member(MemberId(other.status().member), LONG).await.is_err() {}
+    let alone = leader(&groups).await;
+    let refused = alone.remove_member(MemberId(alone.status().member), LONG).await.unwrap_err();
+    assert!(refused.to_string().contains("the only one that votes"), "{refused}");
+}

@@ -79,6 +79,13 @@ pub enum Input<W> {
         /// Gets the answer when it votes.
         wait: Wait<W>,
     },
+    /// Whoever is at an address is to become a learner, under an id that nobody had.
+    Admit {
+        /// The address.
+        address: String,
+        /// Gets the id (u64, big endian) when it is a member.
+        wait: Wait<W>,
+    },
     /// A member is to be removed.
     Remove {
         /// The member.

@@ -1,7 +1,8 @@
 //! Rows of the table that belong to `quorum`: keys that start with 0x00. All replicas have the same ones.
 //!
 //! - `00 'p'`: position = applied index u64, its term u64, newest command time in nanoseconds u64 (big endian)
-//! - `00 'm'`: members = for each: kind u8 (1 voter, 2 learner), id u64, length of address u32, address
+//! - `00 'm'`: members = for each: kind u8 (1 voter, 2 learner), id u64, length of address u32, address; kind 3, with an
+//!   empty address, is the highest id of a member that has gone, if no present one has a higher one
 //! - `00 'a' session sequence`: answer = command time u64, acked_below u64, the service's answer
 
 use raft::eraftpb::ConfState;
@@ -56,6 +57,8 @@ pub struct Members {
     pub voters: BTreeMap<u64, String>,
     /// Address by learner.
     pub learners: BTreeMap<u64, String>,
+    /// The highest id of a member that has gone; 0: none. Ids are never given again.
+    pub gone: u64,
 }
 
 impl Members {
@@ -80,6 +83,22 @@ impl Members {
         self.voters.iter().chain(&self.learners).map(|(id, address)| (*id, address.clone())).collect()
     }
 
+    /// The member at an address.
+    #[must_use]
+    pub fn at(&self, address: &str) -> Option<u64> {
+        self.voters.iter().chain(&self.learners).find(|(_, known)| *known == address).map(|(id, _)| *id)
+    }
+
+    fn highest(&self) -> u64 {
+        self.voters.keys().chain(self.learners.keys()).copied().max().unwrap_or(0)
+    }
+
+    /// An id that nobody has or had.
+    #[must_use]
+    pub fn next_id(&self) -> u64 {
+        self.highest().max(self.gone) + 1
+    }
+
     /// The members after a change: `conf` says who, `address` is that of a member not known yet.
     #[must_use]
     pub fn after(&self, conf: &ConfState, address: &str) -> Self {
@@ -88,7 +107,13 @@ impl Members {
                 .map(|id| (*id, self.address(*id).cloned().unwrap_or_else(|| address.to_owned())))
                 .collect()
         };
-        Self { voters: find(conf.get_voters()), learners: find(conf.get_learners()) }
+        let stays = |id: &u64| conf.get_voters().contains(id) || conf.get_learners().contains(id);
+        let left = self.all().into_keys().filter(|id| !stays(id)).max().unwrap_or(0);
+        let (voters, learners) = (find(conf.get_voters()), find(conf.get_learners()));
+        let after = Self { voters, learners, gone: self.gone.max(left) };
+        // Kept only where it says something, so that equal groups have equal rows.
+        let gone = if after.gone > after.highest() { after.gone } else { 0 };
+        Self { gone, ..after }
     }
 
     /// The row's value.
@@ -96,7 +121,10 @@ impl Members {
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         let voters = self.voters.iter().map(|member| (1, member));
-        for (kind, (id, address)) in voters.chain(self.learners.iter().map(|member| (2, member))) {
+        let nowhere = String::new();
+        let gone = (self.gone > 0).then_some((3, (&self.gone, &nowhere)));
+        let learners = self.learners.iter().map(|member| (2, member));
+        for (kind, (id, address)) in voters.chain(learners).chain(gone) {
             out.push(kind);
             out.extend_from_slice(&id.to_be_bytes());
             out.extend_from_slice(&u32::try_from(address.len()).unwrap_or(0).to_be_bytes());
@@ -120,10 +148,11 @@ impl Members {
             let length = u32::from_be_bytes(value.get(9..13)?.try_into().ok()?) as usize;
             let address = String::from_utf8(value.get(13..13 + length)?.to_vec()).ok()?;
             match value[0] {
-                1 => members.voters.insert(id, address),
-                2 => members.learners.insert(id, address),
+                1 => drop(members.voters.insert(id, address)),
+                2 => drop(members.learners.insert(id, address)),
+                3 => members.gone = id,
                 _ => return None,
-            };
+            }
             value = &value[13 + length..];
         }
         Some(members)
@@ -155,6 +184,28 @@ mod tests {
     use super::*;
     use rt::table::memory::MemoryTable;
     use rt::table::{Batch, Table};
+
+    #[test]
+    fn an_id_is_never_given_again() {
+        let conf = |voters: &[u64], learners: &[u64]| {
+            let mut conf = ConfState::default();
+            conf.set_voters(voters.to_vec());
+            conf.set_learners(learners.to_vec());
+            conf
+        };
+        let first = Members::default().after(&conf(&[1, 2, 3], &[]), "tcp://a:1");
+        assert_eq!((first.next_id(), first.at("tcp://b:1")), (4, None));
+        let added = first.after(&conf(&[1, 2, 3], &[4]), "tcp://b:1");
+        assert_eq!((added.next_id(), added.at("tcp://b:1")), (5, Some(4)));
+        let removed = added.after(&conf(&[2, 3], &[]), "");
+        assert_eq!(removed.next_id(), 5, "4 was somebody");
+        let read = Members::parse(&removed.encode()).unwrap();
+        assert_eq!((&read, read.next_id()), (&removed, 5));
+        // While whoever has the highest id is there, the row is as versions without the mark write it.
+        let lowest_left = added.after(&conf(&[2, 3, 4], &[]), "");
+        assert_eq!((lowest_left.gone, lowest_left.next_id()), (0, 5));
+        assert_eq!(Members::parse(&lowest_left.encode()).unwrap(), lowest_left);
+    }
 
     #[test]
     fn rows_are_read_back_and_damage_is_noticed() {

@@ -89,6 +89,7 @@ impl<W> Replica<W> {
             announced: None,
             members_epoch: 1,
             ticks: 0,
+            leading_ticks: 0,
             syncing: false,
             flushing: false,
             tidy: false,
@@ -111,12 +112,14 @@ fn recover_table(
 ) -> Result<(Applier, bool), String> {
     let text = |error: rt::table::TableError| error.to_string();
     let log = |error: StoreError| error.to_string();
-    let members = Members { voters: setup.members.clone(), learners: BTreeMap::new() };
+    let members = Members { voters: setup.members.clone(), ..Members::default() };
     let position = Position::read(&*setup.table).map_err(text)?;
     let behind = position.is_some_and(|position| position.index < store.state().base_index);
     let lost = position.is_none() && store.state().base_index > 0;
     if store.state().installing || behind || lost {
-        if !store.state().installing && setup.members.len() <= 1 {
+        // Others can give the table again, unless there are none.
+        let alone = setup.members.len() == 1 && setup.members.contains_key(&setup.me.0);
+        if !store.state().installing && alone {
             return Err(format!(
                 "the table is older than the raft log, which begins at entry {}; restore both from one backup",
                 store.first_index()

@@ -45,9 +45,19 @@ struct SyncWait<W> {
 /// A change of members under way.
 pub(super) struct ChangeWait<W> {
     pub(super) member: u64,
-    /// It shall be a voter (or gone).
-    pub(super) voter: bool,
+    pub(super) goal: Goal,
     pub(super) wait: Wait<W>,
+}
+
+/// What a member shall become.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Goal {
+    /// In the group, voting or not.
+    Member,
+    /// A voter.
+    Voter,
+    /// Out of the group.
+    Gone,
 }
 
 /// See the module.

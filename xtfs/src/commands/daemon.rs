@@ -8,20 +8,6 @@ use crate::args::Global;
 use crate::failure::{Failure, Outcome};
 use crate::roles::daemon;
 
-/// Run a directory service
-#[derive(Debug, Args)]
-pub(crate) struct Dir {
-    /// Its configuration; `xtfs config dir` prints a default one.
-    #[arg(long, value_name = "FILE")]
-    config: PathBuf,
-}
-
-impl Dir {
-    pub(crate) fn run(self, global: &Global) -> Outcome {
-        daemon::dir(&self.config, global)
-    }
-}
-
 /// Run a job service
 #[derive(Debug, Args)]
 pub(crate) struct Exec {

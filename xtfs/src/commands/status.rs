@@ -6,8 +6,9 @@ use clap::Args;
 use proto::dir::{OsdEntry, OsdState, ServiceEntry};
 use serde_json::{Value, json};
 
+use super::members::Role;
+use super::members::view::look;
 use super::mkfs;
-use super::mrc::member_json;
 use super::redundancy;
 use super::service::{is_up, osd_json, service_json, state_name};
 use crate::args::Global;
@@ -46,21 +47,9 @@ pub(super) async fn gather(cluster: &Cluster) -> Result<Value, Failure> {
     let services = cluster.services().await?.services;
     let map = cluster.map().await?;
     let volumes = cluster.volumes().await?;
-    let dirs = futures::future::join_all(cluster.dirs.iter().map(|addr| cluster.group(addr))).await;
-    let mrcs: Vec<&ServiceEntry> = services.iter().filter(|service| service.role == "mrc").collect();
-    let groups = futures::future::join_all(mrcs.iter().map(|service| cluster.group(&service.addr))).await;
-    let dirs: Vec<Value> = cluster
-        .dirs
-        .iter()
-        .zip(&dirs)
-        .enumerate()
-        .map(|(index, (addr, state))| member_json(&format!("dir-{index}"), addr, state))
-        .collect();
-    let mrcs: Vec<Value> = mrcs
-        .iter()
-        .zip(&groups)
-        .map(|(service, state)| member_json(&service.name, &service.addr, state))
-        .collect();
+    let (dirs, mrcs) =
+        futures::join!(look(cluster, Role::Dir, &services), look(cluster, Role::Mrc, &services));
+    let (dirs, mrcs) = (dirs.to_json(), mrcs.to_json());
     let others: Vec<Value> = services
         .iter()
         .filter(|service| !matches!(service.role.as_str(), "dir" | "mrc" | "osd"))
@@ -183,7 +172,9 @@ fn show(value: &Value, json: bool, clear: bool) {
 }
 
 fn applied(member: &Value) -> String {
-    if member["applied"].is_null() {
+    if member["catching_up"] == Value::Bool(true) {
+        format!("catches up: {} entries to go", text(member, "behind"))
+    } else if member["applied"].is_null() {
         String::new()
     } else {
         format!("term {}, applied {}", member["term"], member["applied"])

@@ -20,11 +20,11 @@ macro_rules! file {
 }
 
 pub(crate) fn dir(home: &Home, instance: &Instance, service: &Service) -> DirFile {
-    file!(DirFile, home, service, { members: instance.addrs("dir"), mrcs: instance.addrs("mrc") })
+    file!(DirFile, home, service, { members: instance.addrs("dir"), join: service.join, mrcs: instance.addrs("mrc") })
 }
 
 pub(crate) fn mrc(home: &Home, instance: &Instance, service: &Service) -> MrcFile {
-    file!(MrcFile, home, service, { dir: instance.addrs("dir"), members: instance.addrs("mrc") })
+    file!(MrcFile, home, service, { dir: instance.addrs("dir"), members: instance.addrs("mrc"), join: service.join })
 }
 
 /// Every OSD of an instance on one machine is its own failure domain: replicas may go to any two.

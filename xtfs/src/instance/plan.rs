@@ -107,7 +107,32 @@ fn service(role: &str, index: u32, taken: &mut BTreeSet<u16>) -> Result<Service,
         addr,
         http: format!("127.0.0.1:{}", ports::choose(taken)?),
         enabled: true,
+        join: false,
     })
+}
+
+/// One more member of the DIR or of the MRC group of a running instance. Its name is new: what is left of one that was
+/// removed stays what it was.
+pub(crate) fn add_member(instance: &mut Instance, role: &str, home: &Home) -> Result<Service, Failure> {
+    let mut taken: BTreeSet<u16> = instance
+        .services
+        .iter()
+        .flat_map(|service| [ports::of(&service.addr), ports::of(&service.http)])
+        .collect();
+    let name = |index: u32| format!("{role}-{index}");
+    let is_new = |index: &u32| {
+        let name = name(*index);
+        !home.state(&name).exists() && instance.services.iter().all(|service| service.name != name)
+    };
+    let index = (0..1000).find(is_new).ok_or_else(|| {
+        Failure::new(format!("a name for another {role}"), "names up to 999 were all used")
+            .next(format!("remove the directories of those that are gone from {}", home.data.display()))
+    })?;
+    let service = Service { join: true, ..service(role, index, &mut taken)? };
+    // Behind the last of its role: started after the others, stopped before them.
+    let at = instance.services.iter().rposition(|known| known.role == role).map_or(0, |last| last + 1);
+    instance.services.insert(at, service.clone());
+    Ok(service)
 }
 
 /// A kept port may have been taken by somebody else. HTTP ports and those of a lone member move; the members of a
@@ -222,6 +247,25 @@ mod tests {
         let _squat = std::net::TcpListener::bind(group.service("mrc-1").unwrap().listen()).unwrap();
         let why = plan(Some(group), &Wish::default(), &home()).unwrap_err().to_string();
         assert!(why.contains("mrc-1"), "{why}");
+    }
+
+    #[test]
+    fn another_member_has_a_name_and_ports_that_nobody_had() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home { data: dir.path().to_owned() };
+        let mut instance = plan(None, &wish(1, 3, 1), &home).unwrap();
+        let added = add_member(&mut instance, "mrc", &home).unwrap();
+        assert_eq!((added.name.as_str(), added.join, added.enabled), ("mrc-3", true, true));
+        assert_eq!(instance.addrs("mrc")[3], added.addr);
+        let names: Vec<&str> = instance.services.iter().map(|service| service.name.as_str()).collect();
+        assert_eq!(names[..6], ["dir-0", "mrc-0", "mrc-1", "mrc-2", "mrc-3", "osd-0"]);
+        // It was removed and left its state.
+        std::fs::create_dir(home.state("mrc-3")).unwrap();
+        instance.services.retain(|service| service.name != "mrc-3");
+        assert_eq!(add_member(&mut instance, "mrc", &home).unwrap().name, "mrc-4");
+        // The next run takes what is there.
+        let again = plan(Some(instance.clone()), &Wish { separate: true, ..Wish::default() }, &home).unwrap();
+        assert_eq!(again, instance);
     }
 
     #[test]

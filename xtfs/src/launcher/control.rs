@@ -22,6 +22,12 @@ pub(crate) enum Request {
     Start { name: String },
     /// Stop a service.
     Stop { name: String },
+    /// Stop a service and start it again.
+    Restart { name: String },
+    /// Make another DIR or MRC member, without starting it.
+    AddMember { role: String },
+    /// Stop a DIR or MRC member that left its group, and forget it.
+    Forget { name: String },
     /// The mount's FUSE descriptor and what the last mount process told of it.
     Fuse,
     /// The mount process has negotiated with the kernel; a successor needs this text.
@@ -94,6 +100,18 @@ fn handle(supervisor: &Arc<Supervisor>, request: Request) -> Result<(Value, Opti
         Request::Stop { name } => {
             supervisor.stop(&name)?;
             Ok((json!({"name": name, "pid": null}), None))
+        }
+        Request::Restart { name } => {
+            let process = supervisor.restart(&name)?;
+            Ok((json!({"name": name, "pid": process.pid}), None))
+        }
+        Request::AddMember { role } => {
+            let service = supervisor.add_member(&role)?;
+            Ok((json!({"name": service.name, "addr": service.addr}), None))
+        }
+        Request::Forget { name } => {
+            supervisor.forget(&name)?;
+            Ok((json!({"name": name}), None))
         }
         Request::Fuse => {
             let fuse = supervisor.fuse().lock();

@@ -12,7 +12,7 @@ use super::fuse::FuseMount;
 use super::spawn;
 use crate::failure::Failure;
 use crate::instance::process::Process;
-use crate::instance::{Home, Instance, Service};
+use crate::instance::{Home, Instance, Service, plan};
 use crate::mounts;
 
 /// How long a service may take to stop before it is killed.
@@ -24,7 +24,8 @@ const LAST_BREATH: Duration = Duration::from_secs(1);
 /// See the module.
 pub(crate) struct Supervisor {
     home: Home,
-    instance: Instance,
+    /// Members may come and go. order: never held while another lock is taken.
+    instance: Mutex<Instance>,
     /// Services whose end was asked for: it is no news. order: never held while another lock is taken.
     stopping: Mutex<BTreeSet<String>>,
     /// One start or stop at a time. order: before `stopping` and `fuse`.
@@ -37,15 +38,20 @@ impl Supervisor {
     pub(crate) fn new(home: Home, instance: Instance) -> Arc<Self> {
         Arc::new(Self {
             home,
-            instance,
+            instance: Mutex::new(instance),
             stopping: Mutex::default(),
             turn: Mutex::default(),
             fuse: Mutex::default(),
         })
     }
 
-    pub(crate) fn instance(&self) -> &Instance {
-        &self.instance
+    /// As it is now.
+    pub(crate) fn instance(&self) -> Instance {
+        self.instance.lock().clone()
+    }
+
+    fn service(&self, name: &str) -> Result<Service, Failure> {
+        self.instance.lock().service(name).cloned()
     }
 
     pub(crate) fn home(&self) -> &Home {
@@ -59,12 +65,13 @@ impl Supervisor {
 
     /// Starts a service's process and watches for its end.
     pub(crate) fn spawn(self: &Arc<Self>, name: &str) -> Result<(), Failure> {
-        let service = self.instance.service(name)?;
+        let instance = self.instance();
+        let service = instance.service(name)?;
         if service.role == "mount" && self.fuse.lock().is_none() {
-            *self.fuse.lock() = Some(FuseMount::new(&self.instance)?);
+            *self.fuse.lock() = Some(FuseMount::new(&instance)?);
         }
         self.stopping.lock().remove(name);
-        let mut child = spawn::spawn(&self.home, &self.instance, service, None)?;
+        let mut child = spawn::spawn(&self.home, &instance, service, None)?;
         let this = self.clone();
         let name = name.to_owned();
         std::thread::spawn(move || {
@@ -93,7 +100,11 @@ impl Supervisor {
     /// `xtfs start`.
     pub(crate) fn start(self: &Arc<Self>, name: &str) -> Result<Process, Failure> {
         let _turn = self.turn.lock();
-        let service = self.instance.service(name)?;
+        self.start_in_turn(name)
+    }
+
+    fn start_in_turn(self: &Arc<Self>, name: &str) -> Result<Process, Failure> {
+        let service = self.service(name)?;
         // One that was killed a moment ago may still be on its way out.
         if let Some(process) =
             Process::recorded(&self.home.pid(name)).filter(|process| !process.wait(LAST_BREATH))
@@ -104,25 +115,68 @@ impl Supervisor {
             ));
         }
         self.spawn(name)?;
-        self.wait_ready(service)
+        self.wait_ready(&service)
     }
 
     /// `xtfs stop`.
     pub(crate) fn stop(&self, name: &str) -> Result<(), Failure> {
         let _turn = self.turn.lock();
-        let service = self.instance.service(name)?;
+        let service = self.service(name)?;
         self.stopping.lock().insert(name.to_owned());
-        self.let_go(service)?;
+        self.let_go(&service)?;
+        self.end(name);
+        Ok(())
+    }
+
+    /// `xtfs restart`: a mount stays mounted, its next process goes on where this one is.
+    pub(crate) fn restart(self: &Arc<Self>, name: &str) -> Result<Process, Failure> {
+        let _turn = self.turn.lock();
+        self.service(name)?;
+        self.stopping.lock().insert(name.to_owned());
+        self.end(name);
+        self.start_in_turn(name)
+    }
+
+    fn end(&self, name: &str) {
         if let Some(process) = Process::recorded(&self.home.pid(name)) {
             process.end(name, PATIENCE);
         }
+    }
+
+    /// One more member of the DIR or the MRC group; it is not started yet.
+    pub(crate) fn add_member(&self, role: &str) -> Result<Service, Failure> {
+        let _turn = self.turn.lock();
+        let mut instance = self.instance();
+        let service = plan::add_member(&mut instance, role, &self.home)?;
+        self.home.write(&instance)?;
+        *self.instance.lock() = instance;
+        Ok(service)
+    }
+
+    /// A member that left its group: its process is stopped, and the instance does without it. What it kept stays.
+    pub(crate) fn forget(&self, name: &str) -> Result<(), Failure> {
+        let _turn = self.turn.lock();
+        let mut instance = self.instance();
+        let role = instance.service(name)?.role.clone();
+        if !matches!(role.as_str(), "dir" | "mrc") || instance.of_role(&role).count() < 2 {
+            return Err(Failure::new(
+                format!("letting go of {name}"),
+                "only members of a DIR or MRC group may go, and not the last one",
+            ));
+        }
+        self.stopping.lock().insert(name.to_owned());
+        self.end(name);
+        instance.services.retain(|service| service.name != name);
+        self.home.write(&instance)?;
+        *self.instance.lock() = instance;
         Ok(())
     }
 
     /// Unmounts before the mount process ends: what the kernel still holds is written.
     fn let_go(&self, service: &Service) -> Result<(), Failure> {
         if service.role == "mount" {
-            mounts::unmount(&self.instance.mount)?;
+            let mount = self.instance.lock().mount.clone();
+            mounts::unmount(&mount)?;
             *self.fuse.lock() = None;
         }
         Ok(())
@@ -131,8 +185,9 @@ impl Supervisor {
     /// Stops everything in reverse order.
     pub(crate) fn stop_all(&self) {
         let _turn = self.turn.lock();
-        self.stopping.lock().extend(self.instance.services.iter().map(|service| service.name.clone()));
-        stop_processes(&self.home, &self.instance);
+        let instance = self.instance();
+        self.stopping.lock().extend(instance.services.iter().map(|service| service.name.clone()));
+        stop_processes(&self.home, &instance);
         *self.fuse.lock() = None;
         let _ = std::fs::remove_file(self.home.launcher());
     }

@@ -190,6 +190,10 @@ impl Role for Running {
                 let _ = tokio::time::timeout(std::time::Duration::from_secs(2), self.ended()).await;
             }
             self.volume.report_all().await;
+            if self.survivable && !*self.ended.borrow() {
+                // Still mounted: the next process takes up this session, with its locks and unlinked open files.
+                return Ok(());
+            }
             // Services may be gone by now; sessions run out by themselves.
             let _ = tokio::time::timeout(std::time::Duration::from_secs(2), self.client.shutdown()).await;
             Ok(())

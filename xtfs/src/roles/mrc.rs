@@ -16,7 +16,8 @@ struct Running(Arc<Mrc>);
 /// Starts a member.
 pub(crate) async fn start(host: &Host, file: &MrcFile) -> Result<Arc<dyn Role>, Failure> {
     let node = file.node();
-    let group = member::config(host, &node, file.group, &file.members, &file.durability)?;
+    let group = member::Membership { group: file.group, members: &file.members, join: file.join };
+    let group = member::config(host, &node, &group, &file.durability).await?;
     let config = MrcConfig { group, dir: file.dir.clone(), entry: entry(&node) };
     let mrc =
         Mrc::start(config).await.map_err(|error| Failure::wire(format!("starting {}", node.name), &error))?;
@@ -35,8 +36,7 @@ pub(crate) fn entry(node: &Node) -> ServiceEntry {
         http: node.http.clone(),
         host: host.unwrap_or_default(),
         silent_ms: 0,
-        group: 0,
-        member: 0,
+        ..ServiceEntry::default()
     }
 }
 

@@ -128,7 +128,12 @@ impl Role for Running {
     }
 
     fn stop(&self) -> BoxFuture<'_, Result<(), String>> {
-        drop(self.agent.lock().take());
-        Box::pin(async { self.osd.shutdown().await.map_err(|error| error.to_string()) })
+        let agent = self.agent.lock().take();
+        Box::pin(async move {
+            if let Some(agent) = agent {
+                agent.leave().await;
+            }
+            self.osd.shutdown().await.map_err(|error| error.to_string())
+        })
     }
 }

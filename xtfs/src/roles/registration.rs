@@ -1,4 +1,4 @@
-//! Tells the DIR of a service that does not do so itself: mounts and job services.
+//! Tells the DIR of a service that does not do so itself: mounts, job services, its own members.
 
 use std::time::Duration;
 
@@ -21,15 +21,21 @@ pub(crate) struct Registration(JoinHandle<()>);
 impl Registration {
     /// Starts heartbeats on the current runtime.
     pub(crate) fn start(host: &Host, node: &Node, dirs: &[String]) -> Self {
-        let cluster = Cluster::new(host.connector.clone(), dirs.to_vec(), PATIENCE);
+        let mut cluster = Cluster::new(host.connector.clone(), dirs.to_vec(), PATIENCE);
         let mut entry = entry(node);
         if node.listen.is_empty() {
             entry.addr.clear();
         }
+        let configured = dirs.to_vec();
         Self(tokio::spawn(async move {
             loop {
-                if let Err(error) = cluster.call::<HeartbeatService>(&cluster.dirs, &entry).await {
-                    tracing::debug!(%error, "the DIR did not take a heartbeat");
+                match cluster.call::<HeartbeatService>(&cluster.dirs, &entry).await {
+                    Ok(reply) if reply.dirs.is_empty() => {}
+                    Ok(reply) => {
+                        let others = configured.iter().filter(|addr| !reply.dirs.contains(addr)).cloned();
+                        cluster.dirs = reply.dirs.iter().cloned().chain(others).collect();
+                    }
+                    Err(error) => tracing::debug!(%error, "the DIR did not take a heartbeat"),
                 }
                 tokio::time::sleep(EVERY).await;
             }

@@ -34,6 +34,9 @@ pub(super) struct Session {
     opening: u64,
     pub(super) state: State,
     pub(super) held: BTreeSet<FileId>,
+    /// Inodes that it held something of when they ceased to exist. It may still tell of them: nothing tells it, and nobody
+    /// else can hold anything there, for their numbers never come again. Of more than a session may hold the latest.
+    pub(super) gone: BTreeSet<FileId>,
     /// Open recalls.
     pub(super) recalls: BTreeMap<u64, FileId>,
 }
@@ -103,6 +106,7 @@ impl Leases {
             opening: 0,
             state: State::Idle,
             held: BTreeSet::new(),
+            gone: BTreeSet::new(),
             recalls: BTreeMap::new(),
         });
         (session.seen, session.epoch) = (now, opening.epoch);
@@ -170,9 +174,10 @@ impl Leases {
                     self.inodes.get(file).is_none_or(|entry| entry.others(id) & conflicts(*bits) == 0)
                 });
         }
+        let gone = |file| self.sessions.get(&id).is_some_and(|session| session.gone.contains(file));
         wanted.iter().all(|(file, bits)| {
             let holder = self.inodes.get(file).and_then(|entry| entry.holder(id));
-            bits & !holder.map_or(0, |holder| holder.bits) == 0
+            bits & !holder.map_or(0, |holder| holder.bits) == 0 || gone(file)
         })
     }
 
@@ -301,6 +306,7 @@ impl Leases {
             let files = self.strip(id);
             if let Some(session) = self.sessions.get_mut(&id) {
                 session.state = State::Expelled;
+                session.gone.clear();
                 session.epoch = epoch;
                 self.parts -= 1;
             }

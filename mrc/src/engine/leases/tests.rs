@@ -548,3 +548,26 @@ fn claims_of_one_inode_become_one() {
     let all: Vec<_> = claims.iter().map(|claim| (claim.file, claim.recall)).collect();
     assert_eq!(all, [(F, A | N), (G, W)]);
 }
+
+#[test]
+fn a_lease_on_what_its_holder_removed_may_be_told_again() {
+    let mut leases = leading(&[1, 2]);
+    leases.grant(T0, 1, F, A | R | W);
+    leases.grant(T0, 1, G, A);
+    // Its last name goes by the holder's own hand: nobody recalls it from itself, and nothing tells it.
+    leases.forget(T0, F);
+    leases.invariants();
+    let all = [(F, A | R | W), (G, A)];
+    let again = Opening { number: 1, ..told(5, true, &all) };
+    assert_eq!(
+        leases.open_session(T0 + ms(10), 1, again),
+        Ok(()),
+        "a lost answer makes a client open its session"
+    );
+    leases.invariants();
+    assert_eq!(leases.holders(F), [], "nobody holds what is not there");
+    assert_eq!(leases.holders(G), [(1, A)]);
+    // Somebody else never held it.
+    let untrue = [(F, A)];
+    assert_eq!(leases.open_session(T0 + ms(20), 2, told(5, true, &untrue)), Err(OpenRefused::Expelling));
+}

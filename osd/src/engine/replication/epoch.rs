@@ -112,7 +112,7 @@ mod tests {
             state: if *up { OsdState::Up } else { OsdState::Down } as i32,
             ..OsdEntry::default()
         };
-        OsdMap { epoch, osds: (1..).zip(osds).map(entry).collect() }
+        OsdMap { epoch, osds: (1..).zip(osds).map(entry).collect(), dirs: Vec::new() }
     }
 
     fn lists(view: u64, list: &[u64]) -> Lists {
