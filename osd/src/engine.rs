@@ -7,3 +7,4 @@ pub mod entry;
 pub mod plan;
 pub mod record;
 pub mod replication;
+pub mod trail;

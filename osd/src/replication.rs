@@ -1,7 +1,7 @@
 //! Replicated columns: carries out what the engines ask, between the store and the other OSDs.
 //!
 //! [`cell`] one column in memory · [`carry`] effects · [`calls`] to other OSDs · [`clients`] requests of clients ·
-//! [`peers`] requests of other OSDs · [`mend`] damaged blocks.
+//! [`peers`] requests of other OSDs · [`resync`] what a replica lacks · [`mend`] damaged blocks.
 
 mod calls;
 mod carry;
@@ -9,6 +9,7 @@ mod cell;
 mod clients;
 mod mend;
 mod peers;
+mod resync;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,9 +30,10 @@ use rt::rpc::Connector;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::engine::replication::{self as engine, Outcome};
-use crate::store::{Copied, Store};
+use crate::store::{Copied, Delta, Store};
 use cell::Cell;
 pub(crate) use clients::Asked;
+pub use resync::Moved;
 
 /// Columns kept in memory; beyond it those that are idle are dropped.
 const COLUMNS_MAX: usize = 65_536;
@@ -71,6 +73,8 @@ pub(crate) enum Change {
     Cut { keep: u32 },
     /// The whole object, or none.
     Copy(Option<Copied>),
+    /// What differs from another version.
+    Patch(Delta),
 }
 
 type Payload = Arc<Change>;
@@ -125,6 +129,7 @@ pub struct Replicas {
     /// The right that other OSDs are shown. order: a leaf.
     right: Mutex<Option<Capability>>,
     newest_key: Mutex<Option<CapabilityKey>>,
+    resync: resync::Resync,
 }
 
 /// What is not in sync, as far as the columns that this OSD leads know.
@@ -163,6 +168,7 @@ impl Replicas {
             numbers: AtomicU64::new(0),
             right: Mutex::default(),
             newest_key: Mutex::default(),
+            resync: resync::Resync::default(),
         })
     }
 

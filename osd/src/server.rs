@@ -236,6 +236,7 @@ impl Osd {
     pub fn status(&self) -> OsdStatus {
         let (total_bytes, free_bytes) = self.space();
         let (lag, damage) = (self.replicas.lag(), self.store.damage_count());
+        let moved = self.replicas.moved();
         let behind = |(osd, (columns, objects)): (&u64, &(usize, usize))| Behind {
             osd: *osd,
             columns: *columns as u64,
@@ -256,6 +257,9 @@ impl Osd {
             damage_found: damage.found,
             damage_mended: damage.mended,
             damaged_blocks: damage.left,
+            resync_bytes: moved.bytes,
+            resync_objects: moved.objects,
+            resync_patches: moved.patches,
         }
     }
 

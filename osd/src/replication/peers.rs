@@ -19,7 +19,7 @@ use crate::engine::replication::{Event, Failure, Outcome, Reply, Version, first_
 
 impl Replicas {
     /// Finds the column; refuses what is meant for another life of this process.
-    async fn of_peer(self: &Arc<Self>, head: &ReplicaHead) -> Result<Arc<Cell>, WireError> {
+    pub(super) async fn of_peer(self: &Arc<Self>, head: &ReplicaHead) -> Result<Arc<Cell>, WireError> {
         let known = self.known_at(0).await?;
         if known.since != head.to_since {
             self.refresh.notify_one();
@@ -106,7 +106,7 @@ impl Replicas {
         self.tell_with(&cell, |this| {
             let local = this.version(&cell, object);
             let damaged = this.store.is_damaged(key);
-            Event::Install { epoch, object, version, payload, local, damaged, waiter }
+            Event::Install { epoch, object, base: None, version, payload, local, damaged, waiter }
         });
         match replied(answer).await? {
             Reply::Version(Version { epoch, number }) => Ok(ReplicaInstalled { epoch, number }),
@@ -150,7 +150,7 @@ impl Replicas {
     }
 }
 
-fn unexpected(reply: &Reply) -> WireError {
+pub(super) fn unexpected(reply: &Reply) -> WireError {
     if *reply == Reply::NoSpace {
         return WireError::new(Code::NoSpace, "this replica has no room");
     }
@@ -158,7 +158,7 @@ fn unexpected(reply: &Reply) -> WireError {
 }
 
 /// What the column answered to another OSD.
-async fn replied(answer: oneshot::Receiver<Outcome>) -> Result<Reply, WireError> {
+pub(super) async fn replied(answer: oneshot::Receiver<Outcome>) -> Result<Reply, WireError> {
     match answer.await {
         Ok(Outcome::Replied(reply)) => Ok(reply),
         Ok(Outcome::Failed(failure)) => Err(refusal(failure)),

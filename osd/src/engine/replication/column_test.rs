@@ -242,13 +242,13 @@ fn an_osd_that_comes_back_serves_before_it_has_everything() {
     engine.handle(Event::Worked { work: list, done: Some(told(5, &[])) }, NOW);
     engine.handle(called(asks[0].1, told(6, &many(40, version(6, 90)))), NOW);
     let effects = engine.handle(called(asks[1].1, told(6, &many(40, version(6, 40)))), NOW);
-    let fetches = calls(&effects, |what| matches!(what, Request::Fetch { object: 40 }));
+    let fetches = calls(&effects, |what| matches!(what, Request::Fetch { object: 40, .. }));
     assert_eq!(fetches.iter().map(|(osd, _)| *osd).collect::<Vec<_>>(), [2], "from the one that has it");
     let got = Event::Fetched { call: fetches[0].1, result: Ok((version(6, 90), 5)) };
     let effects = engine.handle(got, NOW);
     let (install, _) = works(&effects)[0];
     let effects = engine.handle(worked(install), NOW);
-    let pushes = calls(&effects, |what| matches!(what, Request::Push { object: 40 }));
+    let pushes = calls(&effects, |what| matches!(what, Request::Push { object: 40, .. }));
     assert_eq!(pushes.len(), 1);
     let effects = engine.handle(called(pushes[0].1, Reply::Version(version(6, 90))), NOW);
     let adopts = calls(&effects, |what| matches!(what, Request::Adopt));
@@ -280,7 +280,7 @@ fn what_somebody_waits_for_is_pushed_first() {
     let (own, _) = works(&effects)[0];
     let effects = engine.handle(worked(own), NOW);
     assert!(
-        matches!(all_calls(&effects)[..], [(3, _, Request::Push { object: 50 })]),
+        matches!(all_calls(&effects)[..], [(3, _, Request::Push { object: 50, .. })]),
         "not behind the 60 others: {effects:?}"
     );
     let push = all_calls(&effects)[0].1;
