@@ -388,6 +388,18 @@ impl Sim {
         self.publish();
     }
 
+    /// Others find an OSD slow, or not any more.
+    fn dir_changes_pace(&mut self, node: u64) -> bool {
+        let epoch = self.dir.map.epoch + 1;
+        let Some(entry) = self.dir.map.osds.iter_mut().find(|entry| entry.osd == node) else { return false };
+        (entry.slow, entry.slow_since) = (!entry.slow, epoch);
+        let slow = entry.slow;
+        self.dir.map.epoch = epoch;
+        self.world.note(format_args!("map {epoch}: OSD {node} slow {slow}"));
+        self.publish();
+        true
+    }
+
     /// Everybody hears of the map, sooner or later or with the next heartbeat.
     fn publish(&mut self) {
         let map = self.dir.map.clone();
@@ -414,6 +426,7 @@ impl Sim {
         if !self.lives(id, life) {
             return;
         }
+        let now = self.world.now();
         let node = self.node(id);
         if sent > Duration::ZERO {
             node.lease_until = node.lease_until.max(sent + LEASE_BELIEVED);
@@ -422,6 +435,7 @@ impl Sim {
         if map.epoch <= node.map.epoch || !shows_life {
             return;
         }
+        node.heard.push((map.epoch, now));
         node.map = map;
         for column in node.columns.keys().copied().collect::<Vec<_>>() {
             let role = self.role(id, column);

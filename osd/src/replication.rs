@@ -11,7 +11,7 @@ mod mend;
 mod peers;
 mod resync;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -30,6 +30,7 @@ use rt::rpc::Connector;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::engine::replication::{self as engine, Outcome};
+use crate::engine::slowness::Slowness;
 use crate::store::{Copied, Delta, Store};
 use cell::Cell;
 pub(crate) use clients::Asked;
@@ -37,6 +38,8 @@ pub use resync::Moved;
 
 /// Columns kept in memory; beyond it those that are idle are dropped.
 const COLUMNS_MAX: usize = 65_536;
+/// Maps whose arrival is remembered.
+const HEARD_MAX: usize = 64;
 /// How long a request waits for a map that its sender has already.
 const MAP_PATIENCE: Duration = Duration::from_secs(1);
 /// What a lease is believed to last: a tenth less than at the DIR.
@@ -130,6 +133,10 @@ pub struct Replicas {
     right: Mutex<Option<Capability>>,
     newest_key: Mutex<Option<CapabilityKey>>,
     resync: resync::Resync,
+    /// Maps of the last while and when they were heard of. order: a leaf.
+    heard: Mutex<VecDeque<(u64, Duration)>>,
+    /// What others say of this OSD's pace. order: a leaf.
+    slowness: Mutex<Slowness>,
 }
 
 /// What is not in sync, as far as the columns that this OSD leads know.
@@ -169,6 +176,8 @@ impl Replicas {
             right: Mutex::default(),
             newest_key: Mutex::default(),
             resync: resync::Resync::default(),
+            heard: Mutex::default(),
+            slowness: Mutex::default(),
         })
     }
 
@@ -223,6 +232,7 @@ impl Replicas {
     /// A newer map.
     pub(crate) fn learn(self: &Arc<Self>, map: OsdMap, me: u64) {
         let epoch;
+        self.hears(map.epoch);
         {
             let mut known = self.known.write();
             // Heartbeats and long polls race: an older map must not come after a newer one.
@@ -241,6 +251,34 @@ impl Replicas {
         for cell in cells {
             self.map_changed(&cell);
         }
+    }
+
+    fn hears(&self, epoch: u64) {
+        let mut heard = self.heard.lock();
+        if heard.back().is_none_or(|(last, _)| *last < epoch) {
+            heard.push_back((epoch, self.clock.monotonic()));
+        }
+        if heard.len() > HEARD_MAX {
+            heard.pop_front();
+        }
+    }
+
+    /// What a map makes of a column, with the time at which it was heard of.
+    fn role(&self, map: &OsdMap, lists: &engine::Lists) -> engine::Role {
+        let role = engine::role(map, lists);
+        let made = engine::map_part(role.epoch);
+        let heard = self.heard.lock().iter().find(|(epoch, _)| *epoch >= made).map(|(_, at)| *at);
+        role.heard_at(heard)
+    }
+
+    /// Another OSD tells how it finds this one.
+    pub(crate) fn told_slow(&self, by: u64, slow: bool) {
+        self.slowness.lock().told(by, slow, self.clock.monotonic());
+    }
+
+    /// Whether others should lead columns rather than this OSD.
+    pub(crate) fn is_slow(&self) -> bool {
+        self.slowness.lock().is_slow(self.clock.monotonic())
     }
 
     fn known(&self) -> Known {
@@ -319,7 +357,7 @@ impl Replicas {
         if kept.view > lists.view {
             return Err(outdated(ino, lists.view, kept.view));
         }
-        let role = engine::role(&known.map, &lists);
+        let role = self.role(&known.map, &lists);
         let numbers = self.numbers.load(Ordering::Acquire);
         let engine = engine::Column::new(known.me, role, numbers);
         // The first view needs no promise: there is none before it.
@@ -393,7 +431,7 @@ impl Replicas {
     }
 
     /// The right shown to other OSDs.
-    fn right(&self) -> Result<Capability, WireError> {
+    pub(crate) fn right(&self) -> Result<Capability, WireError> {
         let now_ms = u64::try_from(self.clock.unix().as_millis()).unwrap_or(u64::MAX);
         let key = self.newest_key.lock().clone();
         let mut right = self.right.lock();

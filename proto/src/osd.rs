@@ -460,4 +460,6 @@ crate::methods! {
     PatchReplica = 0x0319 mutates (ReplicaPatch) -> ReplicaPatched,
     /// See [`DeltaRequest`].
     FetchDelta = 0x031a reads (DeltaRequest) -> DeltaReply,
+    /// See [`ProbeRequest`].
+    Probe = 0x031b reads (ProbeRequest) -> Empty,
 }

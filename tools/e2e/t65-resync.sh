@@ -5,8 +5,8 @@
 . "$(dirname "$0")/instance.sh"
 must_up --separate --dirs 1 --mrcs 1 --osds 3 --replicas 3 --no-exec
 export here
-small=$(sized 10000 300)
-big=$(sized 300 24)
+small=${SMALL:-$(sized 10000 300)}
+big=${BIG:-$(sized 300 24)}
 limit_ms=${LIMIT_MS:-$(sized 5000 10000)}
 dir=$mnt/resync
 mkdir -p "$dir"

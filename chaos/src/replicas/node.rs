@@ -81,6 +81,8 @@ pub(super) struct Node {
     /// The disk has no room: some changes fail.
     pub(super) full: bool,
     pub(super) map: OsdMap,
+    /// Maps and when they were heard of.
+    pub(super) heard: Vec<(u64, Duration)>,
     pub(super) lease_until: Duration,
     pub(super) columns: BTreeMap<u64, Column<Payload, Waiter>>,
     pub(super) doing: BTreeMap<(u64, u64), Doing>,
@@ -115,6 +117,7 @@ impl Node {
             waiting: Vec::new(),
             full: false,
             map: OsdMap::default(),
+            heard: Vec::new(),
             lease_until: Duration::ZERO,
             columns: BTreeMap::new(),
             doing: BTreeMap::new(),
@@ -144,6 +147,7 @@ impl Node {
         self.paused = false;
         self.waiting.clear();
         self.map = OsdMap::default();
+        self.heard.clear();
         self.lease_until = Duration::ZERO;
         self.columns.clear();
         self.lists.clear();

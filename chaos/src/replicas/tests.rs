@@ -15,7 +15,7 @@ fn seeds_hold_all_invariants() {
         }
     }
     // Each way to bring a replica into sync was gone, and the digest has caught what checksums did not show.
-    for way in ["trail", "compare", "patch refused"] {
+    for way in ["trail", "compare", "patch refused", "slow or not"] {
         assert!(patches.get(way).is_some_and(|count| *count > 10), "{way} is missing in {patches:?}");
     }
     assert!(operations > 2500, "only {operations} operations in all runs: the clients do not get through");

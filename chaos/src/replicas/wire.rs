@@ -78,7 +78,10 @@ impl Sim {
     /// What the map of an OSD makes of a column.
     pub(super) fn role(&self, node: u64, column: u64) -> Role {
         let node = &self.nodes[&node];
-        role(&node.map, &node.lists[&column])
+        let role = role(&node.map, &node.lists[&column]);
+        let made = osd::engine::replication::map_part(role.epoch);
+        let heard = node.heard.iter().find(|(epoch, _)| *epoch >= made).map(|(_, at)| *at);
+        role.heard_at(heard)
     }
 
     /// Gives an event to a column, opening it in memory if need be.

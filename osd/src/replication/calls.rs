@@ -206,9 +206,11 @@ impl Replicas {
             if role.primary != Some(heir) {
                 return;
             }
+            let slot = self.resync.openings.acquire().await;
             if self.order(cell, heir, role.epoch, OrderKind::Open).await.is_ok() {
                 return;
             }
+            drop(slot);
             tokio::time::sleep(NUDGE_AGAIN).await;
         }
     }

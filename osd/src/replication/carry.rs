@@ -12,7 +12,7 @@ use proto::id::{Ino, VolumeId};
 
 use super::cell::Cell;
 use super::{Change, Payload, Replicas, Waiter};
-use crate::engine::replication::{Effect, Event, Reply, Told, Version, Work, role};
+use crate::engine::replication::{Effect, Event, Reply, Told, Version, Work};
 use crate::store::{Result, Stamp, StoreError};
 
 type Cause = Event<Payload, Waiter>;
@@ -182,7 +182,7 @@ impl Replicas {
 
     pub(super) fn map_changed(self: &Arc<Self>, cell: &Arc<Cell>) {
         let known = self.known();
-        let now_role = role(&known.map, &cell.shape().lists);
+        let now_role = self.role(&known.map, &cell.shape().lists);
         let heir = now_role.primary.filter(|primary| *primary != known.me);
         let lagged = cell.engine.lock().lag().0 > 0;
         self.tell(cell, Event::Map(now_role));

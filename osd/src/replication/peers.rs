@@ -17,6 +17,9 @@ use super::cell::Cell;
 use super::{Change, Replicas};
 use crate::engine::replication::{Event, Failure, Outcome, Reply, Version, first_of};
 
+/// How long whoever orders an opening waits for it.
+const OPENING: std::time::Duration = std::time::Duration::from_secs(1);
+
 impl Replicas {
     /// Finds the column; refuses what is meant for another life of this process.
     pub(super) async fn of_peer(self: &Arc<Self>, head: &ReplicaHead) -> Result<Arc<Cell>, WireError> {
@@ -131,10 +134,12 @@ impl Replicas {
             Ok(OrderKind::Adopt) => Event::Adopt { epoch, waiter },
             Ok(OrderKind::Sync) => Event::SyncFor { epoch, waiter },
             Ok(OrderKind::Confirm) => Event::Confirm { epoch, waiter },
-            // Any read opens the column; nobody needs to wait for it.
+            // Any read opens the column. The sender waits for it only so that not all are opened at once.
             Ok(OrderKind::Open) => {
                 self.known_at(epoch).await?;
                 self.tell(&cell, Event::Read { object: 0, waiter });
+                // Whatever comes of it: it was touched, and goes on by itself.
+                let _ = tokio::time::timeout(OPENING, answer).await;
                 return Ok(Empty {});
             }
             Err(_) => {

@@ -45,6 +45,8 @@ pub struct Moved {
 /// See the module.
 pub(super) struct Resync {
     pub(super) slots: Semaphore,
+    /// The same for columns that somebody else is to open.
+    pub(super) openings: Semaphore,
     bytes: AtomicU64,
     objects: AtomicU64,
     patches: AtomicU64,
@@ -53,7 +55,8 @@ pub(super) struct Resync {
 impl Default for Resync {
     fn default() -> Self {
         let zero = AtomicU64::default;
-        Self { slots: Semaphore::new(AT_ONCE), bytes: zero(), objects: zero(), patches: zero() }
+        let (slots, openings) = (Semaphore::new(AT_ONCE), Semaphore::new(AT_ONCE));
+        Self { slots, openings, bytes: zero(), objects: zero(), patches: zero() }
     }
 }
 

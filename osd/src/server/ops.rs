@@ -76,6 +76,14 @@ pub(super) async fn dispatch(server: &Arc<Osd>, request: &Request) -> Answer {
             server.admit(&order.head.capability, REPLICATE)?;
             Ok(Response::of(&server.replicas.order_for(order).await?))
         }
+        osd::Probe::NUMBER => {
+            let probe = parse::<osd::Probe>(request)?;
+            server.admit(&probe.capability, REPLICATE)?;
+            if let Some(slow) = probe.slow {
+                server.replicas.told_slow(probe.from, slow);
+            }
+            Ok(Response::of(&Empty {}))
+        }
         osd::MendReplica::NUMBER => {
             let mend = parse::<osd::MendReplica>(request)?;
             server.admit(&mend.capability, REPLICATE)?;

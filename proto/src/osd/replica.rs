@@ -327,6 +327,20 @@ pub struct ReplicaOrder {
     pub kind: i32,
 }
 
+/// An OSD looks how long another one takes to answer, and tells what it found so far.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ProbeRequest {
+    /// Needs `REPLICATE`.
+    #[prost(message, required, tag = "1")]
+    pub capability: Capability,
+    /// The sender's number.
+    #[prost(uint64, tag = "2")]
+    pub from: u64,
+    /// The receiver is slow, as the sender sees it; absent: it does not know yet.
+    #[prost(bool, optional, tag = "3")]
+    pub slow: Option<bool>,
+}
+
 /// Asks for blocks of an object in exactly one version, to replace damaged ones of the same version. They are the payload,
 /// whole, in the order asked for.
 #[derive(Clone, PartialEq, prost::Message)]

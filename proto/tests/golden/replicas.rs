@@ -101,6 +101,29 @@ fn osd_patches() {
 }
 
 #[test]
+fn osd_probe() {
+    let message = osd::ProbeRequest { capability: right(), from: 3, slow: Some(false) };
+    check("osd-probe", Kind::Request, osd::Probe::NUMBER, &message, b"");
+}
+
+#[test]
+fn dir_map_with_a_slow_osd() {
+    let entry = dir::OsdEntry {
+        osd: 3,
+        uuid: "4f2a".to_owned(),
+        addr: "tcp://10.0.0.8:32640".to_owned(),
+        state: dir::OsdState::Up as i32,
+        life: 0xfeed_face_cafe_beef,
+        since_epoch: 9,
+        slow: true,
+        slow_since: 13,
+        ..dir::OsdEntry::default()
+    };
+    let message = dir::OsdMap { epoch: 13, osds: vec![entry] };
+    check("dir-map-reply", Kind::Reply, dir::Map::NUMBER, &message, b"");
+}
+
+#[test]
 fn osd_mending_and_scrubbing() {
     let message = osd::MendRequest {
         capability: right(),

@@ -33,7 +33,7 @@ pub(super) enum Phase {
 pub(super) struct Primary<P, W> {
     me: u64,
     epoch: u64,
-    /// When the opening began.
+    /// When the opening began, or could have: a former primary may not have heard of the epoch until a lease after.
     opened: Duration,
     /// A lease has passed since then.
     waited: bool,
@@ -71,11 +71,13 @@ impl<P, W> Primary<P, W> {
             let member = members.entry(standing.osd).or_insert_with(|| Member::new(*standing, false));
             member.before = true;
         }
+        // Whoever holds a lease now has renewed it since, together with that map.
+        let opened = role.heard.map_or(now, |heard| heard.min(now));
         Self {
             me,
             epoch: role.epoch,
-            opened: now,
-            waited: false,
+            opened,
+            waited: now >= opened + LEASE,
             phase: Phase::Gathering,
             members,
             told: BTreeMap::new(),
