@@ -83,6 +83,12 @@ impl Net {
         self.cut.insert((from, to));
     }
 
+    /// Whether nothing passes between two nodes in one direction or the other.
+    #[must_use]
+    pub fn is_cut(&self, one: u64, other: u64) -> bool {
+        self.cut.contains(&(one, other)) || self.cut.contains(&(other, one))
+    }
+
     /// All ways are open.
     pub fn heal(&mut self) {
         self.cut.clear();
@@ -101,6 +107,7 @@ mod tests {
         net.cut_one_way(4, 5);
         for (from, to, passes) in [(1, 2, false), (3, 1, false), (2, 3, true), (4, 5, false), (5, 4, true)] {
             assert_eq!(!net.fate(&mut world, from, to).is_empty(), passes, "{from} to {to}");
+            assert_eq!(net.is_cut(from, to), matches!((from, to), (1, 2) | (3, 1) | (4, 5) | (5, 4)));
         }
         net.heal();
         assert_eq!(net.fate(&mut world, 1, 2).len(), 1);

@@ -20,7 +20,7 @@ use crate::world::World;
 use check::Checks;
 use client::Client;
 use node::{Content, Node};
-use osd::engine::replication::Lists;
+use osd::engine::replication::{Lists, Version};
 use wire::Delivery;
 
 /// Heartbeats of OSDs.
@@ -40,33 +40,106 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Objects of a column.
 const OBJECTS: u64 = 3;
 /// Blocks of an object.
-const BLOCKS: u32 = 3;
+const BLOCKS: u32 = 4;
 
 /// What can happen.
 #[derive(Debug)]
 pub(crate) enum Event {
-    Tick { node: u64, life: u64, column: u64 },
+    Tick {
+        node: u64,
+        life: u64,
+        column: u64,
+    },
     Deliver(Box<Delivery>),
-    Worked { node: u64, life: u64, column: u64, work: u64 },
-    Push { node: u64, life: u64, column: u64, call: u64, osd: u64, epoch: u64, object: u64 },
-    CallOver { node: u64, life: u64, column: u64, call: u64 },
-    Heartbeat { node: u64, life: u64 },
-    BeatArrives { node: u64, life: u64, sent: Duration },
-    BeatAnswered { node: u64, life: u64, sent: Duration, map: OsdMap },
-    Evidence { node: u64, life: u64 },
-    LeaseCheck { node: u64 },
-    ClientLearns { client: u64, map: OsdMap },
-    Request { client: u64, attempt: u64, node: u64, sent: Duration, lists: Lists },
-    Answer { client: u64, attempt: u64, result: Result<u64, ()> },
-    GiveUp { client: u64, attempt: u64 },
-    Begin { client: u64 },
+    Worked {
+        node: u64,
+        life: u64,
+        column: u64,
+        work: u64,
+    },
+    Push {
+        node: u64,
+        life: u64,
+        column: u64,
+        call: u64,
+        osd: u64,
+        epoch: u64,
+        object: u64,
+        has: Option<Version>,
+    },
+    CallOver {
+        node: u64,
+        life: u64,
+        column: u64,
+        call: u64,
+    },
+    Heartbeat {
+        node: u64,
+        life: u64,
+    },
+    BeatArrives {
+        node: u64,
+        life: u64,
+        sent: Duration,
+    },
+    BeatAnswered {
+        node: u64,
+        life: u64,
+        sent: Duration,
+        map: OsdMap,
+    },
+    Evidence {
+        node: u64,
+        life: u64,
+    },
+    LeaseCheck {
+        node: u64,
+    },
+    ClientLearns {
+        client: u64,
+        map: OsdMap,
+    },
+    Request {
+        client: u64,
+        attempt: u64,
+        node: u64,
+        sent: Duration,
+        lists: Lists,
+    },
+    Answer {
+        client: u64,
+        attempt: u64,
+        result: Result<u64, ()>,
+    },
+    GiveUp {
+        client: u64,
+        attempt: u64,
+    },
+    Begin {
+        client: u64,
+    },
     Fault,
-    Start { node: u64 },
-    NewLife { node: u64, life: u64 },
-    Resume { node: u64 },
-    Mend { node: u64 },
-    Touch { column: u64 },
-    Clear { node: u64, column: u64, view: u64 },
+    Start {
+        node: u64,
+    },
+    NewLife {
+        node: u64,
+        life: u64,
+    },
+    Resume {
+        node: u64,
+    },
+    Mend {
+        node: u64,
+    },
+    Touch {
+        column: u64,
+    },
+    Clear {
+        node: u64,
+        column: u64,
+        view: u64,
+    },
     Heal,
     Quiet,
 }
@@ -203,8 +276,8 @@ impl Sim {
         };
         match event {
             Event::Deliver(delivery) => self.deliver(*delivery),
-            Event::Push { node, life, column, call, osd, epoch, object } => {
-                self.push(node, life, column, call, osd, epoch, object);
+            Event::Push { node, life, column, call, osd, epoch, object, has } => {
+                self.push(node, life, column, call, osd, epoch, object, has);
             }
             Event::Tick { node, life, column } => self.tick(node, life, column),
             Event::Worked { node, life, column, work } => self.worked(node, life, column, work)?,
@@ -315,6 +388,18 @@ impl Sim {
         self.publish();
     }
 
+    /// Others find an OSD slow, or not any more.
+    fn dir_changes_pace(&mut self, node: u64) -> bool {
+        let epoch = self.dir.map.epoch + 1;
+        let Some(entry) = self.dir.map.osds.iter_mut().find(|entry| entry.osd == node) else { return false };
+        (entry.slow, entry.slow_since) = (!entry.slow, epoch);
+        let slow = entry.slow;
+        self.dir.map.epoch = epoch;
+        self.world.note(format_args!("map {epoch}: OSD {node} slow {slow}"));
+        self.publish();
+        true
+    }
+
     /// Everybody hears of the map, sooner or later or with the next heartbeat.
     fn publish(&mut self) {
         let map = self.dir.map.clone();
@@ -341,6 +426,7 @@ impl Sim {
         if !self.lives(id, life) {
             return;
         }
+        let now = self.world.now();
         let node = self.node(id);
         if sent > Duration::ZERO {
             node.lease_until = node.lease_until.max(sent + LEASE_BELIEVED);
@@ -349,6 +435,7 @@ impl Sim {
         if map.epoch <= node.map.epoch || !shows_life {
             return;
         }
+        node.heard.push((map.epoch, now));
         node.map = map;
         for column in node.columns.keys().copied().collect::<Vec<_>>() {
             let role = self.role(id, column);

@@ -1,5 +1,20 @@
 //! One operation per file: parse the request, answer from the table or propose a command.
 
+use proto::error::WireError;
+
+use crate::engine::sessions::FileId;
+use crate::namespace::inode;
+use crate::service::Mrc;
+
+/// Leases of a file that its removal freed are over. One that nobody had open may live on under another name: then its
+/// leases do, too.
+fn forget_freed(mrc: &Mrc, file: FileId) -> Result<(), WireError> {
+    if file.1 != 0 && inode::find(mrc.table(), file.0, file.1)?.is_none() {
+        mrc.leader().leasing().with(|engine, now| engine.forget(now, file));
+    }
+    Ok(())
+}
+
 /// How often an operation decides anew when names change between its decision and its command.
 const DECISIONS: usize = 16;
 

@@ -6,13 +6,16 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use proto::dir::{
-    GetMap, HeartbeatOsd, Map, OsdEntry, OsdHeartbeat, OsdHeartbeatReply, OsdMap, Report, ReportDown,
+    GetMap, HeartbeatOsd, Map, OsdEntry, OsdHeartbeat, OsdHeartbeatReply, OsdMap, OsdState, Report,
+    ReportDown,
 };
 use proto::error::{Code, WireError};
 use proto::limits::OSD_HEARTBEAT_MS;
+use proto::osd::{Probe, ProbeRequest};
 use rt::rpc::{CallOptions, Connector, call_with};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::engine::slowness::Watch;
 use crate::replication::Evidence;
 use crate::server::Osd;
 
@@ -22,6 +25,8 @@ const POLL: Duration = Duration::from_secs(10);
 const POLL_AGAIN: Duration = Duration::from_millis(200);
 /// How long a stop waits until the DIR has heard of it.
 const LEAVE: Duration = Duration::from_secs(1);
+/// How long a probe of another OSD waits.
+const PROBE_PATIENCE: Duration = Duration::from_secs(1);
 /// The same OSD is reported at most so often.
 const REPORT_AGAIN: Duration = Duration::from_secs(1);
 
@@ -66,6 +71,7 @@ impl Agent {
         });
         let poll = MapPoll { connector: connector.clone(), leader: leader.clone(), told: told.clone() };
         tasks.push(tokio::spawn(poll.run()));
+        tasks.push(tokio::spawn(probe_others(osd.clone(), connector.clone(), told.clone())));
         let dirs = config.dirs.clone();
         let beat = Heart { osd, connector, config, dirs, told: told.clone(), leader, next: 0 };
         let (leave, leaves) = oneshot::channel();
@@ -266,6 +272,7 @@ impl Heart {
             free_bytes,
             http: self.config.http.clone(),
             life: self.osd.replicas().life(),
+            slow: self.osd.replicas().is_slow(),
             ..OsdEntry::default()
         };
         let known_epoch = self.told.map.borrow().epoch;
@@ -327,6 +334,49 @@ impl MapPoll {
         let map = answer.ok().map(|(map, _)| map)?;
         // An answer without news that comes at once must not be asked for in a tight loop.
         (map.epoch > known_epoch || started.elapsed() > POLL_AGAIN).then_some(map)
+    }
+}
+
+/// Looks how long the OSDs that follow in the map take to answer, and tells each what was found.
+async fn probe_others(osd: Arc<Osd>, connector: Arc<Connector>, told: Arc<Told>) {
+    let mut watch = Watch::default();
+    let mut ticks = tokio::time::interval(Duration::from_millis(OSD_HEARTBEAT_MS));
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let me = told.number.load(Ordering::Acquire);
+        let serves = |state| matches!(OsdState::try_from(state), Ok(OsdState::Up | OsdState::Draining));
+        let up: Vec<(u64, String)> = {
+            let map = told.map.borrow();
+            let entries = map.osds.iter().filter(|entry| serves(entry.state));
+            entries.map(|entry| (entry.osd, entry.addr.clone())).collect()
+        };
+        let numbers: Vec<u64> = up.iter().map(|(osd, _)| *osd).collect();
+        let chosen = watch.choose(me, &numbers);
+        let Ok(capability) = osd.replicas().right() else { continue };
+        if me == 0 {
+            continue;
+        }
+        let probes = up.iter().filter(|(other, _)| chosen.contains(other)).map(|(other, addr)| {
+            let slow = watch.finds_slow(*other);
+            let probe = ProbeRequest { capability: capability.clone(), from: me, slow };
+            let (connector, osd) = (&connector, &osd);
+            async move {
+                let channel = connector.channel(addr).ok()?;
+                let options = CallOptions { deadline: PROBE_PATIENCE, ..CallOptions::default() };
+                let sent = osd.now();
+                let answer = call_with::<Probe>(&*channel, &probe, bytes::Bytes::new(), &options);
+                match tokio::time::timeout(PROBE_PATIENCE, answer).await {
+                    // Who is not there, or does not know this question, is not slow.
+                    Ok(Err(error)) if error.code != Code::DeadlineExceeded => None,
+                    _ => Some((*other, osd.now().saturating_sub(sent))),
+                }
+            }
+        });
+        let probes: Vec<_> = probes.collect();
+        for (other, took) in futures::future::join_all(probes).await.into_iter().flatten() {
+            watch.answered(other, took);
+        }
     }
 }
 

@@ -7,3 +7,5 @@ pub mod entry;
 pub mod plan;
 pub mod record;
 pub mod replication;
+pub mod slowness;
+pub mod trail;

@@ -1,7 +1,7 @@
 //! Replicated columns: carries out what the engines ask, between the store and the other OSDs.
 //!
 //! [`cell`] one column in memory · [`carry`] effects · [`calls`] to other OSDs · [`clients`] requests of clients ·
-//! [`peers`] requests of other OSDs · [`mend`] damaged blocks.
+//! [`peers`] requests of other OSDs · [`resync`] what a replica lacks · [`mend`] damaged blocks.
 
 mod calls;
 mod carry;
@@ -9,8 +9,9 @@ mod cell;
 mod clients;
 mod mend;
 mod peers;
+mod resync;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -29,12 +30,16 @@ use rt::rpc::Connector;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::engine::replication::{self as engine, Outcome};
-use crate::store::{Copied, Store};
+use crate::engine::slowness::Slowness;
+use crate::store::{Copied, Delta, Store};
 use cell::Cell;
 pub(crate) use clients::Asked;
+pub use resync::Moved;
 
 /// Columns kept in memory; beyond it those that are idle are dropped.
 const COLUMNS_MAX: usize = 65_536;
+/// Maps whose arrival is remembered.
+const HEARD_MAX: usize = 64;
 /// How long a request waits for a map that its sender has already.
 const MAP_PATIENCE: Duration = Duration::from_secs(1);
 /// What a lease is believed to last: a tenth less than at the DIR.
@@ -71,6 +76,8 @@ pub(crate) enum Change {
     Cut { keep: u32 },
     /// The whole object, or none.
     Copy(Option<Copied>),
+    /// What differs from another version.
+    Patch(Delta),
 }
 
 type Payload = Arc<Change>;
@@ -127,6 +134,11 @@ pub struct Replicas {
     /// The right that other OSDs are shown. order: a leaf.
     right: Mutex<Option<Capability>>,
     newest_key: Mutex<Option<CapabilityKey>>,
+    resync: resync::Resync,
+    /// Maps of the last while and when they were heard of. order: a leaf.
+    heard: Mutex<VecDeque<(u64, Duration)>>,
+    /// What others say of this OSD's pace. order: a leaf.
+    slowness: Mutex<Slowness>,
 }
 
 /// What is not in sync, as far as the columns that this OSD leads know.
@@ -166,6 +178,9 @@ impl Replicas {
             numbers: AtomicU64::new(0),
             right: Mutex::default(),
             newest_key: Mutex::default(),
+            resync: resync::Resync::default(),
+            heard: Mutex::default(),
+            slowness: Mutex::default(),
         })
     }
 
@@ -228,6 +243,7 @@ impl Replicas {
     /// A newer map.
     pub(crate) fn learn(self: &Arc<Self>, map: OsdMap, me: u64) {
         let epoch;
+        self.hears(map.epoch);
         {
             let mut known = self.known.write();
             // Heartbeats and long polls race: an older map must not come after a newer one.
@@ -246,6 +262,34 @@ impl Replicas {
         for cell in cells {
             self.map_changed(&cell);
         }
+    }
+
+    fn hears(&self, epoch: u64) {
+        let mut heard = self.heard.lock();
+        if heard.back().is_none_or(|(last, _)| *last < epoch) {
+            heard.push_back((epoch, self.clock.monotonic()));
+        }
+        if heard.len() > HEARD_MAX {
+            heard.pop_front();
+        }
+    }
+
+    /// What a map makes of a column, with the time at which it was heard of.
+    fn role(&self, map: &OsdMap, lists: &engine::Lists) -> engine::Role {
+        let role = engine::role(map, lists);
+        let made = engine::map_part(role.epoch);
+        let heard = self.heard.lock().iter().find(|(epoch, _)| *epoch >= made).map(|(_, at)| *at);
+        role.heard_at(heard)
+    }
+
+    /// Another OSD tells how it finds this one.
+    pub(crate) fn told_slow(&self, by: u64, slow: bool) {
+        self.slowness.lock().told(by, slow, self.clock.monotonic());
+    }
+
+    /// Whether others should lead columns rather than this OSD.
+    pub(crate) fn is_slow(&self) -> bool {
+        self.slowness.lock().is_slow(self.clock.monotonic())
     }
 
     fn known(&self) -> Known {
@@ -324,7 +368,7 @@ impl Replicas {
         if kept.view > lists.view {
             return Err(outdated(ino, lists.view, kept.view));
         }
-        let role = engine::role(&known.map, &lists);
+        let role = self.role(&known.map, &lists);
         let numbers = self.numbers.load(Ordering::Acquire);
         let engine = engine::Column::new(known.me, role, numbers);
         // The first view needs no promise: there is none before it.
@@ -398,7 +442,7 @@ impl Replicas {
     }
 
     /// The right shown to other OSDs.
-    fn right(&self) -> Result<Capability, WireError> {
+    pub(crate) fn right(&self) -> Result<Capability, WireError> {
         let now_ms = u64::try_from(self.clock.unix().as_millis()).unwrap_or(u64::MAX);
         let key = self.newest_key.lock().clone();
         let mut right = self.right.lock();

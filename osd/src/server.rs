@@ -1,5 +1,6 @@
 //! The door: opens the store, admits requests, answers them.
 
+mod delay;
 mod gate;
 mod ops;
 mod scrubbing;
@@ -84,6 +85,7 @@ pub struct Osd {
     /// Columns with more than one copy.
     replicas: Arc<Replicas>,
     background: Mutex<Option<Box<dyn Background>>>,
+    delay: delay::Delay,
 }
 
 impl Osd {
@@ -136,6 +138,7 @@ impl Osd {
         }
         let background = background.then(|| crate::background::start(&store, &config.path, rhythm));
         let replicas = Replicas::new(store.clone(), config.clock.clone(), crate::replication::new_life());
+        let delay = delay::Delay::asked_for(&config.path);
         Ok(Arc::new(Self {
             replicas,
             store,
@@ -151,6 +154,7 @@ impl Osd {
             verified: verified::Verified::default(),
             scrubbing: scrubbing::Scrubbing::default(),
             background: Mutex::new(background),
+            delay,
         }))
     }
 
@@ -236,6 +240,7 @@ impl Osd {
     pub fn status(&self) -> OsdStatus {
         let (total_bytes, free_bytes) = self.space();
         let (lag, damage) = (self.replicas.lag(), self.store.damage_count());
+        let moved = self.replicas.moved();
         let behind = |(osd, (columns, objects)): (&u64, &(usize, usize))| Behind {
             osd: *osd,
             columns: *columns as u64,
@@ -256,6 +261,9 @@ impl Osd {
             damage_found: damage.found,
             damage_mended: damage.mended,
             damaged_blocks: damage.left,
+            resync_bytes: moved.bytes,
+            resync_objects: moved.objects,
+            resync_patches: moved.patches,
         }
     }
 
@@ -296,6 +304,7 @@ impl Service for Osd {
     ) -> BoxFuture<'static, std::result::Result<Response, WireError>> {
         Box::pin(async move {
             let _slot = Slot::take(&self.in_flight)?;
+            self.delay.wait(&*self.clock).await;
             ops::dispatch(&self, &request).await
         })
     }

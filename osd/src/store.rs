@@ -6,6 +6,7 @@ mod blocks;
 mod cache;
 mod checkpoint;
 mod damage;
+pub(crate) mod delta;
 mod env;
 mod error;
 mod files;
@@ -37,6 +38,7 @@ pub(crate) use blocks::BlockIo;
 #[cfg(test)]
 pub(crate) use blocks::files::FileBlocks;
 pub use damage::DamageCount;
+pub use delta::{Delta, Outline};
 pub use env::Tuning;
 use env::{Budget, Env, Health};
 pub use error::{Result, StoreError};

@@ -51,6 +51,12 @@ pub struct OsdEntry {
     /// Map epoch since which state, address, domain and life are what they are; set by the DIR.
     #[prost(uint64, tag = "10")]
     pub since_epoch: u64,
+    /// Others find it slow: it leads columns only when nobody else of their lists can.
+    #[prost(bool, tag = "11")]
+    pub slow: bool,
+    /// Map epoch since which `slow` is what it is; set by the DIR.
+    #[prost(uint64, tag = "12")]
+    pub slow_since: u64,
 }
 
 /// The OSD map.

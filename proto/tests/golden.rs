@@ -15,6 +15,9 @@ use proto::rpc::{Method, Origin};
 use proto::stripe::{Column, Layout, Replication};
 use proto::{backup, changes, checksum, dir, find, fsck, layout, mrc, osd, quota, raft, trash, usage};
 
+#[path = "golden/replicas.rs"]
+mod replicas;
+
 /// The frame of `message` as this binary sends it, compared with the file, then read back from the file.
 fn check<M: Message + Default + PartialEq + std::fmt::Debug>(
     name: &str,

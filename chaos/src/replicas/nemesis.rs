@@ -22,7 +22,7 @@ impl Sim {
         {
             one = leader;
         }
-        let name = match self.world.below(16) {
+        let name = match self.world.below(18) {
             0..=3 => self.kill(one),
             4 | 5 => self.lose_power(one),
             6 | 7 => self.stop(one),
@@ -46,6 +46,7 @@ impl Sim {
             }
             14 => self.damage(one),
             15 => self.change_lists(),
+            16 => self.dir_changes_pace(one).then_some("slow or not"),
             13 => {
                 self.world.after(Duration::ZERO, Event::Heal);
                 Some("heal")

@@ -5,8 +5,10 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use osd::engine::replication::{Column, Lists, Version, Work};
+use osd::engine::trail::Trails;
 use proto::dir::OsdMap;
 
+use super::BLOCKS;
 use super::wire::{Body, Waiter};
 use crate::invariants::replicas_converge::Objects;
 use crate::world::World;
@@ -20,7 +22,12 @@ pub(super) enum Payload {
     Cut { value: u64 },
     /// A whole object, or that there is none.
     Copy(Option<Content>),
+    /// What differs from another version; with a digest when that was found by comparing.
+    Patch { base: Version, blocks: Vec<(u32, u64)>, digest: Option<u64> },
 }
+
+/// Objects whose changes are remembered: too few for all of them.
+const TRAILS: usize = 3;
 
 /// An object's content.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
@@ -38,7 +45,7 @@ impl Content {
 
     pub(super) fn hash(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
-        (self.ground, &self.blocks).hash(&mut hasher);
+        (0..BLOCKS).for_each(|block| self.value(block).hash(&mut hasher));
         hasher.finish()
     }
 }
@@ -74,6 +81,8 @@ pub(super) struct Node {
     /// The disk has no room: some changes fail.
     pub(super) full: bool,
     pub(super) map: OsdMap,
+    /// Maps and when they were heard of.
+    pub(super) heard: Vec<(u64, Duration)>,
     pub(super) lease_until: Duration,
     pub(super) columns: BTreeMap<u64, Column<Payload, Waiter>>,
     pub(super) doing: BTreeMap<(u64, u64), Doing>,
@@ -86,6 +95,8 @@ pub(super) struct Node {
     pub(super) lists: BTreeMap<u64, Lists>,
     /// Views promised, on the medium.
     pub(super) promised: BTreeMap<u64, u64>,
+    /// What changed lately, by (column, object).
+    pub(super) trails: Trails<(u64, u64)>,
     /// Medium.
     synced: BTreeMap<u64, Kept>,
     /// Losses of power.
@@ -106,6 +117,7 @@ impl Node {
             waiting: Vec::new(),
             full: false,
             map: OsdMap::default(),
+            heard: Vec::new(),
             lease_until: Duration::ZERO,
             columns: BTreeMap::new(),
             doing: BTreeMap::new(),
@@ -114,6 +126,7 @@ impl Node {
             damaged: BTreeSet::new(),
             lists: BTreeMap::new(),
             promised: BTreeMap::new(),
+            trails: Trails::new(TRAILS),
             synced: BTreeMap::new(),
             losses: 0,
             ticks: BTreeMap::new(),
@@ -134,6 +147,7 @@ impl Node {
         self.paused = false;
         self.waiting.clear();
         self.map = OsdMap::default();
+        self.heard.clear();
         self.lease_until = Duration::ZERO;
         self.columns.clear();
         self.lists.clear();
@@ -141,6 +155,7 @@ impl Node {
         self.calling.clear();
         self.ticks.clear();
         self.numbers = 0;
+        self.trails = Trails::new(TRAILS);
     }
 
     /// The page cache goes: any part of what was not synced may be gone, object by object.
@@ -203,10 +218,23 @@ impl Node {
         objects.into_iter().flatten().map(|(object, content)| (*object, row(content))).collect()
     }
 
-    /// Changes an object.
-    pub(super) fn apply(&mut self, column: u64, object: u64, version: Version, payload: &Payload) {
+    /// Changes an object. False: it is not what the patch was made for.
+    pub(super) fn apply(&mut self, column: u64, object: u64, version: Version, payload: &Payload) -> bool {
         let objects = &mut self.cached.entry(column).or_default().objects;
-        if !matches!(payload, Payload::Write { .. }) {
+        let before = objects.get(&object).map(|content| content.version).unwrap_or_default();
+        if let Payload::Patch { base, blocks, digest } = payload {
+            let mut content = objects.get(&object).cloned().unwrap_or_default();
+            content.blocks.extend(blocks.iter().copied());
+            let fits = digest.is_none_or(|digest| content.hash() == digest);
+            if before != *base || self.damaged.contains(&(column, object)) || !fits {
+                return false;
+            }
+            content.version = version;
+            objects.insert(object, content);
+        }
+        self.trace((column, object), before, version, payload);
+        let objects = &mut self.cached.entry(column).or_default().objects;
+        if matches!(payload, Payload::Cut { .. } | Payload::Copy(_)) {
             // The whole object is written anew.
             self.damaged.remove(&(column, object));
         }
@@ -225,7 +253,50 @@ impl Node {
             Payload::Copy(Some(content)) => {
                 objects.insert(object, content.clone());
             }
+            Payload::Patch { .. } => {}
         }
+        true
+    }
+
+    /// Remembers what a change touched, as the store does.
+    fn trace(&mut self, key: (u64, u64), before: Version, version: Version, payload: &Payload) {
+        let (from, to) = ((before.epoch, before.number), (version.epoch, version.number));
+        match payload {
+            Payload::Write { block, .. } => {
+                self.trails.step(key, from, to, [(*block, block + 1)].into_iter())
+            }
+            Payload::Cut { .. } => self.trails.step(key, from, to, [(0, BLOCKS)].into_iter()),
+            Payload::Patch { blocks, digest: None, .. } => {
+                self.trails.step(key, from, to, blocks.iter().map(|(block, _)| (*block, block + 1)));
+            }
+            Payload::Patch { .. } | Payload::Copy(_) => self.trails.forget(&key),
+        }
+    }
+
+    /// What a replica with the version `has` lacks, as far as it is known here.
+    pub(super) fn patch(&self, column: u64, object: u64, has: Version) -> Option<Body> {
+        let content = self.content(column, object)?;
+        let head = (content.version.epoch, content.version.number);
+        let ranges = self.trails.since(&(column, object), head, (has.epoch, has.number))?;
+        let numbers = ranges.into_iter().flat_map(|(from, to)| from..to);
+        let blocks = numbers.map(|block| (block, content.value(block))).collect();
+        let payload = Payload::Patch { base: has, blocks, digest: None };
+        Some(Body::Copy { version: content.version, payload })
+    }
+
+    /// The same by comparing with what another one has. Equal checksums are no proof: some blocks that differ are missed.
+    pub(super) fn compared(
+        &self,
+        column: u64,
+        object: u64,
+        theirs: &Content,
+        misses: impl Fn(u32) -> bool,
+    ) -> Option<Body> {
+        let content = self.content(column, object)?;
+        let differs = |block: &u32| content.value(*block) != theirs.value(*block) && !misses(*block);
+        let blocks = (0..BLOCKS).filter(differs).map(|block| (block, content.value(block))).collect();
+        let payload = Payload::Patch { base: theirs.version, blocks, digest: Some(content.hash()) };
+        Some(Body::Copy { version: content.version, payload })
     }
 
     pub(super) fn adopt(&mut self, column: u64, epoch: u64) {
@@ -241,6 +312,9 @@ impl Node {
             }
         }
         self.damaged.retain(|(of, _)| *of != column);
+        for object in 0..super::OBJECTS {
+            self.trails.forget(&(column, object));
+        }
         self.doing.retain(|(of, _), _| *of != column);
         self.calling.retain(|(of, _), _| *of != column);
         self.ticks.remove(&column);

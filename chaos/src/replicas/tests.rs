@@ -5,11 +5,18 @@ use crate::raft::Plan;
 
 #[test]
 fn seeds_hold_all_invariants() {
-    let mut operations = 0;
+    let (mut operations, mut patches) = (0, std::collections::BTreeMap::new());
     for seed in 0..25 {
         let outcome = run(Plan { seed, steps: 4000, keep_log: false, blackout: false });
         assert_eq!(outcome.violation, None, "seed {seed}");
         operations += outcome.operations;
+        for (what, count) in outcome.faults {
+            *patches.entry(what).or_insert(0) += count;
+        }
+    }
+    // Each way to bring a replica into sync was gone, and the digest has caught what checksums did not show.
+    for way in ["trail", "compare", "patch refused", "slow or not"] {
+        assert!(patches.get(way).is_some_and(|count| *count > 10), "{way} is missing in {patches:?}");
     }
     assert!(operations > 2500, "only {operations} operations in all runs: the clients do not get through");
 }

@@ -27,14 +27,33 @@ pub(super) enum Waiter {
 /// What OSDs say to one another.
 #[derive(Debug, Clone)]
 pub(super) enum Body {
-    Ask { map: u64 },
-    Apply { object: u64, base: Version, number: u64, payload: Payload },
-    Install { object: u64, version: Version, payload: Payload },
-    Fetch { object: u64 },
+    Ask {
+        map: u64,
+    },
+    Apply {
+        object: u64,
+        base: Version,
+        number: u64,
+        payload: Payload,
+    },
+    Install {
+        object: u64,
+        base: Option<Version>,
+        version: Version,
+        payload: Payload,
+    },
+    /// `has`: what the asker lacks is enough.
+    Fetch {
+        object: u64,
+        has: Option<Version>,
+    },
     Adopt,
     Sync,
     Confirm,
-    Copy { version: Version, payload: Payload },
+    Copy {
+        version: Version,
+        payload: Payload,
+    },
     Answer(Result<Reply, Trouble>),
 }
 
@@ -59,7 +78,10 @@ impl Sim {
     /// What the map of an OSD makes of a column.
     pub(super) fn role(&self, node: u64, column: u64) -> Role {
         let node = &self.nodes[&node];
-        role(&node.map, &node.lists[&column])
+        let role = role(&node.map, &node.lists[&column]);
+        let made = osd::engine::replication::map_part(role.epoch);
+        let heard = node.heard.iter().find(|(epoch, _)| *epoch >= made).map(|(_, at)| *at);
+        role.heard_at(heard)
     }
 
     /// Gives an event to a column, opening it in memory if need be.
@@ -120,12 +142,16 @@ impl Sim {
         let body = match what {
             Request::Ask => Body::Ask { map: self.nodes[&id].map.epoch },
             Request::Apply { object, base, number, payload } => Body::Apply { object, base, number, payload },
-            Request::Push { object } => {
+            Request::Push { object, has } => {
                 let delay = self.world.micros(1, 3_000);
-                let event = Event::Push { node: id, life, column, call, osd, epoch, object };
+                let event = Event::Push { node: id, life, column, call, osd, epoch, object, has };
                 return self.world.after(delay, event);
             }
-            Request::Fetch { object } => Body::Fetch { object },
+            Request::Fetch { object, whole, .. } => {
+                let has = self.nodes[&id].version(column, object);
+                let damaged = self.nodes[&id].damaged.contains(&(column, object));
+                Body::Fetch { object, has: (!whole && !damaged).then_some(has) }
+            }
             Request::Adopt => Body::Adopt,
             Request::Sync => Body::Sync,
             Request::Confirm => Body::Confirm,
@@ -144,6 +170,7 @@ impl Sim {
         osd: u64,
         epoch: u64,
         object: u64,
+        has: Option<Version>,
     ) {
         if !self.lives(node, life) {
             return;
@@ -152,9 +179,35 @@ impl Sim {
             // Not the other one's fault: later.
             return self.answered(node, column, call, Body::Answer(Err(Trouble::NoSpace)));
         }
-        if let Body::Copy { version, payload } = self.nodes[&node].copy(column, object) {
-            self.ask(node, column, call, osd, epoch, Body::Install { object, version, payload });
+        if let Body::Copy { version, payload } = self.lacking(node, osd, column, object, has) {
+            let base = match payload {
+                Payload::Patch { base, .. } => Some(base),
+                _ => None,
+            };
+            self.ask(node, column, call, osd, epoch, Body::Install { object, base, version, payload });
         }
+    }
+
+    /// What of an object at `node` another one lacks, by the trail or by comparing, or all of it.
+    fn lacking(&mut self, node: u64, other: u64, column: u64, object: u64, has: Option<Version>) -> Body {
+        let here = &self.nodes[&node];
+        if let Some(patch) = has.and_then(|has| here.patch(column, object, has)) {
+            *self.faults.entry("trail").or_default() += 1;
+            return patch;
+        }
+        // Now and then two blocks that differ have the same checksum.
+        let missed = self.world.percent(20).then(|| self.world.below(u64::from(super::BLOCKS)));
+        let here = &self.nodes[&node];
+        let theirs = self.nodes[&other].content(column, object);
+        if let Some(theirs) = theirs.filter(|_| !self.net.is_cut(node, other))
+            && let Some(patch) =
+                here.compared(column, object, theirs, |block| missed == Some(u64::from(block)))
+            && self.world.percent(70)
+        {
+            *self.faults.entry("compare").or_default() += 1;
+            return patch;
+        }
+        self.nodes[&node].copy(column, object)
     }
 
     fn ask(&mut self, id: u64, column: u64, call: u64, osd: u64, epoch: u64, body: Body) {
@@ -211,18 +264,21 @@ impl Sim {
             Body::Apply { object, base, number, payload } => {
                 Cause::Apply { epoch, object, base, number, payload, local: local(object), waiter }
             }
-            Body::Install { object, version, payload } => {
+            Body::Install { object, base, version, payload } => {
                 let (local, damaged) = (local(object), self.nodes[&to].damaged.contains(&(column, object)));
-                Cause::Install { epoch, object, version, payload, local, damaged, waiter }
+                Cause::Install { epoch, object, base, version, payload, local, damaged, waiter }
             }
             Body::Adopt => Cause::Adopt { epoch, waiter },
             Body::Sync => Cause::SyncFor { epoch, waiter },
             Body::Confirm => Cause::Confirm { epoch, waiter },
-            Body::Fetch { object } if self.nodes[&to].damaged.contains(&(column, object)) => {
+            Body::Fetch { object, .. } if self.nodes[&to].damaged.contains(&(column, object)) => {
                 return self.reply(to, column, waiter, Body::Answer(Err(Trouble::Lost)));
             }
-            Body::Fetch { object } => {
-                let copy = self.nodes[&to].copy(column, object);
+            Body::Fetch { object, has } => {
+                let copy = match has {
+                    Some(_) => self.lacking(to, from, column, object, has),
+                    None => self.nodes[&to].copy(column, object),
+                };
                 return self.reply(to, column, waiter, copy);
             }
             Body::Copy { .. } | Body::Answer(_) => return,
@@ -278,7 +334,11 @@ impl Sim {
         let node = self.node(id);
         let done = match what {
             Work::Apply { object, version, payload } | Work::Install { object, version, payload } => {
-                node.apply(column, object, version, &payload);
+                if !node.apply(column, object, version, &payload) {
+                    *self.faults.entry("patch refused").or_default() += 1;
+                    self.tell(id, column, Cause::Worked { work, done: Some(Reply::NeedsObject) });
+                    return Ok(());
+                }
                 let content = self.nodes[&id].content(column, object);
                 if let Some(content) = content {
                     let at = (content.version.epoch, content.version.number);

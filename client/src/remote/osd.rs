@@ -1,6 +1,6 @@
 //! The OSD map and calls to OSDs. The map comes from the DIR by long poll; evidence of dead OSDs goes back to it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,20 +31,25 @@ pub struct MapView {
     pub epoch: u64,
     /// Address and whether it serves, by OSD number.
     pub osds: BTreeMap<u64, (String, bool)>,
+    /// Of these, those that lead only when nobody else can.
+    pub slow: BTreeSet<u64>,
 }
 
 impl MapView {
     fn new(map: OsdMap) -> Self {
         let serves = |state| matches!(OsdState::try_from(state), Ok(OsdState::Up | OsdState::Draining));
+        let slow = map.osds.iter().filter(|osd| osd.slow).map(|osd| osd.osd).collect();
         let osds = map.osds.into_iter().map(|osd| (osd.osd, (osd.addr, serves(osd.state)))).collect();
-        Self { epoch: map.epoch, osds }
+        Self { epoch: map.epoch, osds, slow }
     }
 
-    /// The first of `osds` that serves, else the first (which may be back before the map says so).
+    /// The first of `osds` that serves and is not slow, else the first that serves, else the first (which may be back before
+    /// the map says so). The same rule as the OSDs' own: `docs/protocols/replication.md`.
     #[must_use]
     pub fn primary(&self, osds: &[u64]) -> Option<u64> {
         let up = |osd: &&u64| self.osds.get(osd).is_some_and(|(_, up)| *up);
-        osds.iter().find(up).or_else(|| osds.first()).copied()
+        let quick = |osd: &&u64| up(osd) && !self.slow.contains(osd);
+        osds.iter().find(quick).or_else(|| osds.iter().find(up)).or_else(|| osds.first()).copied()
     }
 }
 

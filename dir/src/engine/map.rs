@@ -51,8 +51,8 @@ impl OsdRow {
     #[must_use]
     pub fn registered(&self, entry: &OsdEntry) -> Self {
         let mut row = self.clone();
-        let since_epoch = self.entry.since_epoch;
-        row.entry = OsdEntry { osd: self.entry.osd, since_epoch, ..entry.clone() };
+        let OsdEntry { osd, since_epoch, slow_since, .. } = self.entry;
+        row.entry = OsdEntry { osd, since_epoch, slow_since, ..entry.clone() };
         row.alive = true;
         row.show()
     }
@@ -78,7 +78,7 @@ impl OsdRow {
     pub fn changes_with(&self, entry: &OsdEntry) -> bool {
         let entry_differs = self.entry.addr != entry.addr || self.entry.domain != entry.domain;
         // Another life at the same address: whoever talked with the one before must know.
-        !self.alive || entry_differs || self.entry.life != entry.life
+        !self.alive || entry_differs || self.entry.life != entry.life || self.entry.slow != entry.slow
     }
 
     /// Whether others must hear of the change from `self` to `next`: then the epoch grows.
@@ -89,6 +89,13 @@ impl OsdRow {
             (*state, addr.clone(), domain.clone(), *life)
         };
         face(self) != face(next)
+    }
+
+    /// Whether another one should lead from `self` to `next`, or may again: the epoch grows for that as well, but nobody
+    /// who talks with the OSD needs to begin anew.
+    #[must_use]
+    pub fn differs_in_pace(&self, next: &OsdRow) -> bool {
+        self.entry.slow != next.entry.slow
     }
 
     /// What others see.
@@ -166,6 +173,9 @@ mod tests {
         assert!(row.differs_visibly(&row.registered(&entry("tcp://b:1"))));
         let moved = OsdEntry { domain: "other".into(), ..entry("tcp://a:1") };
         assert!(row.changes_with(&moved) && row.differs_visibly(&row.registered(&moved)));
+        let slow = OsdEntry { slow: true, ..entry("tcp://a:1") };
+        assert!(row.changes_with(&slow) && !row.differs_visibly(&row.registered(&slow)));
+        assert!(row.differs_in_pace(&row.registered(&slow)) && !row.differs_in_pace(&row));
         let out = row.administered(OsdState::Out);
         assert!(row.differs_visibly(&out));
         // The process behind an OSD that is out may come and go: nobody needs to hear of it.

@@ -119,6 +119,8 @@ fn change_osd(txn: &mut Txn<'_>, osd: u64, change: impl FnOnce(&OsdRow) -> OsdRo
     if after != before {
         if before.differs_visibly(&after) {
             after.entry.since_epoch = next(txn, keys::EPOCH)?;
+        } else if before.differs_in_pace(&after) {
+            after.entry.slow_since = next(txn, keys::EPOCH)?;
         }
         txn.put(key, after.encode_to_vec());
         next(txn, keys::REVISION)?;

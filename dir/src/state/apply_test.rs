@@ -68,6 +68,22 @@ fn osd_numbers_are_dense_and_stay() {
 }
 
 #[test]
+fn a_slow_osd_is_the_same_one_in_a_newer_map() {
+    let mut replica = Replica::new();
+    replica.register("a", "tcp://a:1");
+    let mut say = |slow: bool| {
+        let (uuid, addr) = ("a".to_owned(), "tcp://a:1".to_owned());
+        replica.apply(Change::RegisterOsd(OsdEntry { uuid, addr, slow, ..OsdEntry::default() })).unwrap();
+        let entry = replica.state.view().osds[&1].entry.clone();
+        (replica.epoch(), entry.since_epoch, entry.slow, entry.slow_since)
+    };
+    assert_eq!(say(false), (1, 1, false, 0));
+    assert_eq!(say(true), (2, 1, true, 2));
+    assert_eq!(say(true), (2, 1, true, 2));
+    assert_eq!(say(false), (3, 1, false, 3));
+}
+
+#[test]
 fn the_epoch_grows_with_what_others_see_and_only_with_it() {
     let mut replica = Replica::new();
     replica.register("a", "tcp://a:1");

@@ -48,9 +48,7 @@ async fn once(mrc: &Mrc, ask: &RenameRequest, request: &Request) -> Result<Respo
     let (expected_moved, expected_replaced) = (ino(moved), ino(target));
     let body = Body::Rename(Move { request: ask.clone(), closed, expected_moved, expected_replaced });
     let message = change.run(mrc.propose(ask.origin, body, request.deadline)).await?;
-    if closed != 0 {
-        mrc.leader().leasing().with(|engine, now| engine.forget(now, (ask.head.volume, closed)));
-    }
+    super::forget_freed(mrc, (ask.head.volume, closed))?;
     Ok(Response { message, payload: Bytes::new() })
 }
 

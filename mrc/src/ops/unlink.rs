@@ -57,8 +57,6 @@ async fn once(mrc: &Mrc, ask: &RemoveEntry, request: &Request) -> Result<Respons
     let expected = change.is_watched().then(|| victim.map_or(0, |entry| entry.ino));
     let body = Body::Unlink(Remove { request: ask.clone(), closed, expected });
     let message = change.run(mrc.propose(ask.origin, body, request.deadline)).await?;
-    if closed != 0 {
-        mrc.leader().leasing().with(|engine, now| engine.forget(now, (ask.head.volume, closed)));
-    }
+    super::forget_freed(mrc, (ask.head.volume, closed))?;
     Ok(Response { message, payload: Bytes::new() })
 }

@@ -10,9 +10,10 @@ use proto::limits::LEASE_TTL_MS;
 use proto::mrc::{
     AcquireLease, AcquireLeaseRequest, AttrReply, AwaitRecalls, AwaitRecallsRequest, Close, CloseRequest,
     Create, CreateRequest, EntryRequest, GetAttr, HeldLease, InoRequest, LEASE_ATTR as A, LEASE_NAMES as N,
-    LEASE_READ as R, LEASE_WRITE as W, Lookup, MakeRequest, MkDir, Open, OpenReply, OpenRequest, OpenSession,
-    Recall, RemoveEntry, RenewSession, ReportWrite, ReturnLeases, ReturnLeasesRequest, ReturnedLease,
-    SessionOpen, SessionRenew, SessionReply, SetAttr, SetAttrRequest, Unlink, WriteDone,
+    LEASE_READ as R, LEASE_WRITE as W, Link, LinkRequest, Lookup, MakeRequest, MkDir, Open, OpenReply,
+    OpenRequest, OpenSession, Recall, RemoveEntry, RenewSession, ReportWrite, ReturnLeases,
+    ReturnLeasesRequest, ReturnedLease, SessionOpen, SessionRenew, SessionReply, SetAttr, SetAttrRequest,
+    Unlink, WriteDone,
 };
 use proto::rpc::Origin;
 use tokio::task::JoinHandle;
@@ -268,6 +269,27 @@ async fn handles_that_a_client_opened_by_itself_keep_an_unlinked_file() {
     assert!(world.exists(mine).await, "the remover has it open");
     world.close(mine, false).await;
     world.until("mine is freed", || world.osd.removed.lock().contains(&mine)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leases_of_a_file_that_lost_one_of_two_names_stand() {
+    let world = World::pair(1).await;
+    let ino = world.create("f").await.attr.ino;
+    let link = LinkRequest { head: head(SESSION), origin: world.origin(), ino, parent: 1, name: "g".into() };
+    world.ask::<Link>(&link).await.unwrap();
+    world.close(ino, true).await;
+    world.acquire(SESSION, ino, W).await.unwrap();
+    within(world.remove("f", ino, 0)).await;
+    // Nobody has it open, so the removal could have freed it: it did not.
+    assert!(world.exists(ino).await);
+    let asking = {
+        let world = world.clone();
+        tokio::spawn(async move { world.acquire(OTHER, ino, W).await })
+    };
+    let recall = world.recalled(SESSION).await;
+    assert_eq!((recall.ino, recall.bits & W), (ino, W));
+    world.give_back(SESSION, &[recall], 0).await;
+    within(asking).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use proto::error::{Code, WireError};
 use proto::id::ObjectKey;
 use proto::osd::{
-    self, ApplyReplica, AskReplica, ChangeKind, FetchReplica, InstallReplica, ObjectCopy, OrderKind,
-    OrderReplica, ReplicaApply, ReplicaAsk, ReplicaFetch, ReplicaHead, ReplicaInstall, ReplicaOrder,
+    self, ApplyReplica, AskReplica, ChangeKind, ObjectCopy, OrderKind, OrderReplica, ReplicaApply,
+    ReplicaAsk, ReplicaHead, ReplicaOrder,
 };
 use proto::rpc::Method;
 use rt::rpc::{CallOptions, call_with};
@@ -38,8 +38,9 @@ impl Replicas {
         epoch: u64,
         what: Request<Payload>,
     ) -> Event<Payload, Waiter> {
-        if let Request::Fetch { object } = what {
-            let result = self.fetch(cell, osd, epoch, object).await;
+        let _slot = if self.may_wait(cell, &what) { self.resync.slots.acquire().await.ok() } else { None };
+        if let Request::Fetch { object, whole, .. } = what {
+            let result = self.fetch(cell, osd, epoch, object, whole).await;
             return Event::Fetched { call, result: result.map_err(|error| self.trouble(osd, &error)) };
         }
         let result: Result<Reply, WireError> = match what {
@@ -47,7 +48,7 @@ impl Replicas {
             Request::Apply { object, base, number, payload } => {
                 self.apply(cell, osd, epoch, (object, base, number), &payload).await
             }
-            Request::Push { object } => self.push(cell, osd, epoch, object).await,
+            Request::Push { object, has } => self.push(cell, osd, epoch, object, has).await,
             Request::Adopt => self.order(cell, osd, epoch, OrderKind::Adopt).await,
             Request::Sync => self.order(cell, osd, epoch, OrderKind::Sync).await,
             Request::Confirm => self.order(cell, osd, epoch, OrderKind::Confirm).await,
@@ -55,6 +56,16 @@ impl Replicas {
         };
         let result: Called = result.map_err(|error| self.trouble(osd, &error));
         Event::Called { call, result, mine: Vec::new() }
+    }
+
+    /// Nobody waits for it: when an OSD comes back there may be very many of these at once.
+    fn may_wait(&self, cell: &Cell, what: &Request<Payload>) -> bool {
+        match what {
+            Request::Push { .. } => true,
+            Request::Fetch { urgent, .. } => !urgent,
+            Request::Ask => cell.engine.lock().is_serving(),
+            Request::Apply { .. } | Request::Adopt | Request::Sync | Request::Confirm => false,
+        }
     }
 
     fn trouble(&self, osd: u64, error: &WireError) -> Trouble {
@@ -81,7 +92,7 @@ impl Replicas {
         }
     }
 
-    fn head(&self, cell: &Cell, osd: u64, epoch: u64) -> Result<(ReplicaHead, String), WireError> {
+    pub(super) fn head(&self, cell: &Cell, osd: u64, epoch: u64) -> Result<(ReplicaHead, String), WireError> {
         let known = self.known();
         let entry =
             known.map.osds.iter().find(|entry| entry.osd == osd).ok_or_else(|| {
@@ -163,22 +174,12 @@ impl Replicas {
                 request.kind = ChangeKind::Cut as i32;
                 request.len = *keep;
             }
-            Change::Copy(_) => return Err(WireError::new(Code::Internal, "a copy is not a numbered change")),
+            Change::Copy(_) | Change::Patch(_) => {
+                return Err(WireError::new(Code::Internal, "a copy is not a numbered change"));
+            }
         }
         let (applied, _) = self.send::<ApplyReplica>(&addr, &request, payload, PATIENCE).await?;
         Ok(if applied.needs_object { Reply::NeedsObject } else { Reply::Applied })
-    }
-
-    async fn push(&self, cell: &Cell, osd: u64, epoch: u64, object: u64) -> Result<Reply, WireError> {
-        let (copy, payload) = match self.whole(self.object(cell, object)).await {
-            // Not the other one's fault: it is tried again later.
-            Err(StoreError::Corrupt(why)) => return Err(WireError::new(Code::NoSpace, why)),
-            copy => wire_copy(object, copy?),
-        };
-        let (head, addr) = self.head(cell, osd, epoch)?;
-        let request = ReplicaInstall { head, copy };
-        let (done, _) = self.send::<InstallReplica>(&addr, &request, payload, LONG_PATIENCE).await?;
-        Ok(Reply::Version(Version { epoch: done.epoch, number: done.number }))
     }
 
     /// An object as it is here; mends it first when it is damaged.
@@ -187,22 +188,6 @@ impl Replicas {
             Err(StoreError::Corrupt(_)) if self.mend(key).await? => self.store.copy(key).await,
             copy => copy,
         }
-    }
-
-    async fn fetch(
-        &self,
-        cell: &Cell,
-        osd: u64,
-        epoch: u64,
-        object: u64,
-    ) -> Result<(Version, Payload), WireError> {
-        let (head, addr) = self.head(cell, osd, epoch)?;
-        let request = ReplicaFetch { head, object };
-        let (copy, payload) = self.send::<FetchReplica>(&addr, &request, Bytes::new(), LONG_PATIENCE).await?;
-        let version = Version { epoch: copy.epoch, number: copy.number };
-        let key = self.object(cell, object);
-        let copied = parse_copy(&copy, payload)?.map(|copied| copied.check(key)).transpose()?;
-        Ok((version, Arc::new(Change::Copy(copied))))
     }
 
     async fn order(&self, cell: &Cell, osd: u64, epoch: u64, kind: OrderKind) -> Result<Reply, WireError> {
@@ -221,9 +206,11 @@ impl Replicas {
             if role.primary != Some(heir) {
                 return;
             }
+            let slot = self.resync.openings.acquire().await;
             if self.order(cell, heir, role.epoch, OrderKind::Open).await.is_ok() {
                 return;
             }
+            drop(slot);
             tokio::time::sleep(NUDGE_AGAIN).await;
         }
     }

@@ -12,7 +12,7 @@ use proto::id::{Ino, VolumeId};
 
 use super::cell::Cell;
 use super::{Change, Payload, Replicas, Waiter};
-use crate::engine::replication::{Effect, Event, Reply, Told, Version, Work, role};
+use crate::engine::replication::{Effect, Event, Reply, Told, Version, Work};
 use crate::store::{Result, Stamp, StoreError};
 
 type Cause = Event<Payload, Waiter>;
@@ -127,7 +127,7 @@ impl Replicas {
                     },
                     done => done,
                 };
-                done.map(|()| Reply::Done)
+                done.map(|done| if done { Reply::Done } else { Reply::NeedsObject })
             }
             Work::List => self.state(cell).map(Reply::Told),
             Work::Adopt { epoch } => self
@@ -159,7 +159,8 @@ impl Replicas {
         })
     }
 
-    async fn change(&self, cell: &Cell, object: u64, version: Version, change: &Change) -> Result<()> {
+    /// False: the object is not what the change was made for.
+    async fn change(&self, cell: &Cell, object: u64, version: Version, change: &Change) -> Result<bool> {
         let key = self.object(cell, object);
         let stamp = Stamp { epoch: version.epoch, view: cell.view(), version: version.number };
         match change {
@@ -168,19 +169,20 @@ impl Replicas {
                 if *sync {
                     self.store.sync_object(key, done.seq).await?;
                 }
-                Ok(())
             }
             Change::Punch { offset, len } => {
-                self.store.punch(key, *offset, (*len).max(1), stamp).await.map(drop)
+                self.store.punch(key, *offset, (*len).max(1), stamp).await?;
             }
-            Change::Cut { keep } => self.store.cut(key, *keep, stamp).await.map(drop),
-            Change::Copy(copied) => self.store.install(key, stamp, copied.as_ref()).await,
+            Change::Cut { keep } => drop(self.store.cut(key, *keep, stamp).await?),
+            Change::Copy(copied) => self.store.install(key, stamp, copied.as_ref()).await?,
+            Change::Patch(delta) => return self.store.patch(key, stamp, delta).await,
         }
+        Ok(true)
     }
 
     pub(super) fn map_changed(self: &Arc<Self>, cell: &Arc<Cell>) {
         let known = self.known();
-        let now_role = role(&known.map, &cell.shape().lists);
+        let now_role = self.role(&known.map, &cell.shape().lists);
         let heir = now_role.primary.filter(|primary| *primary != known.me);
         let lagged = cell.engine.lock().lag().0 > 0;
         self.tell(cell, Event::Map(now_role));

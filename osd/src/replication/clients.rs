@@ -67,7 +67,7 @@ impl Replicas {
                 (Range { from: *offset, to: offset.saturating_add(len) }, data.len() as u64)
             }
             Change::Punch { offset, len } => (Range { from: *offset, to: offset.saturating_add(*len) }, 0),
-            Change::Cut { .. } | Change::Copy(_) => (Range::ALL, 0),
+            Change::Cut { .. } | Change::Copy(_) | Change::Patch(_) => (Range::ALL, 0),
         };
         if bytes > 0 && !self.store.has_room(bytes) {
             return Err(WireError::new(Code::NoSpace, "the OSD that leads this column is nearly full"));

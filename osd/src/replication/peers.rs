@@ -17,9 +17,12 @@ use super::cell::Cell;
 use super::{Change, Replicas};
 use crate::engine::replication::{Event, Failure, Outcome, Reply, Version, first_of};
 
+/// How long whoever orders an opening waits for it.
+const OPENING: std::time::Duration = std::time::Duration::from_secs(1);
+
 impl Replicas {
     /// Finds the column; refuses what is meant for another life of this process.
-    async fn of_peer(self: &Arc<Self>, head: &ReplicaHead) -> Result<Arc<Cell>, WireError> {
+    pub(super) async fn of_peer(self: &Arc<Self>, head: &ReplicaHead) -> Result<Arc<Cell>, WireError> {
         let known = self.known_at(0).await?;
         if known.since != head.to_since {
             self.refresh.notify_one();
@@ -106,7 +109,7 @@ impl Replicas {
         self.tell_with(&cell, |this| {
             let local = this.version(&cell, object);
             let damaged = this.store.is_damaged(key);
-            Event::Install { epoch, object, version, payload, local, damaged, waiter }
+            Event::Install { epoch, object, base: None, version, payload, local, damaged, waiter }
         });
         match replied(answer).await? {
             Reply::Version(Version { epoch, number }) => Ok(ReplicaInstalled { epoch, number }),
@@ -131,10 +134,12 @@ impl Replicas {
             Ok(OrderKind::Adopt) => Event::Adopt { epoch, waiter },
             Ok(OrderKind::Sync) => Event::SyncFor { epoch, waiter },
             Ok(OrderKind::Confirm) => Event::Confirm { epoch, waiter },
-            // Any read opens the column; nobody needs to wait for it.
+            // Any read opens the column. The sender waits for it only so that not all are opened at once.
             Ok(OrderKind::Open) => {
                 self.known_at(epoch).await?;
                 self.tell(&cell, Event::Read { object: 0, waiter });
+                // Whatever comes of it: it was touched, and goes on by itself.
+                let _ = tokio::time::timeout(OPENING, answer).await;
                 return Ok(Empty {});
             }
             Err(_) => {
@@ -150,7 +155,7 @@ impl Replicas {
     }
 }
 
-fn unexpected(reply: &Reply) -> WireError {
+pub(super) fn unexpected(reply: &Reply) -> WireError {
     if *reply == Reply::NoSpace {
         return WireError::new(Code::NoSpace, "this replica has no room");
     }
@@ -158,7 +163,7 @@ fn unexpected(reply: &Reply) -> WireError {
 }
 
 /// What the column answered to another OSD.
-async fn replied(answer: oneshot::Receiver<Outcome>) -> Result<Reply, WireError> {
+pub(super) async fn replied(answer: oneshot::Receiver<Outcome>) -> Result<Reply, WireError> {
     match answer.await {
         Ok(Outcome::Replied(reply)) => Ok(reply),
         Ok(Outcome::Failed(failure)) => Err(refusal(failure)),

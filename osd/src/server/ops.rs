@@ -58,10 +58,34 @@ pub(super) async fn dispatch(server: &Arc<Osd>, request: &Request) -> Answer {
             let (copy, data) = server.replicas.fetch_for(fetch).await?;
             Ok(Response::with_payload(&copy, data))
         }
+        osd::CompareReplica::NUMBER => {
+            let compare = parse::<osd::CompareReplica>(request)?;
+            server.admit(&compare.head.capability, REPLICATE)?;
+            Ok(Response::of(&server.replicas.compare_for(compare).await?))
+        }
+        osd::PatchReplica::NUMBER => {
+            let patch = parse::<osd::PatchReplica>(request)?;
+            server.admit(&patch.head.capability, REPLICATE)?;
+            Ok(Response::of(&server.replicas.patch_for(patch, request.payload.clone()).await?))
+        }
+        osd::FetchDelta::NUMBER => {
+            let fetch = parse::<osd::FetchDelta>(request)?;
+            server.admit(&fetch.head.capability, REPLICATE)?;
+            let (delta, data) = server.replicas.delta_of(fetch).await?;
+            Ok(Response::with_payload(&delta, data))
+        }
         osd::OrderReplica::NUMBER => {
             let order = parse::<osd::OrderReplica>(request)?;
             server.admit(&order.head.capability, REPLICATE)?;
             Ok(Response::of(&server.replicas.order_for(order).await?))
+        }
+        osd::Probe::NUMBER => {
+            let probe = parse::<osd::Probe>(request)?;
+            server.admit(&probe.capability, REPLICATE)?;
+            if let Some(slow) = probe.slow {
+                server.replicas.told_slow(probe.from, slow);
+            }
+            Ok(Response::of(&Empty {}))
         }
         osd::MendReplica::NUMBER => {
             let mend = parse::<osd::MendReplica>(request)?;

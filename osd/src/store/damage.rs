@@ -73,6 +73,11 @@ impl Damage {
         self.overwritten(key, 0, &[]);
     }
 
+    /// Whether an object has damaged blocks.
+    pub(crate) fn has(&self, key: ObjectKey) -> bool {
+        !self.of(key).is_empty()
+    }
+
     fn of(&self, key: ObjectKey) -> Vec<u32> {
         if self.count.load(Ordering::Acquire) == 0 {
             return Vec::new();
@@ -123,7 +128,7 @@ impl Store {
     /// Whether an object has damaged blocks, as far as known.
     #[must_use]
     pub fn is_damaged(&self, key: ObjectKey) -> bool {
-        !self.env.damage.of(key).is_empty()
+        self.env.damage.has(key)
     }
 
     /// The objects of a column that have damaged blocks, as far as known, ascending.

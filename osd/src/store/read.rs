@@ -5,14 +5,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 use proto::checksum::{block_checksum, block_seed};
 use proto::id::ObjectKey;
-use proto::limits::{BLOCK_BYTES, STRIPE_BYTES_MAX};
+use proto::limits::BLOCK_BYTES;
 
 use super::blocks::AlignedBuf;
+use super::delta::Chosen;
 use super::error::{Result, StoreError};
 use super::journal::Segment;
 use super::shard::{Pin, Shard, State, name};
 use crate::engine::plan::Span;
 use crate::engine::record::{ObjectRecord, Piece, Place};
+use crate::engine::trail::Trails;
 
 /// What a read gives: whole blocks from `first_block` on, the last cut at the object's end, trailing holes left out.
 #[derive(Clone, Debug, Default)]
@@ -75,26 +77,53 @@ impl Shard {
     }
 
     /// A whole object: its record, and the blocks that hold data, one after the other. `None`: there is none.
-    pub(crate) async fn copy(self: &Arc<Self>, key: ObjectKey) -> Result<Option<(Arc<ObjectRecord>, Bytes)>> {
-        let whole = Span { offset: 0, end: STRIPE_BYTES_MAX };
-        let Some(mut plan) = self.plan_read(key, whole)? else { return Ok(None) };
-        // The pieces move together: what is read is only what holds data.
+    pub(crate) async fn copy(self: &Arc<Self>, key: ObjectKey) -> Result<Option<Chosen>> {
+        self.copy_some(key, |_, _| Some(vec![(0, u32::MAX)])).await
+    }
+
+    /// The same of some blocks: (first, how many), ascending. `None`: there is no object, or nothing was chosen.
+    pub(crate) async fn copy_some(
+        self: &Arc<Self>,
+        key: ObjectKey,
+        choose: impl FnOnce(&Trails<ObjectKey>, &ObjectRecord) -> Option<Vec<(u32, u32)>>,
+    ) -> Result<Option<Chosen>> {
+        let Some(mut plan) = self.plan_some(key, choose)? else { return Ok(None) };
         let record = plan.record.clone();
+        let blocks: Vec<u32> = plan.pieces.iter().flat_map(|(piece, _)| piece.first..piece.end()).collect();
+        if blocks.is_empty() {
+            return Ok(Some((record, Bytes::new())));
+        }
+        // The pieces move together: what is read is only what holds data.
         let mut next = 0;
         for (piece, _) in &mut plan.pieces {
             piece.first = next;
             next += piece.count;
         }
-        if next == 0 {
-            return Ok(Some((record, Bytes::new())));
-        }
         let data = self.assemble(key, &plan, next).await?;
         // What is damaged here must not travel.
-        let blocks = record.pieces.iter().flat_map(|piece| piece.first..piece.end());
-        for (block, data) in blocks.zip(data.chunks(BLOCK_BYTES)) {
+        for (block, data) in blocks.into_iter().zip(data.chunks(BLOCK_BYTES)) {
             self.noted(key, block, verify(key, block, data, record.sums[block as usize]))?;
         }
         Ok(Some((record, data)))
+    }
+
+    fn plan_some(
+        self: &Arc<Self>,
+        key: ObjectKey,
+        choose: impl FnOnce(&Trails<ObjectKey>, &ObjectRecord) -> Option<Vec<(u32, u32)>>,
+    ) -> Result<Option<Plan>> {
+        let mut state = self.lock();
+        let Some(record) = state.lookup(&self.env, key)? else { return Ok(None) };
+        let Some(ranges) = choose(&state.trails, &record) else { return Ok(None) };
+        let mut pieces = Vec::new();
+        for (first, count) in ranges {
+            for piece in record.pieces_in(first, first.saturating_add(count)) {
+                pieces.push((piece, source(&state, key, piece.place)?));
+            }
+        }
+        let extents = pieces.iter().any(|(_, source)| matches!(source, Source::Extent(_)));
+        let pin = extents.then(|| self.pin(&mut state));
+        Ok(Some(Plan { record, pieces, first: 0, end: 0, _pin: pin }))
     }
 
     fn plan_read(self: &Arc<Self>, key: ObjectKey, span: Span) -> Result<Option<Plan>> {

@@ -174,7 +174,8 @@ impl Store {
             let Some(record) = state.lookup(&self.env, key)? else { return Ok(()) };
             return state.commit_remove(&self.env, &[(key, record)], key.object, stamp);
         };
-        shard.replace(key, stamp, copied).await.map(drop)
+        let all = [(0, blocks_of(copied.bytes))];
+        shard.put(key, stamp, copied, &all, None).await.map(drop)
     }
 
     /// Whether the store takes nothing more because its medium failed.
@@ -192,8 +193,17 @@ impl Store {
 }
 
 impl Shard {
-    /// Replaces an object by one entry.
-    async fn replace(self: &Arc<Self>, key: ObjectKey, stamp: Stamp, copied: &Copied) -> Result<Committed> {
+    /// Replaces some blocks of an object, or all, by one entry: what of `changed` is not in the runs becomes holes.
+    /// `only_if`: the object has this version and nothing damaged, otherwise the answer is `None`; and whether `changed`
+    /// holds all that changed since then.
+    pub(crate) async fn put(
+        self: &Arc<Self>,
+        key: ObjectKey,
+        stamp: Stamp,
+        copied: &Copied,
+        changed: &[(u32, u32)],
+        only_if: Option<((u64, u64), bool)>,
+    ) -> Result<Option<Committed>> {
         self.env.health.check()?;
         let large = copied.data.len() >= self.env.tuning.large_bytes as usize;
         let moved = if large {
@@ -204,38 +214,61 @@ impl Shard {
             None
         };
         // Where each block lies, in the order of the data.
-        let mut places =
-            moved.iter().flat_map(|(_, runs)| runs).flat_map(|run| run.start..run.start + run.count);
-        let mut parts: Vec<Part<'_>> = Vec::new();
-        let (mut next, mut at) = (0, 0);
-        for (first, count) in &copied.runs {
-            if next < *first {
-                parts.push(Part::Hole { first: next, count: first - next });
+        let places: Option<Vec<u64>> = moved
+            .as_ref()
+            .map(|(_, runs)| runs.iter().flat_map(|run| run.start..run.start + run.count).collect());
+        let parts = parts(copied, changed, places.as_deref());
+        let mut state = self.lock();
+        if let Some((base, _)) = only_if {
+            let here = state.lookup(&self.env, key)?.map(|record| (record.epoch, record.version));
+            if here != Some(base) || self.env.damage.has(key) {
+                return Ok(None);
             }
-            let blocks = *count as usize;
-            let sums = &copied.sums[at..at + blocks];
-            if large {
-                for (block, sum) in (*first..).zip(sums) {
-                    let start = places.next().expect("as many places as blocks");
-                    extend(&mut parts, block, *sum, start);
-                }
-            } else {
-                let data = &copied.data[at * BLOCK_BYTES..(at + blocks) * BLOCK_BYTES];
-                parts.push(Part::Inline { first: *first, sums: sums.to_vec(), data });
-            }
-            (next, at) = (first + count, at + blocks);
         }
-        let end = blocks_of(copied.bytes);
-        if next < end {
-            parts.push(Part::Hole { first: next, count: end - next });
+        let committed = state.commit(&self.env, key, stamp, true, copied.bytes, &parts)?;
+        if only_if.is_none_or(|(_, all)| !all) {
+            // Of versions between the one before and this one nothing is known.
+            state.trails.forget(&key);
         }
-        drop(places);
-        let committed = self.lock().commit(&self.env, key, stamp, true, copied.bytes, &parts)?;
+        drop(state);
         if let Some((reservation, _)) = moved {
             reservation.keep_all();
         }
-        Ok(committed)
+        Ok(Some(committed))
     }
+}
+
+/// The parts of an entry that gives the changed blocks their content; `places`: where each block of the data lies already.
+fn parts<'a>(copied: &'a Copied, changed: &[(u32, u32)], places: Option<&[u64]>) -> Vec<Part<'a>> {
+    let mut parts: Vec<Part<'a>> = Vec::new();
+    let mut runs = copied.runs.iter().peekable();
+    let mut at = 0;
+    for (first, count) in changed {
+        let (mut next, end) = (*first, first + count);
+        while let Some((run, count)) = runs.next_if(|(run, _)| *run < end) {
+            if next < *run {
+                parts.push(Part::Hole { first: next, count: run - next });
+            }
+            let blocks = *count as usize;
+            let sums = &copied.sums[at..at + blocks];
+            match places {
+                Some(places) => {
+                    for ((block, sum), start) in (*run..).zip(sums).zip(&places[at..at + blocks]) {
+                        extend(&mut parts, block, *sum, *start);
+                    }
+                }
+                None => {
+                    let data = &copied.data[at * BLOCK_BYTES..(at + blocks) * BLOCK_BYTES];
+                    parts.push(Part::Inline { first: *run, sums: sums.to_vec(), data });
+                }
+            }
+            (next, at) = (run + count, at + blocks);
+        }
+        if next < end {
+            parts.push(Part::Hole { first: next, count: end - next });
+        }
+    }
+    parts
 }
 
 fn extend(parts: &mut Vec<Part<'_>>, block: u32, sum: u32, place: u64) {

@@ -16,10 +16,12 @@ use super::cache::{Cache, Slot};
 use super::env::Env;
 use super::error::{Result, StoreError};
 use super::journal::Journal;
+use super::replica::RECORDS;
 use super::sync::SyncGroup;
 use crate::engine::allocator::{Allocator, Run};
 use crate::engine::entry::{self, EntryHead, Part};
-use crate::engine::record::{ObjectRecord, Piece, Place};
+use crate::engine::record::{Change, ObjectRecord, Piece, Place, blocks_of};
+use crate::engine::trail::Trails;
 use crate::failpoint;
 
 /// Under which map epoch and layout view a change is made.
@@ -41,6 +43,9 @@ pub struct Committed {
     /// The journal's sequence: what to sync for durability.
     pub seq: u64,
 }
+
+/// Objects of a shard whose last changes are remembered at least.
+const TRAILS: usize = 8 << 10;
 
 /// Objects, and where to go on when there may be more.
 pub(crate) type Listing = (Vec<(ObjectKey, Arc<ObjectRecord>)>, Option<ObjectKey>);
@@ -78,6 +83,8 @@ pub(crate) struct State {
     pub(crate) unsynced_files: BTreeMap<(VolumeId, Ino), u64>,
     /// Extents were written since the data area was last synced.
     pub(crate) data_dirty: bool,
+    /// What changed in replicated objects lately.
+    pub(crate) trails: Trails<ObjectKey>,
     buffer: Vec<u8>,
 }
 
@@ -128,6 +135,7 @@ impl State {
             checkpointed: 0,
             unsynced_files: BTreeMap::new(),
             data_dirty: false,
+            trails: Trails::new(TRAILS),
             buffer: Vec::new(),
         }
     }
@@ -240,6 +248,9 @@ impl State {
         // With the cache's reference gone the record is changed in place, unless a reader holds it.
         self.cache.take(key);
         let mut record = before.unwrap_or_default();
+        if bump {
+            self.trace(key, stamp, &record, length, &changes);
+        }
         let change = Arc::make_mut(&mut record);
         (change.epoch, change.view, change.version, change.seq) = (stamp.epoch, stamp.view, version, seq);
         let gone = change.apply(length, &changes);
@@ -255,6 +266,27 @@ impl State {
         failpoint::hit(failpoint::APPLIED);
         self.tell_pressure(env);
         Ok(Committed { version, seq })
+    }
+
+    /// Remembers what a change touches: all that a replica without it lacks.
+    fn trace(
+        &mut self,
+        key: ObjectKey,
+        stamp: Stamp,
+        before: &ObjectRecord,
+        length: u32,
+        changes: &[Change],
+    ) {
+        if stamp.version == 0 {
+            // The versions of files with one copy say nothing about bytes elsewhere.
+            self.trails.forget(&key);
+        } else if key.object.0 < RECORDS {
+            let gone = (blocks_of(length), blocks_of(before.length));
+            let touched =
+                changes.iter().map(|change| (change.first, change.first + change.count)).chain([gone]);
+            let to = (stamp.epoch, stamp.version);
+            self.trails.step(key, (before.epoch, before.version), to, touched);
+        }
     }
 
     /// Removes the given objects, all of one file and all that the shard has from the first to `last`.
@@ -285,6 +317,7 @@ impl State {
         for (key, record) in objects {
             self.free(env, &record.pieces, seq);
             env.damage.removed(*key);
+            self.trails.forget(key);
             self.cache.put_dirty(*key, None);
         }
         env.objects.fetch_sub(objects.len() as u64, Ordering::Relaxed);

@@ -28,10 +28,14 @@ pub(super) async fn gather(cluster: &Cluster, osds: &[OsdEntry]) -> Value {
 fn summary(osds: &[OsdEntry], told: &[(u64, Option<OsdStatus>)]) -> Value {
     let mut behind: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
     let (mut columns, mut damaged, mut mended) = (0, 0, 0);
+    let (mut moved, mut objects, mut patches) = (0, 0, 0);
     for status in told.iter().filter_map(|(_, status)| status.as_ref()) {
         columns += status.columns_led;
         damaged += status.damaged_blocks;
         mended += status.damage_mended;
+        moved += status.resync_bytes;
+        objects += status.resync_objects;
+        patches += status.resync_patches;
         for one in &status.behind {
             let sum = behind.entry(one.osd).or_default();
             (sum.0, sum.1) = (sum.0 + one.columns, sum.1 + one.objects);
@@ -72,6 +76,9 @@ fn summary(osds: &[OsdEntry], told: &[(u64, Option<OsdStatus>)]) -> Value {
         "down": down,
         "damaged_blocks": damaged,
         "damage_mended": mended,
+        "resync_bytes": moved,
+        "resync_objects": objects,
+        "resync_patches": patches,
         "text": lines,
     })
 }

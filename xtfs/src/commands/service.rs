@@ -94,6 +94,7 @@ pub(super) fn osd_json(osd: &OsdEntry) -> Value {
         "http": osd.http,
         "uuid": osd.uuid,
         "osd": osd.osd,
+        "slow": osd.slow,
         "domain": osd.domain,
         "total_bytes": osd.total_bytes,
         "free_bytes": osd.free_bytes,

@@ -100,6 +100,9 @@ fn troubles(services: &[ServiceEntry], osds: &[OsdEntry], dirs: &[Value], mrcs: 
     for osd in osds.iter().filter(|osd| osd.state() == OsdState::Down) {
         found.push(format!("osd#{} ({}) is {}", osd.osd, osd.addr, state_name(osd.state())));
     }
+    for osd in osds.iter().filter(|osd| osd.state() == OsdState::Up && osd.slow) {
+        found.push(format!("osd#{} ({}) is slow: others lead its columns", osd.osd, osd.addr));
+    }
     for osd in osds.iter().filter(|osd| osd.state() == OsdState::Up && osd.free_bytes < osd.total_bytes / 20)
     {
         found.push(format!("osd#{} is nearly full: {} left", osd.osd, output::bytes(osd.free_bytes)));

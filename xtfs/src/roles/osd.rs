@@ -58,6 +58,11 @@ fn show_lag(host: &Host, osd: &Arc<Osd>) {
     );
     let damaged = host.metrics.gauge("osd_damaged_blocks", "Blocks known not to match their checksum");
     let mended = host.metrics.gauge("osd_mended_blocks", "Damaged blocks made good from another replica");
+    let moved = host.metrics.gauge(
+        "osd_resync_bytes",
+        "Bytes sent and received since the start to bring replicas of columns led here into sync",
+    );
+    let patches = host.metrics.gauge("osd_resync_patches", "Objects of which only what differed was sent");
     let osd = Arc::downgrade(osd);
     tokio::spawn(async move {
         let mut ticks = tokio::time::interval(LAG_SHOWN_EVERY);
@@ -73,6 +78,9 @@ fn show_lag(host: &Host, osd: &Arc<Osd>) {
             let damage = osd.store().damage_count();
             damaged.set(i64::try_from(damage.left).unwrap_or(i64::MAX));
             mended.set(i64::try_from(damage.mended).unwrap_or(i64::MAX));
+            let resync = osd.replicas().moved();
+            moved.set(i64::try_from(resync.bytes).unwrap_or(i64::MAX));
+            patches.set(i64::try_from(resync.patches).unwrap_or(i64::MAX));
         }
     });
 }
@@ -114,6 +122,9 @@ impl Role for Running {
                 "damage_found": status.damage_found,
                 "damage_mended": status.damage_mended,
                 "damaged_blocks": status.damaged_blocks,
+                "resync_bytes": status.resync_bytes,
+                "resync_objects": status.resync_objects,
+                "resync_patches": status.resync_patches,
                 "osd": number,
                 "map_epoch": self.osd.map_epoch(),
                 "total_bytes": status.total_bytes,

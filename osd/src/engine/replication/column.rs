@@ -46,8 +46,10 @@ pub(super) enum Called {
 #[derive(Debug)]
 struct Parked<P, W> {
     until: Duration,
-    /// `None`: an install, which needs no base.
+    /// `None`: an install, which needs no base to be waited for.
     base: Option<Version>,
+    /// An install of what differs from this version.
+    patches: Option<Version>,
     /// What an install replaces is damaged.
     damaged: bool,
     version: Version,
@@ -119,11 +121,13 @@ impl<P: Clone, W> Column<P, W> {
             Event::Apply { epoch, object, base, number, payload, local, waiter } => {
                 let version = Version { epoch, number };
                 let until = now + PARKED;
-                let parked = Parked { until, base: Some(base), damaged: false, version, payload, waiter };
+                let (base, patches) = (Some(base), None);
+                let parked = Parked { until, base, patches, damaged: false, version, payload, waiter };
                 self.take(epoch, object, parked, local);
             }
-            Event::Install { epoch, object, version, payload, local, damaged, waiter } => {
-                let parked = Parked { until: now + PARKED, base: None, damaged, version, payload, waiter };
+            Event::Install { epoch, object, base: patches, version, payload, local, damaged, waiter } => {
+                let until = now + PARKED;
+                let parked = Parked { until, base: None, patches, damaged, version, payload, waiter };
                 self.take(epoch, object, parked, local);
             }
             Event::Adopt { epoch, waiter } => {
@@ -289,6 +293,10 @@ impl<P: Clone, W> Column<P, W> {
         if parked.base.is_some_and(|base| base != local) {
             return Some(parked);
         }
+        if parked.patches.is_some_and(|base| base != local || parked.damaged) {
+            self.answer(parked.waiter, Outcome::Replied(Reply::NeedsObject));
+            return None;
+        }
         let Parked { payload, waiter, .. } = parked;
         let work = if install {
             Work::Install { object, version, payload }
@@ -332,13 +340,14 @@ impl<P: Clone, W> Column<P, W> {
         }
         match after {
             After::Replica { object, version, install, waiter } => {
+                let refused = |done: &Reply| matches!(done, Reply::NoSpace | Reply::NeedsObject);
                 let applied = match done {
-                    Some(Reply::NoSpace) => Some(Reply::NoSpace),
+                    Some(done) if refused(&done) => Some(done),
                     Some(_) if install => Some(Reply::Version(version)),
                     Some(_) => Some(Reply::Applied),
                     None => None,
                 };
-                let local = done.filter(|done| *done != Reply::NoSpace).map(|_| version);
+                let local = applied.as_ref().filter(|done| !refused(done)).map(|_| version);
                 self.answer_work(waiter, applied);
                 self.replica_done(object, local);
             }

@@ -10,7 +10,13 @@ const NOW: Duration = Duration::from_secs(1);
 
 fn role(epoch: u64) -> Role {
     let member = |osd| Standing { osd, up: true, since: 1 };
-    Role { epoch, primary: Some(1), members: (1..=3).map(member).collect(), previous: Vec::new() }
+    Role {
+        epoch,
+        primary: Some(1),
+        members: (1..=3).map(member).collect(),
+        previous: Vec::new(),
+        heard: None,
+    }
 }
 
 fn told(adopted: u64, objects: &[(u64, Version)]) -> Reply {
@@ -90,6 +96,50 @@ fn serving() -> Engine {
     engine.handle(called(adopts[1].1, Reply::Done), NOW);
     assert!(engine.is_serving());
     engine
+}
+
+#[test]
+fn nobody_is_waited_for_in_an_epoch_that_is_older_than_a_lease() {
+    let now = NOW + LEASE;
+    for (heard, waits) in [(NOW, false), (NOW + Duration::from_millis(1), true)] {
+        let mut engine = Engine::new(1, role(7).heard_at(Some(heard)), 0);
+        let effects = engine.handle(Event::Read { object: 4, waiter: "r" }, now);
+        let asks = calls(&effects, |what| matches!(what, Request::Ask));
+        let (list, _) = works(&effects)[0];
+        engine.handle(Event::Worked { work: list, done: Some(told(3, &[])) }, now);
+        let effects = engine.handle(called(asks[0].1, told(3, &[])), now);
+        let adopts = calls(&effects, |what| matches!(what, Request::Adopt)).len();
+        assert_eq!(adopts, usize::from(!waits), "heard of {heard:?} at {now:?}");
+        let due = waits.then_some(heard + LEASE);
+        assert_eq!(engine.next_tick(), due, "the rest of the lease, no more");
+    }
+}
+
+#[test]
+fn a_patch_is_taken_on_its_base_alone() {
+    let mut engine = Engine::new(3, Role { primary: Some(1), ..role(7) }, 0);
+    engine.handle(Event::Ask { epoch: 7, map: 7, waiter: "ask" }, NOW);
+    let install = |local, damaged| Event::Install {
+        epoch: 7,
+        object: 4,
+        base: Some(version(6, 3)),
+        version: version(6, 9),
+        payload: 5,
+        local,
+        damaged,
+        waiter: "patch",
+    };
+    let refused = [("patch", Outcome::Replied(Reply::NeedsObject))];
+    assert_eq!(answers(&engine.handle(install(version(6, 4), false), NOW)), refused);
+    assert_eq!(answers(&engine.handle(install(version(6, 3), true), NOW)), refused);
+    let there = engine.handle(install(version(6, 9), false), NOW);
+    assert_eq!(answers(&there), [("patch", Outcome::Replied(Reply::Version(version(6, 9))))]);
+    let effects = engine.handle(install(version(6, 3), false), NOW);
+    let (work, what) = works(&effects)[0].clone();
+    assert!(matches!(what, Work::Install { object: 4, .. }));
+    // The store may find out as well that it does not fit.
+    let done = engine.handle(Event::Worked { work, done: Some(Reply::NeedsObject) }, NOW);
+    assert_eq!(answers(&done), refused);
 }
 
 #[test]
@@ -242,13 +292,13 @@ fn an_osd_that_comes_back_serves_before_it_has_everything() {
     engine.handle(Event::Worked { work: list, done: Some(told(5, &[])) }, NOW);
     engine.handle(called(asks[0].1, told(6, &many(40, version(6, 90)))), NOW);
     let effects = engine.handle(called(asks[1].1, told(6, &many(40, version(6, 40)))), NOW);
-    let fetches = calls(&effects, |what| matches!(what, Request::Fetch { object: 40 }));
+    let fetches = calls(&effects, |what| matches!(what, Request::Fetch { object: 40, .. }));
     assert_eq!(fetches.iter().map(|(osd, _)| *osd).collect::<Vec<_>>(), [2], "from the one that has it");
     let got = Event::Fetched { call: fetches[0].1, result: Ok((version(6, 90), 5)) };
     let effects = engine.handle(got, NOW);
     let (install, _) = works(&effects)[0];
     let effects = engine.handle(worked(install), NOW);
-    let pushes = calls(&effects, |what| matches!(what, Request::Push { object: 40 }));
+    let pushes = calls(&effects, |what| matches!(what, Request::Push { object: 40, .. }));
     assert_eq!(pushes.len(), 1);
     let effects = engine.handle(called(pushes[0].1, Reply::Version(version(6, 90))), NOW);
     let adopts = calls(&effects, |what| matches!(what, Request::Adopt));
@@ -280,7 +330,7 @@ fn what_somebody_waits_for_is_pushed_first() {
     let (own, _) = works(&effects)[0];
     let effects = engine.handle(worked(own), NOW);
     assert!(
-        matches!(all_calls(&effects)[..], [(3, _, Request::Push { object: 50 })]),
+        matches!(all_calls(&effects)[..], [(3, _, Request::Push { object: 50, .. })]),
         "not behind the 60 others: {effects:?}"
     );
     let push = all_calls(&effects)[0].1;

@@ -8,7 +8,8 @@ use super::event::{Failure, Told};
 pub enum Work<P> {
     /// The change; the object's version becomes this.
     Apply { object: u64, version: Version, payload: P },
-    /// The object becomes what the payload says (removed when `version` is the default).
+    /// The object becomes what the payload says (removed when `version` is the default). `NeedsObject`: what is here is
+    /// not what the payload was made for.
     Install { object: u64, version: Version, payload: P },
     /// Lists the column's objects. Answers `Reply::Told`.
     List,
@@ -25,10 +26,12 @@ pub enum Request<P> {
     Ask,
     /// The change. Answers `Applied` or `NeedsObject`.
     Apply { object: u64, base: Version, number: u64, payload: P },
-    /// The object as it is here now, whole. Answers `Reply::Version` with what was sent.
-    Push { object: u64 },
-    /// The object as it is there, whole. `Event::Fetched` follows instead of `Event::Called`.
-    Fetch { object: u64 },
+    /// The object as it is here now, or what of it the other one lacks: it told that it has the version `has`. Answers
+    /// `Reply::Version` with what was sent, or `NeedsObject`.
+    Push { object: u64, has: Option<Version> },
+    /// The object as it is there, or what of it this OSD lacks. `whole`: that was tried in vain. `urgent`: somebody waits.
+    /// `Event::Fetched` follows instead of `Event::Called`.
+    Fetch { object: u64, whole: bool, urgent: bool },
     /// The epoch is to be adopted.
     Adopt,
     /// All on disk.

@@ -1,5 +1,7 @@
 //! From the OSD map and a list to the epoch of a column and its primary.
 
+use std::time::Duration;
+
 use proto::dir::{OsdEntry, OsdMap, OsdState};
 use proto::stripe::{Column, Layout};
 
@@ -76,6 +78,16 @@ pub struct Role {
     pub members: Vec<Standing>,
     /// The list before, while it is being changed.
     pub previous: Vec<Standing>,
+    /// When this OSD first heard of a map that makes this epoch; `None`: not known, so it may have been just now.
+    pub heard: Option<Duration>,
+}
+
+impl Role {
+    /// The same with the time at which it was heard of.
+    #[must_use]
+    pub fn heard_at(self, heard: Option<Duration>) -> Self {
+        Self { heard, ..self }
+    }
 }
 
 fn standing(map: &OsdMap, osd: u64) -> Standing {
@@ -86,17 +98,25 @@ fn standing(map: &OsdMap, osd: u64) -> Standing {
     Standing { osd, up: entry.is_some_and(up), since: entry.map_or(0, |entry| entry.since_epoch) }
 }
 
+/// Whether an OSD should rather not lead, and the map epoch of its last change of any kind.
+fn pace(map: &OsdMap, osd: u64) -> (bool, u64) {
+    let at = map.osds.binary_search_by_key(&osd, |entry| entry.osd);
+    at.map_or((false, 0), |at| (map.osds[at].slow, map.osds[at].since_epoch.max(map.osds[at].slow_since)))
+}
+
 /// Epoch and primary of a column under a map. Both invariants of the page rest on this function.
 #[must_use]
 pub fn role(map: &OsdMap, lists: &Lists) -> Role {
     let all = |osds: &[u64]| osds.iter().map(|osd| standing(map, *osd)).collect::<Vec<Standing>>();
     let (members, previous) = (all(&lists.list), all(&lists.previous));
-    let first = members.iter().position(|member| member.up);
-    let prefix = first.map_or(members.len(), |at| at + 1);
-    let since = members[..prefix].iter().map(|member| member.since).max().unwrap_or(0);
+    let able = members.iter().position(|member| member.up && !pace(map, member.osd).0);
+    // When all are slow, any of them that becomes quick makes another one lead: all of them count.
+    let prefix = able.map_or(members.len(), |at| at + 1);
+    let first = able.or_else(|| members.iter().position(|member| member.up));
+    let since = members[..prefix].iter().map(|member| pace(map, member.osd).1).max().unwrap_or(0);
     debug_assert_eq!(since >> MAP_BITS, 0, "maps do not change that often");
     let epoch = (lists.view.max(1) - 1) << MAP_BITS | since;
-    Role { epoch, primary: first.map(|at| members[at].osd), members, previous }
+    Role { epoch, primary: first.map(|at| members[at].osd), members, previous, heard: None }
 }
 
 #[cfg(test)]
@@ -144,13 +164,27 @@ mod tests {
     proptest! {
         /// Forward in maps is forward in epochs, and an epoch has one primary in one life.
         #[test]
-        fn epochs_are_ballots(changes in proptest::collection::vec((0usize..4, any::<bool>()), 1..40)) {
-            let mut osds = vec![(1, true), (2, true), (3, true), (4, true)];
+        fn epochs_are_ballots(
+            changes in proptest::collection::vec((0usize..4, any::<bool>(), any::<bool>()), 1..60)
+        ) {
+            let mut map = map(4, &[(1, true), (2, true), (3, true), (4, true)]);
             let list = lists(1, &[3, 1, 4]);
-            let mut before = role(&map(4, &osds), &list);
-            for (epoch, (which, up)) in (5..).zip(changes) {
-                osds[which] = (epoch, up);
-                let now = role(&map(epoch, &osds), &list);
+            let mut before = role(&map, &list);
+            for (epoch, (which, is, pace)) in (5..).zip(changes) {
+                let entry = &mut map.osds[which];
+                if pace {
+                    (entry.slow, entry.slow_since) = (is, epoch);
+                } else {
+                    entry.state = if is { OsdState::Up } else { OsdState::Down } as i32;
+                    entry.since_epoch = epoch;
+                }
+                map.epoch = epoch;
+                let now = role(&map, &list);
+                let up = |osd: u64| now.members.iter().any(|member| member.osd == osd && member.up);
+                let slow = |osd: &u64| map.osds[*osd as usize - 1].slow;
+                let quick: Vec<u64> = list.list.iter().copied().filter(|osd| up(*osd) && !slow(osd)).collect();
+                let any = list.list.iter().copied().find(|osd| up(*osd));
+                prop_assert_eq!(now.primary, quick.first().copied().or(any));
                 prop_assert!(now.epoch >= before.epoch);
                 if now.epoch == before.epoch {
                     prop_assert_eq!(now.primary, before.primary);

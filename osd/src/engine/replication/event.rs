@@ -59,10 +59,12 @@ pub enum Event<P, W> {
     Ask { epoch: u64, map: u64, waiter: W },
     /// A primary's change.
     Apply { epoch: u64, object: u64, base: Version, number: u64, payload: P, local: Version, waiter: W },
-    /// A primary replaces an object; `version` is the default when it shall not exist. `damaged`: what is here is.
+    /// A primary replaces an object; `version` is the default when it shall not exist. `base`: only if it has this version.
+    /// `damaged`: what is here is.
     Install {
         epoch: u64,
         object: u64,
+        base: Option<Version>,
         version: Version,
         payload: P,
         local: Version,

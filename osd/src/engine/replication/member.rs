@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::{REPAIRS_AT_ONCE, Standing};
+use super::{REPAIRS_AT_ONCE, Standing, Version};
 
 /// How far the talk with a member is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,6 +32,8 @@ pub(super) struct Member {
     pub(super) adopting: bool,
     /// Objects that differ from the primary's.
     pub(super) dirty: BTreeSet<u64>,
+    /// Versions that it told of some of them.
+    pub(super) has: BTreeMap<u64, Version>,
     /// Objects on their way.
     pub(super) moving: BTreeSet<u64>,
     /// Changes sent and not answered: number -> object.
@@ -53,11 +55,18 @@ impl Member {
             adopted: false,
             adopting: false,
             dirty: BTreeSet::new(),
+            has: BTreeMap::new(),
             moving: BTreeSet::new(),
             outstanding: BTreeMap::new(),
             full_until: Duration::ZERO,
             talk: 0,
         }
+    }
+
+    /// Remembers the versions that it told of what differs.
+    pub(super) fn told_of(&mut self, theirs: &BTreeMap<u64, Version>) {
+        let version = |object: &u64| (*object, theirs.get(object).copied().unwrap_or_default());
+        self.has = self.dirty.iter().map(version).collect();
     }
 
     pub(super) fn is_known(&self) -> bool {
@@ -71,6 +80,7 @@ impl Member {
         self.full_until = Duration::ZERO;
         self.talk += 1;
         self.dirty.clear();
+        self.has.clear();
         self.moving.clear();
         self.outstanding.clear();
     }

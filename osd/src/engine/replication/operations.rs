@@ -93,7 +93,7 @@ impl<P: Clone, W> Column<P, W> {
         } else {
             self.answer(waiter, Outcome::Failed(Failure::Busy));
         }
-        self.fetch(object);
+        self.fetch(object, true);
         None
     }
 

@@ -33,7 +33,7 @@ pub(super) enum Phase {
 pub(super) struct Primary<P, W> {
     me: u64,
     epoch: u64,
-    /// When the opening began.
+    /// When the opening began, or could have: a former primary may not have heard of the epoch until a lease after.
     opened: Duration,
     /// A lease has passed since then.
     waited: bool,
@@ -45,6 +45,8 @@ pub(super) struct Primary<P, W> {
     fixed: bool,
     /// What objects must become that this OSD lacks: same keys as its own `dirty` and `moving`.
     heads: BTreeMap<u64, Version>,
+    /// Of these, what did not fit to what is here: they are fetched whole.
+    whole: BTreeSet<u64>,
     /// Objects with changes that are not applied here yet.
     pub(super) objects: BTreeMap<u64, Object<P>>,
     /// Changes not yet committed, by object and number.
@@ -69,16 +71,19 @@ impl<P, W> Primary<P, W> {
             let member = members.entry(standing.osd).or_insert_with(|| Member::new(*standing, false));
             member.before = true;
         }
+        // Whoever holds a lease now has renewed it since, together with that map.
+        let opened = role.heard.map_or(now, |heard| heard.min(now));
         Self {
             me,
             epoch: role.epoch,
-            opened: now,
-            waited: false,
+            opened,
+            waited: now >= opened + LEASE,
             phase: Phase::Gathering,
             members,
             told: BTreeMap::new(),
             fixed: false,
             heads: BTreeMap::new(),
+            whole: BTreeSet::new(),
             objects: BTreeMap::new(),
             changes: BTreeMap::new(),
             waiting: Vec::new(),
@@ -154,6 +159,7 @@ impl<P, W> Primary<P, W> {
         self.phase = Phase::Gathering;
         self.told.clear();
         self.heads.clear();
+        self.whole.clear();
         for member in self.members.values_mut() {
             member.forget(now);
         }
@@ -313,6 +319,7 @@ impl<P: Clone, W> Column<P, W> {
             member.contact = Contact::Known;
             member.dirty = differences(&state, &theirs);
             member.dirty.extend(told.damaged);
+            member.told_of(&theirs);
             member.adopted = told.adopted == primary.epoch && !told.doubtful;
             primary.fixed |= member.adopted;
             if osd == self.me {
@@ -336,6 +343,7 @@ impl<P: Clone, W> Column<P, W> {
         member.contact = Contact::Known;
         member.dirty = differences(&state, &theirs);
         member.dirty.extend(&told.damaged);
+        member.told_of(&theirs);
         member.adopted = told.adopted == primary.epoch && !told.doubtful;
         let mut acked = Vec::new();
         for ((object, number), change) in &mut primary.changes {
@@ -388,6 +396,11 @@ impl<P: Clone, W> Column<P, W> {
                 if version.epoch == epoch {
                     self.acknowledge(osd, object, version.number);
                 }
+            }
+            (Called::Push { object }, Ok(Reply::NeedsObject)) => {
+                // It has another version than it told: nothing is known of it now.
+                member.moving.remove(&object);
+                member.dirty.insert(object);
             }
             (Called::Push { object }, Err(Trouble::NoSpace)) => {
                 member.moving.remove(&object);
@@ -470,7 +483,13 @@ impl<P: Clone, W> Column<P, W> {
             }
             return;
         }
-        primary.heads.remove(&object);
+        if done == Some(Reply::NeedsObject) {
+            primary.own().dirty.insert(object);
+            primary.whole.insert(object);
+        } else {
+            primary.heads.remove(&object);
+            primary.whole.remove(&object);
+        }
         for waiter in stalled {
             self.answer(waiter, Outcome::Again);
         }
@@ -560,14 +579,14 @@ impl<P: Clone, W> Column<P, W> {
                 let Some(object) = first.or_else(next) else { break };
                 member.dirty.remove(&object);
                 member.moving.insert(object);
-                calls.push((*osd, member.talk, object));
+                calls.push((*osd, member.talk, object, member.has.remove(&object)));
             }
         }
-        for (osd, talk, object) in calls {
-            self.call(osd, epoch, talk, Request::Push { object }, Called::Push { object });
+        for (osd, talk, object, has) in calls {
+            self.call(osd, epoch, talk, Request::Push { object, has }, Called::Push { object });
         }
         while let Some(object) = self.fetchable(now) {
-            self.fetch(object);
+            self.fetch(object, false);
         }
     }
 
@@ -602,7 +621,7 @@ impl<P: Clone, W> Column<P, W> {
     }
 
     /// Gets an object that this OSD lacks, or removes it when it shall not exist.
-    pub(super) fn fetch(&mut self, object: u64) {
+    pub(super) fn fetch(&mut self, object: u64, urgent: bool) {
         let holder = self.holder(object);
         let Some(primary) = &mut self.primary else { return };
         let (Some(holder), epoch) = (holder, primary.epoch) else { return };
@@ -612,7 +631,9 @@ impl<P: Clone, W> Column<P, W> {
         }
         own.moving.insert(object);
         let talk = primary.members[&holder].talk;
-        self.call(holder, epoch, talk, Request::Fetch { object }, Called::Fetch { object });
+        let whole = primary.whole.contains(&object);
+        let what = Request::Fetch { object, whole, urgent };
+        self.call(holder, epoch, talk, what, Called::Fetch { object });
     }
 
     /// (members that are not in sync, objects that differ at them) of a column that this OSD leads.
