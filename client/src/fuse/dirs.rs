@@ -191,7 +191,7 @@ mod tests {
         let end = |page: &Page, bytes| answer(page, bytes, false).1;
         assert_eq!(end(&page(true), 4096), Some(5));
         assert_eq!(end(&page(false), 4096), None);
-        assert_eq!(end(&page(true), 100), None, "not all of it fits");
+        assert_eq!(end(&page(true), 80), None, "not all of it fits");
         assert_eq!(end(&Page { listed: Vec::new(), end: true }, 4096), None);
     }
 
