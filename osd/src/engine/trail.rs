@@ -4,8 +4,7 @@
 //! Invariant: what an object holds at a version on its trail, and what it holds now, differ at most in the trail's
 //! blocks. Everything that is forgotten or merged here only makes that set larger, or the trail shorter.
 
-use std::collections::HashMap;
-use std::hash::Hash;
+use std::collections::BTreeMap;
 
 /// (epoch, number) of a version.
 pub type Version = (u64, u64);
@@ -118,16 +117,16 @@ impl Trail {
 #[derive(Debug)]
 pub struct Trails<K> {
     /// Touched since the last turn, and before it: what is in neither was not touched for long.
-    young: HashMap<K, Trail>,
-    old: HashMap<K, Trail>,
+    young: BTreeMap<K, Trail>,
+    old: BTreeMap<K, Trail>,
     most: usize,
 }
 
-impl<K: Eq + Hash> Trails<K> {
+impl<K: Ord> Trails<K> {
     /// Remembers at least the last `most` objects, at most twice as many.
     #[must_use]
     pub fn new(most: usize) -> Self {
-        Self { young: HashMap::new(), old: HashMap::new(), most: most.max(1) }
+        Self { young: BTreeMap::new(), old: BTreeMap::new(), most: most.max(1) }
     }
 
     /// An object went from one version to another, and these blocks (first, one past the last) are all that may have
