@@ -135,6 +135,8 @@ pub struct Replicas {
     right: Mutex<Option<Capability>>,
     newest_key: Mutex<Option<CapabilityKey>>,
     resync: resync::Resync,
+    /// Lagging columns that somebody else is to open, by whom. order: a leaf.
+    nudged: Mutex<BTreeMap<u64, usize>>,
     /// Maps of the last while and when they were heard of. order: a leaf.
     heard: Mutex<VecDeque<(u64, Duration)>>,
     /// What others say of this OSD's pace. order: a leaf.
@@ -148,7 +150,7 @@ pub struct Lag {
     pub columns: usize,
     /// Columns led from here.
     pub leading: usize,
-    /// Replicas of them that lag or whose state is not known.
+    /// Replicas of them that lag or whose state is not known, and columns that lag and that another OSD has yet to open.
     pub replicas: usize,
     /// Objects known to differ.
     pub objects: usize,
@@ -179,6 +181,7 @@ impl Replicas {
             right: Mutex::default(),
             newest_key: Mutex::default(),
             resync: resync::Resync::default(),
+            nudged: Mutex::default(),
             heard: Mutex::default(),
             slowness: Mutex::default(),
         })
@@ -437,6 +440,11 @@ impl Replicas {
                 let behind = lag.behind.entry(osd).or_default();
                 (behind.0, behind.1) = (behind.0 + 1, behind.1 + objects);
             }
+        }
+        drop(columns);
+        for (osd, columns) in &*self.nudged.lock() {
+            lag.replicas += columns;
+            lag.behind.entry(*osd).or_default().0 += columns;
         }
         lag
     }

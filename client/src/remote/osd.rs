@@ -189,3 +189,25 @@ impl Osds {
         due
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proto::dir::OsdEntry;
+
+    use super::*;
+
+    #[test]
+    fn the_primary_is_the_first_that_is_up_and_not_slow() {
+        let osd =
+            |osd, state: OsdState, slow| OsdEntry { osd, state: state as i32, slow, ..OsdEntry::default() };
+        let view = |osds| MapView::new(OsdMap { epoch: 1, osds });
+        let (up, down) = (OsdState::Up, OsdState::Down);
+        let one_slow = view(vec![osd(1, down, false), osd(2, up, true), osd(3, up, false)]);
+        assert_eq!(one_slow.primary(&[1, 2, 3]), Some(3));
+        assert_eq!(one_slow.primary(&[2, 1]), Some(2), "rather slow than none");
+        let all_slow = view(vec![osd(1, down, false), osd(2, up, true), osd(3, OsdState::Draining, true)]);
+        assert_eq!(all_slow.primary(&[1, 2, 3]), Some(2));
+        let none_up = view(vec![osd(1, down, false), osd(2, down, true)]);
+        assert_eq!((none_up.primary(&[2, 1]), none_up.primary(&[])), (Some(2), None));
+    }
+}

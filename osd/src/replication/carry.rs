@@ -189,7 +189,16 @@ impl Replicas {
         if let (true, Some(heir), Some(runtime)) = (lagged, heir, self.runtime.get()) {
             // Whoever leads now may not hear of this column from a client for long: it lags.
             let (this, cell) = (self.clone(), cell.clone());
-            runtime.spawn(async move { this.nudge(&cell, heir).await });
+            // Until it is open there it counts as lagging here: nobody else knows of it.
+            *self.nudged.lock().entry(heir).or_default() += 1;
+            runtime.spawn(async move {
+                this.nudge(&cell, heir).await;
+                let mut nudged = this.nudged.lock();
+                if let Some(count) = nudged.get_mut(&heir) {
+                    *count -= 1;
+                }
+                nudged.retain(|_, count| *count > 0);
+            });
         }
     }
 
