@@ -559,7 +559,11 @@ fn a_lease_on_what_its_holder_removed_may_be_told_again() {
     leases.invariants();
     let all = [(F, A | R | W), (G, A)];
     let again = Opening { number: 1, ..told(5, true, &all) };
-    assert_eq!(leases.open_session(T0 + ms(10), 1, again), Ok(()), "a lost answer makes a client open its session");
+    assert_eq!(
+        leases.open_session(T0 + ms(10), 1, again),
+        Ok(()),
+        "a lost answer makes a client open its session"
+    );
     leases.invariants();
     assert_eq!(leases.holders(F), [], "nobody holds what is not there");
     assert_eq!(leases.holders(G), [(1, A)]);
