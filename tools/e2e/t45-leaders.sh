@@ -1,9 +1,12 @@
 #!/usr/bin/env bash
 # The leader of the MRC group, then that of the DIR, killed with -9 again and again under a load of names and of data; then all
 # members of a group at once. No error, nothing acknowledged is lost, and how long the load stands still: median and longest.
-#   ROUNDS  kills of each kind of leader   ACKED  acked.py of the suites, for a second load; none: without it
+#   ROUNDS  kills of each kind of leader   ACKED  acked.py of the suites, for a second load; without it there is none
+#   ROLES   whose leaders: mrc, dir
 . "$(dirname "$0")/instance.sh"
-: "${ROUNDS:=$(sized 50 6)}" "${ACKED:=/work/shared/suites/acked.py}"
+: "${ROUNDS:=$(sized 50 6)}" "${ACKED:=}"
+# Milliseconds. A machine that other work keeps busy gets more in the quick mode.
+median_limit=$(sized 700 1500) limit=$(sized 2000 3000)
 must_up --separate --dirs 3 --mrcs 3 --osds 3 --no-exec
 export here ACKED
 
@@ -49,7 +52,7 @@ kill_leaders() {
   median=$(sort -n "$work/$role" | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }')
   most=$(sort -n "$work/$role" | tail -n 1)
   local text="$role leader killed $(wc -l <"$work/$role") times: median $median ms, longest $most; load $(cut -d' ' -f1-3 /proc/loadavg)"
-  [ "$median" -le 700 ] && [ "${most%% *}" -le 2000 ] && ok "$text" || bad "$text; limits 700 and 2000"
+  [ "$median" -le "$median_limit" ] && [ "${most%% *}" -le "$limit" ] && ok "$text" || bad "$text; limits $median_limit and $limit"
   echo "     $(cut -d' ' -f1 "$work/$role" | sort -n | tr '\n' ' ')"
 }
 
