@@ -89,7 +89,8 @@ impl Service for DirPart {
 #[derive(Default)]
 pub(crate) struct OsdPart {
     pub(crate) removed: Mutex<Vec<u64>>,
-    asked: Mutex<std::collections::BTreeSet<u64>>,
+    /// So many removals do not work.
+    refuse: AtomicU64,
     /// (session, epoch).
     pub(crate) fenced: Mutex<Vec<(u64, u64)>>,
 }
@@ -112,12 +113,13 @@ impl Service for OsdPart {
             let mut done = Vec::new();
             for capability in removals.into_iter().map(|removal| removal.capability) {
                 capability.check(&[key()], 0, 0, REMOVE)?;
-                // The first time it does not work: what is not done has to be asked for again.
-                let again = !self.asked.lock().insert(capability.ino);
-                if again {
+                let refuses = self.refuse.load(Ordering::SeqCst) > 0;
+                if refuses {
+                    self.refuse.fetch_sub(1, Ordering::SeqCst);
+                } else {
                     self.removed.lock().push(capability.ino);
                 }
-                done.push(again);
+                done.push(!refuses);
             }
             Ok(Response::of(&RemovedMany { done }))
         })
@@ -341,6 +343,20 @@ async fn a_file_from_create_to_the_removal_of_its_objects() {
     world.ask::<MetadataSync>(&SyncMetadata { head: head(SESSION) }).await.unwrap();
     let totals = world.ask::<StatFs>(&InoRequest { head: head(SESSION), ino: 1 }).await.unwrap();
     assert_eq!((totals.inodes, totals.total_bytes), (1, 3 << 40));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_osd_did_not_remove_is_asked_for_again() {
+    let world = World::new(1).await;
+    let inos = [world.create("a").await.attr.ino, world.create("b").await.attr.ino];
+    world.osd.refuse.store(3, Ordering::SeqCst);
+    for (name, ino) in ["a", "b"].into_iter().zip(inos) {
+        world.close(ino, true).await;
+        world.unlink(name).await.unwrap();
+    }
+    world.until("both are removed", || inos.iter().all(|ino| world.osd.removed.lock().contains(ino))).await;
+    world.until("nothing is left to do", || world.rows(table::GARBAGE) == 0).await;
+    assert_eq!(world.osd.refuse.load(Ordering::SeqCst), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
