@@ -14,7 +14,16 @@ export dir small big
 
 dirs=$(jq -r .dir "$work/up.json" | sed 's,tcp://,,g')
 status() { "$XTFS" status --dir "$dirs" --json 2>/dev/null | jq -c .replication; }
-moved() { status | jq -r ".$1"; }
+# Of all OSDs: one that does not answer in time would be missing in the sum.
+moved() {
+  local told
+  for _ in $(seq 20); do
+    told=$(status)
+    [ "$(jq '.silent | length' <<<"$told")" = 0 ] && break
+    sleep 0.2
+  done
+  jq -r ".$1" <<<"$told"
+}
 in_sync() { status | jq -e .in_sync >/dev/null; }
 
 # until_in_sync START: how long after START, ms. Who leads may change hands: what is said three times is believed.
