@@ -13,6 +13,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{Flock, FlockArg};
 use parking_lot::Mutex;
@@ -22,6 +23,9 @@ use proto::limits::FILE_BYTES_MAX;
 pub(crate) const SLOT_BYTES: usize = 1 << 20;
 /// Slots of a mount: at most so much is acknowledged and not at the OSDs.
 const SLOTS: u32 = 48;
+/// How long a process that is being killed may hold the file, and how often it is looked.
+const PREDECESSOR: Duration = Duration::from_secs(3);
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// First bytes of the file: what it is, and the version of its format.
 const MAGIC: [u8; 8] = *b"XTFSSTG1";
 /// Where the slots' labels begin, and the length of one.
@@ -59,7 +63,8 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Opens or makes the file of a mount. Fails when another process uses it.
+    /// Opens or makes the file of a mount. Fails when another process uses it; one that is being killed holds it until the
+    /// kernel has taken it apart, which is waited for.
     pub fn open(path: &Path) -> io::Result<Arc<Self>> {
         let file = OpenOptions::new()
             .read(true)
@@ -72,8 +77,7 @@ impl Stage {
         if file.metadata()?.uid() != nix::unistd::geteuid().as_raw() {
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, "it belongs to another user"));
         }
-        let file = Flock::lock(file, FlockArg::LockExclusiveNonblock)
-            .map_err(|(_, errno)| io::Error::new(io::Error::from(errno).kind(), "another process uses it"))?;
+        let file = lock(file, PREDECESSOR)?;
         let mut magic = [0; 8];
         let whole = file.metadata()?.len() >= DATA_AT;
         if whole {
@@ -122,6 +126,20 @@ impl Stage {
         if let Err(error) = std::fs::remove_file(&self.path) {
             tracing::debug!(path = %self.path.display(), %error, "the file of staged writes stays");
         }
+    }
+}
+
+fn lock(mut file: File, patience: Duration) -> io::Result<Flock<File>> {
+    let until = Instant::now() + patience;
+    loop {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(locked) => return Ok(locked),
+            Err((_, errno)) if Instant::now() >= until => {
+                return Err(io::Error::new(io::Error::from(errno).kind(), "another process uses it"));
+            }
+            Err((again, _)) => file = again,
+        }
+        std::thread::sleep(LOOK_AGAIN);
     }
 }
 
@@ -214,7 +232,8 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("stage");
         let stage = Stage::open(&path).unwrap();
-        assert!(Stage::open(&path).is_err(), "one process at a time");
+        let second = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+        assert!(lock(second, Duration::ZERO).is_err(), "one process at a time");
         let mut first = stage.take(of(5, 0)).unwrap();
         let mut second = stage.take(of(6, 4096)).unwrap();
         first.append(&[1; 100]).unwrap();
@@ -238,6 +257,16 @@ mod tests {
         assert_eq!((left[0].data[99], left[0].data[100]), (1, 3));
         stage.clear().unwrap();
         assert_eq!(stage.left().unwrap(), []);
+    }
+
+    #[test]
+    fn a_successor_waits_until_the_file_is_free() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("stage");
+        let dying = Stage::open(&path).unwrap();
+        let successor = std::thread::spawn(move || Stage::open(&path).map(drop));
+        drop(dying);
+        successor.join().unwrap().unwrap();
     }
 
     #[test]

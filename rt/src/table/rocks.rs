@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rocksdb::{
     BlockBasedOptions, Cache, DB, DBCompressionType, DBIterator, Direction, IteratorMode, Options,
@@ -33,6 +34,29 @@ impl Default for Sizes {
     }
 }
 
+/// A process that is being killed holds its lock until the kernel has taken it apart: its successor waits for that, at
+/// most so long.
+const PREDECESSOR: Duration = Duration::from_secs(5);
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+fn open_when_free(options: &Options, path: &Path) -> std::result::Result<DB, rocksdb::Error> {
+    let until = Instant::now() + PREDECESSOR;
+    loop {
+        match DB::open(options, path) {
+            Err(error) if is_locked_by_another(&error) && Instant::now() < until => {
+                std::thread::sleep(LOOK_AGAIN)
+            }
+            other => return other,
+        }
+    }
+}
+
+/// RocksDB tells it by its text only.
+fn is_locked_by_another(error: &rocksdb::Error) -> bool {
+    let text = error.as_ref();
+    text.contains("While lock file") && text.contains("temporarily unavailable")
+}
+
 impl RocksTable {
     /// Opens or makes a table in the directory `path`.
     pub fn open(path: impl AsRef<Path>, sizes: Sizes) -> Result<Arc<Self>> {
@@ -55,7 +79,7 @@ impl RocksTable {
         blocks.set_bloom_filter(10.0, false);
         blocks.set_cache_index_and_filter_blocks(true);
         options.set_block_based_table_factory(&blocks);
-        let db = DB::open(&options, path).map_err(|error| fail(error.to_string()))?;
+        let db = open_when_free(&options, path).map_err(|error| fail(error.to_string()))?;
         let mut writing = WriteOptions::default();
         writing.disable_wal(true);
         Ok(Arc::new(Self { db, name, writing }))
