@@ -200,7 +200,7 @@ mod tests {
     fn the_primary_is_the_first_that_is_up_and_not_slow() {
         let osd =
             |osd, state: OsdState, slow| OsdEntry { osd, state: state as i32, slow, ..OsdEntry::default() };
-        let view = |osds| MapView::new(OsdMap { epoch: 1, osds });
+        let view = |osds| MapView::new(OsdMap { epoch: 1, osds, ..OsdMap::default() });
         let (up, down) = (OsdState::Up, OsdState::Down);
         let one_slow = view(vec![osd(1, down, false), osd(2, up, true), osd(3, up, false)]);
         assert_eq!(one_slow.primary(&[1, 2, 3]), Some(3));
