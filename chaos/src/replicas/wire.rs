@@ -428,6 +428,12 @@ impl Sim {
             return self.answer_client(id, client, attempt, Err(()));
         }
         let node = &self.nodes[&id];
+        if let Op::Write { column, object, .. } | Op::Cut { column, object, .. } = op
+            && node.damaged.contains(&(column, object))
+        {
+            // The driver mends it first; this attempt finds nobody who can give it.
+            return self.answer_client(id, client, attempt, Err(()));
+        }
         let (column, waiter) = (op.column(), Waiter::Client { client, attempt, sent, seen: None });
         let local = |object: u64| node.version(column, object);
         let cause = match op {

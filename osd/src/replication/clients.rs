@@ -77,6 +77,7 @@ impl Replicas {
         {
             return Err(WireError::new(Code::InvalidArgument, "a write reaches beyond the largest object"));
         }
+        self.made_whole(cell, object).await?;
         let payload: Payload = Arc::new(change);
         loop {
             let (waiter, answer) = oneshot::channel();
@@ -90,6 +91,17 @@ impl Replicas {
                 other => return Err(unexpected(&other)),
             }
         }
+    }
+
+    /// Mends an object that is damaged here before it is changed: the next version would be nobody's but ours, and what is
+    /// damaged of it could not be got from others any more.
+    async fn made_whole(&self, cell: &Cell, object: u64) -> Result<(), WireError> {
+        let key = self.object(cell, object);
+        if !self.store.is_damaged(key) || self.mend(key).await? {
+            return Ok(());
+        }
+        let text = format!("{} is damaged here and no other OSD has its bytes now; try again", key.object);
+        Err(WireError::new(Code::Busy, text))
     }
 
     /// Waits until this OSD serves the column and has the object; gives the epoch.
