@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use osd::engine::replication::Version;
-
 use super::{EVIDENCE_MOST_US, Event, Sim};
 use crate::invariants::Violation;
 use crate::net::Weather;
@@ -103,15 +101,8 @@ impl Sim {
             .map(|(column, _)| *column)
             .collect();
         let column = self.world.pick(&columns).copied()?;
-        // Not the only copy of a version that is not committed yet: its primary can neither mend nor hand it on until its next
-        // epoch, a hole of the protocol that docs/status.md names.
-        let versions = self.nodes[&one].versions(column);
-        let list = self.lists[&column].list.clone();
-        let held = |(object, version): &(u64, Version)| {
-            let same = |other: &u64| *other != one && self.nodes[other].version(column, *object) == *version;
-            list.iter().any(same).then_some(*object)
-        };
-        let objects: Vec<u64> = versions.iter().filter_map(held).collect();
+        let objects: Vec<u64> =
+            self.nodes[&one].versions(column).into_iter().map(|(object, _)| object).collect();
         let object = self.world.pick(&objects).copied()?;
         self.node(one).damaged.insert((column, object));
         self.world.after(Duration::from_millis(50), Event::Mend { node: one });

@@ -176,8 +176,7 @@ impl Sim {
             return;
         }
         if self.nodes[&node].damaged.contains(&(column, object)) {
-            // Not the other one's fault: later.
-            return self.answered(node, column, call, Body::Answer(Err(Trouble::NoSpace)));
+            return self.answered(node, column, call, Body::Answer(Err(Trouble::Damaged)));
         }
         if let Body::Copy { version, payload } = self.lacking(node, osd, column, object, has) {
             let base = match payload {
@@ -428,23 +427,19 @@ impl Sim {
             return self.answer_client(id, client, attempt, Err(()));
         }
         let node = &self.nodes[&id];
-        if let Op::Write { column, object, .. } | Op::Cut { column, object, .. } = op
-            && node.damaged.contains(&(column, object))
-        {
-            // The driver mends it first; this attempt finds nobody who can give it.
-            return self.answer_client(id, client, attempt, Err(()));
-        }
         let (column, waiter) = (op.column(), Waiter::Client { client, attempt, sent, seen: None });
         let local = |object: u64| node.version(column, object);
+        let damaged = |object: u64| node.damaged.contains(&(column, object));
         let cause = match op {
             Op::Write { object, block, value, .. } => {
                 let range = Range { from: block, to: block + 1 };
-                let payload = Payload::Write { block, value };
-                Cause::Change { object, range, payload, local: local(object), waiter }
+                let (payload, local, damaged) =
+                    (Payload::Write { block, value }, local(object), damaged(object));
+                Cause::Change { object, range, payload, local, damaged, waiter }
             }
             Op::Cut { object, value, .. } => {
-                let payload = Payload::Cut { value };
-                Cause::Change { object, range: Range::ALL, payload, local: local(object), waiter }
+                let (payload, local, damaged) = (Payload::Cut { value }, local(object), damaged(object));
+                Cause::Change { object, range: Range::ALL, payload, local, damaged, waiter }
             }
             Op::Read { object, .. } => Cause::Read { object, waiter },
             Op::Sync { .. } => Cause::Sync { waiter },

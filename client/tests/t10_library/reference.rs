@@ -221,3 +221,13 @@ fn a_link_outlives_a_rename_over_the_other_name() {
         (true, Op::Truncate { path: 1, size: 4000 }),
     ]);
 }
+
+#[test]
+fn a_file_does_not_replace_the_directory_that_holds_it() {
+    replay(&[
+        (false, Op::Mkdir(4)),
+        (false, Op::Create { path: 7, len: 0, byte: 1 }),
+        (false, Op::Rename { from: 7, to: 4, how: How::Replace }),
+        (true, Op::Rename { from: 7, to: 4, how: How::Exchange }),
+    ]);
+}

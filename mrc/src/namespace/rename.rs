@@ -141,8 +141,11 @@ fn plan<'a>(txn: &Txn<'_>, now: Time, request: &'a RenameRequest) -> Outcome<Opt
 fn permitted(txn: &Txn<'_>, request: &RenameRequest, plan: &Plan<'_>) -> Outcome<()> {
     let head = &request.head;
     let to = plan.to.as_ref().unwrap_or(&plan.from);
+    let lies_within = |directory: u64, inode: &Inode| -> Outcome<bool> {
+        Ok(plan.to.is_some() && inode.is_dir() && is_within(txn, plan.volume, directory, inode.attr.ino)?)
+    };
     let outside = |directory: u64, inode: &Inode| {
-        if plan.to.is_some() && inode.is_dir() && is_within(txn, plan.volume, directory, inode.attr.ino)? {
+        if lies_within(directory, inode)? {
             return refuse(
                 Code::InvalidArgument,
                 format!("directory {} cannot move into itself", Ino(inode.attr.ino)),
@@ -151,14 +154,17 @@ fn permitted(txn: &Txn<'_>, request: &RenameRequest, plan: &Plan<'_>) -> Outcome
         Ok(())
     };
     outside(request.new_parent, &plan.moved)?;
+    match &plan.target {
+        Some((_, victim)) if request.flags == RENAME_EXCHANGE => outside(request.parent, victim)?,
+        // Whatever moves, a file too: what it would replace holds it.
+        Some((_, victim)) if lies_within(request.parent, victim)? => {
+            return refuse(Code::NotEmpty, format!("directory {} holds what moves", Ino(victim.attr.ino)));
+        }
+        _ => {}
+    }
     access::may_remove(&plan.from, &plan.moved, head)?;
     match &plan.target {
-        Some((_, victim)) => {
-            if request.flags == RENAME_EXCHANGE {
-                outside(request.parent, victim)?;
-            }
-            access::may_remove(to, victim, head)?;
-        }
+        Some((_, victim)) => access::may_remove(to, victim, head)?,
         None => access::may_add(to, head)?,
     }
     if plan.to.is_some() {

@@ -145,6 +145,9 @@ impl Tree {
             return Ok(());
         }
         if let Some(target) = target {
+            if self.below(from.0, target) {
+                return deny(Code::NotEmpty);
+            }
             match (self.nodes[&moved].kind == kind::DIR, self.nodes[&target].kind == kind::DIR) {
                 (true, false) => return deny(Code::NotDirectory),
                 (false, true) => return deny(Code::IsDirectory),

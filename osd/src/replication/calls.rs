@@ -14,6 +14,7 @@ use proto::rpc::Method;
 use rt::rpc::{CallOptions, call_with};
 
 use super::cell::Cell;
+use super::resync::NotSent;
 use super::{Change, Evidence, Payload, Replicas, Waiter};
 use crate::engine::replication::{Event, Reply, Request, Told, Trouble, Version};
 use crate::store::{Copied, StoreError};
@@ -43,16 +44,27 @@ impl Replicas {
             let result = self.fetch(cell, osd, epoch, object, whole).await;
             return Event::Fetched { call, result: result.map_err(|error| self.trouble(osd, &error)) };
         }
+        if let Request::Push { object, has } = what {
+            let result = self.push(cell, osd, epoch, object, has).await.map_err(|error| match error {
+                NotSent::Damaged(why) => {
+                    tracing::warn!(osd, object, %why, "an object that another replica lacks is damaged here");
+                    Trouble::Damaged
+                }
+                NotSent::Refused(error) => self.trouble(osd, &error),
+            });
+            return Event::Called { call, result, mine: Vec::new() };
+        }
         let result: Result<Reply, WireError> = match what {
             Request::Ask => self.ask(cell, osd, epoch).await,
             Request::Apply { object, base, number, payload } => {
                 self.apply(cell, osd, epoch, (object, base, number), &payload).await
             }
-            Request::Push { object, has } => self.push(cell, osd, epoch, object, has).await,
             Request::Adopt => self.order(cell, osd, epoch, OrderKind::Adopt).await,
             Request::Sync => self.order(cell, osd, epoch, OrderKind::Sync).await,
             Request::Confirm => self.order(cell, osd, epoch, OrderKind::Confirm).await,
-            Request::Fetch { .. } => Err(WireError::new(Code::Internal, "a fetch was taken care of above")),
+            Request::Fetch { .. } | Request::Push { .. } => {
+                Err(WireError::new(Code::Internal, "what moves objects was taken care of above"))
+            }
         };
         let result: Called = result.map_err(|error| self.trouble(osd, &error));
         Event::Called { call, result, mine: Vec::new() }

@@ -12,7 +12,7 @@ use proto::id::{Ino, VolumeId};
 
 use super::cell::Cell;
 use super::{Change, Payload, Replicas, Waiter};
-use crate::engine::replication::{Effect, Event, Reply, Told, Version, Work};
+use crate::engine::replication::{Effect, Event, Reply, Told, Trouble, Version, Work};
 use crate::store::{Result, Stamp, StoreError};
 
 type Cause = Event<Payload, Waiter>;
@@ -88,12 +88,12 @@ impl Replicas {
     /// Answers about state are compared with what is here now.
     fn complete(&self, cell: &Cell, event: Cause) -> Cause {
         match event {
-            Event::Called { call, result: Ok(Reply::Told(told)), .. } => {
+            Event::Called { call, result: result @ (Ok(Reply::Told(_)) | Err(Trouble::Damaged)), .. } => {
                 let mine = self.versions(cell).unwrap_or_else(|error| {
                     tracing::warn!(%error, "a column could not be listed");
                     Vec::new()
                 });
-                Event::Called { call, result: Ok(Reply::Told(told)), mine }
+                Event::Called { call, result, mine }
             }
             other => other,
         }

@@ -77,13 +77,13 @@ impl Replicas {
         {
             return Err(WireError::new(Code::InvalidArgument, "a write reaches beyond the largest object"));
         }
-        self.made_whole(cell, object).await?;
+        let key = self.object(cell, object);
         let payload: Payload = Arc::new(change);
         loop {
             let (waiter, answer) = oneshot::channel();
             self.tell_with(cell, |this| {
-                let local = this.version(cell, object);
-                Event::Change { object, range, payload: payload.clone(), local, waiter }
+                let (local, damaged) = (this.version(cell, object), this.store.is_damaged(key));
+                Event::Change { object, range, payload: payload.clone(), local, damaged, waiter }
             });
             match outcome(cell, answer).await? {
                 Outcome::Committed(number) => return Ok(number),
@@ -91,17 +91,6 @@ impl Replicas {
                 other => return Err(unexpected(&other)),
             }
         }
-    }
-
-    /// Mends an object that is damaged here before it is changed: the next version would be nobody's but ours, and what is
-    /// damaged of it could not be got from others any more.
-    async fn made_whole(&self, cell: &Cell, object: u64) -> Result<(), WireError> {
-        let key = self.object(cell, object);
-        if !self.store.is_damaged(key) || self.mend(key).await? {
-            return Ok(());
-        }
-        let text = format!("{} is damaged here and no other OSD has its bytes now; try again", key.object);
-        Err(WireError::new(Code::Busy, text))
     }
 
     /// Waits until this OSD serves the column and has the object; gives the epoch.

@@ -106,7 +106,7 @@ impl Replicas {
         epoch: u64,
         object: u64,
         has: Option<Version>,
-    ) -> Result<Reply, WireError> {
+    ) -> Result<Reply, NotSent> {
         let delta = match self.delta_for(cell, osd, epoch, object, has).await {
             // An older OSD, or one that says what makes no sense: the object says it all.
             Err(error) if matches!(error.code, Code::UnknownMethod | Code::BadRequest) => None,
@@ -122,7 +122,10 @@ impl Replicas {
                 return Ok(Reply::Version(Version { epoch: done.epoch, number: done.number }));
             }
         }
-        let copy = self.whole(self.object(cell, object)).await.map_err(not_theirs)?;
+        let copy = self.whole(self.object(cell, object)).await.map_err(|error| match error {
+            StoreError::Corrupt(why) => NotSent::Damaged(why),
+            error => NotSent::Refused(error.into()),
+        })?;
         let (copy, payload) = wire_copy(object, copy);
         let (head, addr) = self.head(cell, osd, epoch)?;
         let request = ReplicaInstall { head, copy };
@@ -148,7 +151,7 @@ impl Replicas {
             if has == Version::default() {
                 return Ok(None);
             }
-            if let Some(delta) = self.store.delta_since(key, pair(has)).await.map_err(not_theirs)? {
+            if let Some(delta) = undamaged(self.store.delta_since(key, pair(has)).await)? {
                 return Ok(Some(delta));
             }
         }
@@ -156,12 +159,12 @@ impl Replicas {
             return Ok(None);
         };
         if has.is_none()
-            && let Some(delta) = self.store.delta_since(key, theirs).await.map_err(not_theirs)?
+            && let Some(delta) = undamaged(self.store.delta_since(key, theirs).await)?
         {
             return Ok(Some(delta));
         }
         let changed = differing(&here.sums, &sums);
-        let delta = self.store.delta_at(key, here.version, theirs, changed).await.map_err(not_theirs)?;
+        let delta = undamaged(self.store.delta_at(key, here.version, theirs, changed).await)?;
         Ok(delta.map(|delta| (here.version, delta)))
     }
 
@@ -307,11 +310,24 @@ impl Replicas {
     }
 }
 
-/// What is damaged here is not the other one's fault: it is tried again later.
-fn not_theirs(error: StoreError) -> WireError {
-    match error {
-        StoreError::Corrupt(why) => WireError::new(Code::NoSpace, why),
-        other => other.into(),
+/// Why an object did not get to another OSD.
+pub(super) enum NotSent {
+    /// It is damaged here, and nobody gave what is lost.
+    Damaged(String),
+    Refused(WireError),
+}
+
+impl From<WireError> for NotSent {
+    fn from(error: WireError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+/// Nothing can be said about what is damaged here: the object goes whole, which is when it is mended.
+fn undamaged<T>(delta: Result<Option<T>, StoreError>) -> Result<Option<T>, WireError> {
+    match delta {
+        Err(StoreError::Corrupt(_)) => Ok(None),
+        delta => Ok(delta?),
     }
 }
 

@@ -109,8 +109,8 @@ impl<P: Clone, W> Column<P, W> {
     pub fn handle(&mut self, event: Event<P, W>, now: Duration) -> Vec<Effect<P, W>> {
         match event {
             Event::Map(role) => self.learn(role, now),
-            Event::Change { object, range, payload, local, waiter } => {
-                self.change(object, range, payload, local, waiter, now);
+            Event::Change { object, range, payload, local, damaged, waiter } => {
+                self.change(object, range, payload, (local, damaged), waiter, now);
             }
             Event::Read { object, waiter } => self.read(object, waiter, now),
             Event::Looked { epoch, object, range, leased, waiter } => {
@@ -392,7 +392,10 @@ impl<P: Clone, W> Column<P, W> {
                 self.promised = theirs;
                 self.unpark();
             }
-            self.depose(theirs);
+            // Not the one that has opened that epoch here since: the answer is late, and a state is computed once.
+            if self.primary.as_ref().is_some_and(|primary| primary.epoch() < theirs) {
+                self.depose(theirs);
+            }
             return None;
         }
         let primary = self.primary.as_ref().filter(|primary| primary.epoch() == epoch)?;

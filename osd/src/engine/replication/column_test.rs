@@ -72,6 +72,7 @@ fn change(waiter: &'static str) -> Event<u32, &'static str> {
         range: Range { from: 0, to: 9 },
         payload: 5,
         local: Version::default(),
+        damaged: false,
         waiter,
     }
 }
@@ -325,7 +326,8 @@ fn what_somebody_waits_for_is_pushed_first() {
     engine.handle(Event::Map(back), NOW);
     let local = version(6, 50);
     let range = Range { from: 0, to: 9 };
-    let effects = engine.handle(Event::Change { object: 50, range, payload: 5, local, waiter: "w" }, NOW);
+    let change = Event::Change { object: 50, range, payload: 5, local, damaged: false, waiter: "w" };
+    let effects = engine.handle(change, NOW);
     assert!(all_calls(&effects).is_empty(), "the one that is left lacks the object");
     let (own, _) = works(&effects)[0];
     let effects = engine.handle(worked(own), NOW);
@@ -336,4 +338,72 @@ fn what_somebody_waits_for_is_pushed_first() {
     let push = all_calls(&effects)[0].1;
     let effects = engine.handle(called(push, Reply::Version(version(7, 1))), NOW);
     assert_eq!(answers(&effects), [("w", Outcome::Committed(1))]);
+}
+
+/// A client's change of an object that is here at (7, 1), damaged.
+fn change_of_damaged(waiter: &'static str) -> Event<u32, &'static str> {
+    let (range, local) = (Range { from: 0, to: 9 }, version(7, 1));
+    Event::Change { object: 4, range, payload: 5, local, damaged: true, waiter }
+}
+
+#[test]
+fn a_damaged_object_is_got_from_others_before_it_is_changed() {
+    let mut engine = serving();
+    let effects = engine.handle(change_of_damaged("w"), NOW);
+    assert!(works(&effects).is_empty(), "the next version would be nobody's but its own");
+    let fetches = calls(&effects, |what| matches!(what, Request::Fetch { object: 4, .. }));
+    assert_eq!(fetches.iter().map(|(osd, _)| *osd).collect::<Vec<_>>(), [2]);
+    let got = Event::Fetched { call: fetches[0].1, result: Ok((version(7, 1), 5)) };
+    let effects = engine.handle(got, NOW);
+    let (install, what) = works(&effects)[0].clone();
+    assert_eq!(what, Work::Install { object: 4, version: version(7, 1), payload: 5 });
+    assert_eq!(answers(&engine.handle(worked(install), NOW)), [("w", Outcome::Again)]);
+}
+
+#[test]
+fn a_version_that_is_damaged_here_and_nowhere_else_is_given_up_by_a_new_opening() {
+    let mut engine = serving();
+    let mut alone = role(7);
+    (alone.members[1].up, alone.members[2].up) = (false, false);
+    engine.handle(Event::Map(alone), NOW);
+    let effects = engine.handle(change("w"), NOW);
+    let (own, _) = works(&effects)[0];
+    engine.handle(worked(own), NOW);
+    let mine = vec![(4, version(7, 1))];
+    let mut back = role(7);
+    let mut refused = Vec::new();
+    for (index, osd) in [(1, 2), (2, 3)] {
+        // One after the other comes back without the change.
+        (back.members[index].since, back.members[2].up) = (8, osd == 3);
+        let effects = engine.handle(Event::Map(back.clone()), NOW);
+        let asks = calls(&effects, |what| matches!(what, Request::Ask));
+        assert_eq!(asks.iter().map(|(osd, _)| *osd).collect::<Vec<_>>(), [osd]);
+        let answer = Event::Called { call: asks[0].1, result: Ok(told(7, &[])), mine: mine.clone() };
+        let mut effects = engine.handle(answer, NOW);
+        if let Some((_, call)) = calls(&effects, |what| matches!(what, Request::Push { .. })).first() {
+            let damaged = Event::Called { call: *call, result: Err(Trouble::Damaged), mine: mine.clone() };
+            effects = engine.handle(damaged, NOW);
+        }
+        assert!(engine.is_serving() == (osd == 2), "osd 3 may have had it, and it may be whole there");
+        refused = answers(&effects);
+    }
+    assert!(engine.is_broken());
+    assert_eq!(refused, [("w", Outcome::Failed(Failure::Broken))]);
+}
+
+#[test]
+fn a_late_refusal_does_not_end_the_epoch_that_it_names() {
+    let mut engine = serving();
+    let effects = engine.handle(change("w"), NOW);
+    let sends = calls(&effects, |what| matches!(what, Request::Apply { .. }));
+    // This OSD leads the next epoch as well.
+    let effects = engine.handle(Event::Map(role(9)), NOW);
+    assert_eq!(answers(&effects), [("w", Outcome::Failed(Failure::OldEpoch(9)))]);
+    let effects = engine.handle(Event::Read { object: 4, waiter: "r" }, NOW);
+    let asks = calls(&effects, |what| matches!(what, Request::Ask));
+    assert_eq!(asks.len(), 2);
+    let late = Event::Called { call: sends[0].1, result: Err(Trouble::OldEpoch(9)), mine: Vec::new() };
+    assert_eq!(answers(&engine.handle(late, NOW)), [], "the opening goes on");
+    let effects = engine.handle(Event::Read { object: 4, waiter: "again" }, NOW);
+    assert!(all_calls(&effects).is_empty(), "it is the same opening");
 }

@@ -27,6 +27,8 @@ pub enum Trouble {
     OldEpoch(u64),
     /// It has no room.
     NoSpace,
+    /// What was to be sent to it is damaged here.
+    Damaged,
 }
 
 /// What a replica tells of itself when it is asked.
@@ -47,8 +49,9 @@ pub struct Told {
 pub enum Event<P, W> {
     /// The map as this OSD knows it makes this of the column.
     Map(Role),
-    /// A client changes an object; `local` is the version here (looked up in the same step).
-    Change { object: u64, range: Range, payload: P, local: Version, waiter: W },
+    /// A client changes an object; `local` is the version here, `damaged`: some of its bytes are not (both looked up in
+    /// the same step).
+    Change { object: u64, range: Range, payload: P, local: Version, damaged: bool, waiter: W },
     /// A client wants to read an object: may this OSD look into its store?
     Read { object: u64, waiter: W },
     /// It looked, in this epoch. `leased`: the lease at the DIR still holds. May the client have it?
@@ -79,7 +82,8 @@ pub enum Event<P, W> {
     Confirm { epoch: u64, waiter: W },
     /// Work here ended. `None`: it failed.
     Worked { work: u64, done: Option<Reply> },
-    /// A call ended. `mine`: this OSD's own objects now, for the answer to a question about state.
+    /// A call ended. `mine`: this OSD's own objects now, for the answer to a question about state, and when what was to be
+    /// sent is damaged.
     Called { call: u64, result: Result<Reply, Trouble>, mine: Vec<(u64, Version)> },
     /// A fetch ended: an object as another OSD has it.
     Fetched { call: u64, result: Result<(Version, P), Trouble> },

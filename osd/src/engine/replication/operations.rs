@@ -102,12 +102,16 @@ impl<P: Clone, W> Column<P, W> {
         object: u64,
         range: Range,
         payload: P,
-        local: Version,
+        (local, damaged): (Version, bool),
         waiter: W,
         now: Duration,
     ) {
         let Some(waiter) = self.when_serving(waiter, now) else { return };
-        let Some(waiter) = self.when_here(object, waiter) else { return };
+        if damaged {
+            // The next version would be nobody's but ours: what is damaged of it could not be got from others any more.
+            self.lost_bytes(object, local);
+        }
+        let Some(waiter) = self.when_here(object, waiter) else { return self.progress(now) };
         let primary = self.primary.as_mut().expect("it serves");
         if primary.changes.len() >= WAITING_MAX {
             return self.answer(waiter, Outcome::Failed(Failure::Busy));

@@ -1,6 +1,8 @@
 //! The primary's part: opening a column in an epoch, its members, repairs.
 
+mod damage;
 mod opening;
+mod standing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -47,6 +49,8 @@ pub(super) struct Primary<P, W> {
     heads: BTreeMap<u64, Version>,
     /// Of these, what did not fit to what is here: they are fetched whole.
     whole: BTreeSet<u64>,
+    /// Of these, what was found damaged here since the column serves.
+    damaged: BTreeSet<u64>,
     /// Objects with changes that are not applied here yet.
     pub(super) objects: BTreeMap<u64, Object<P>>,
     /// Changes not yet committed, by object and number.
@@ -84,6 +88,7 @@ impl<P, W> Primary<P, W> {
             fixed: false,
             heads: BTreeMap::new(),
             whole: BTreeSet::new(),
+            damaged: BTreeSet::new(),
             objects: BTreeMap::new(),
             changes: BTreeMap::new(),
             waiting: Vec::new(),
@@ -402,6 +407,16 @@ impl<P: Clone, W> Column<P, W> {
                 member.moving.remove(&object);
                 member.dirty.insert(object);
             }
+            (Called::Push { object }, Err(Trouble::Damaged)) => {
+                member.moving.remove(&object);
+                member.dirty.insert(object);
+                if primary.objects.contains_key(&object) {
+                    // Changes of it are under way: what becomes of them comes first.
+                    member.full_until = now + FULL;
+                } else if let Ok(at) = mine.binary_search_by_key(&object, |(object, _)| *object) {
+                    self.lost_bytes(object, mine[at].1);
+                }
+            }
             (Called::Push { object }, Err(Trouble::NoSpace)) => {
                 member.moving.remove(&object);
                 member.dirty.insert(object);
@@ -519,6 +534,9 @@ impl<P: Clone, W> Column<P, W> {
                 self.answer(waiter, Outcome::Again);
             }
         }
+        if self.is_hopeless() {
+            return self.break_off(Failure::Broken);
+        }
         self.ask_to_adopt();
         self.repair(now);
         self.ask_rounds();
@@ -634,59 +652,5 @@ impl<P: Clone, W> Column<P, W> {
         let whole = primary.whole.contains(&object);
         let what = Request::Fetch { object, whole, urgent };
         self.call(holder, epoch, talk, what, Called::Fetch { object });
-    }
-
-    /// (members that are not in sync, objects that differ at them) of a column that this OSD leads.
-    #[must_use]
-    pub fn lag(&self) -> (usize, usize) {
-        let Some(primary) = self.primary.as_ref() else { return (0, 0) };
-        let lags = |(_, member): &(&u64, &Member)| !member.agrees() || !member.adopted;
-        let lagging = primary.listed().filter(lags).count();
-        let objects = primary.listed().map(|(_, member)| member.dirty.len() + member.moving.len()).sum();
-        (lagging, objects)
-    }
-
-    /// What lags at which member of a column that this OSD leads: objects that differ, as far as known.
-    #[must_use]
-    pub fn behind(&self) -> Vec<(u64, usize)> {
-        let members = self.primary.iter().flat_map(Primary::listed);
-        let lags = |(_, member): &(&u64, &Member)| !member.agrees() || !member.adopted;
-        members.filter(lags).map(|(osd, member)| (*osd, member.dirty.len() + member.moving.len())).collect()
-    }
-
-    /// Whether the column serves and every member of the list that is up has everything, and these are a majority: the list
-    /// before is not needed any more.
-    #[must_use]
-    pub fn is_complete(&self) -> bool {
-        let Some(primary) = self.primary.as_ref().filter(|primary| primary.phase == Phase::Serving) else {
-            return false;
-        };
-        let has = |member: &Member| member.agrees() && member.adopted;
-        let whole = primary.listed().filter(|(_, member)| has(member)).count();
-        whole >= primary.majority() && primary.listed().all(|(_, member)| !member.up || has(member))
-    }
-
-    /// An object that this OSD leads and does not have.
-    #[must_use]
-    pub fn lacking(&self) -> Option<u64> {
-        self.primary.as_ref().and_then(|primary| primary.heads.keys().next().copied())
-    }
-
-    /// Objects with changes that are not applied here yet.
-    #[must_use]
-    pub fn busy_objects(&self) -> Vec<u64> {
-        self.primary.iter().flat_map(|primary| primary.objects.keys().copied()).collect()
-    }
-
-    /// A change failed here after it was numbered: only a new life of this OSD can lead the column again.
-    #[must_use]
-    pub fn is_broken(&self) -> bool {
-        self.primary.as_ref().is_some_and(|primary| primary.phase == Phase::Broken)
-    }
-
-    /// Whether this OSD leads and serves.
-    #[must_use]
-    pub fn is_serving(&self) -> bool {
-        self.primary.as_ref().is_some_and(|primary| primary.phase == Phase::Serving)
     }
 }
