@@ -43,13 +43,13 @@ impl Leasing {
         tokio::spawn(async move {
             let mut after = 0;
             loop {
-                let Some(session) = hears.upgrade() else { return };
+                let Some(session) = hears.upgrade().filter(|session| !session.is_over()) else { return };
                 after = session.leasing().clone().hear(session, after).await;
             }
         });
         tokio::spawn(async move {
             loop {
-                let Some(session) = sends.upgrade() else { return };
+                let Some(session) = sends.upgrade().filter(|session| !session.is_over()) else { return };
                 session.leasing().give_back_old(&session);
                 let sent = session.leasing().send_returns(&session).await;
                 let leasing = session.leasing().clone();

@@ -7,11 +7,11 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use proto::error::Code;
+use proto::error::{Code, WireError};
 use proto::limits::LEASE_RENEW_MS;
 use proto::mrc::{
     CloseMany, CloseRequest, Lock, LockReply, LockRequest, Open, OpenFile, OpenReply, OpenRequest,
@@ -60,6 +60,9 @@ const EPOCH_UNKNOWN: u64 = u64::MAX;
 /// `F_UNLCK` of [`LockRequest::kind`].
 const UNLOCK: u32 = 2;
 
+/// How long the end of a session waits for requests that hold off an opening.
+const ENDING: Duration = Duration::from_millis(500);
+
 /// A session with one metadata group.
 pub struct Session {
     id: u64,
@@ -87,6 +90,8 @@ pub struct Session {
     gate: RwLock<()>,
     ended: Notify,
     closes: Arc<Closes>,
+    /// It was ended on purpose: nothing opens it again.
+    over: AtomicBool,
 }
 
 tokio::task_local! {
@@ -151,6 +156,7 @@ impl Session {
             locks: Mutex::new(BTreeMap::new()),
             gate: RwLock::new(()),
             ended: Notify::new(),
+            over: AtomicBool::new(false),
             closes: Arc::default(),
         })
     }
@@ -467,6 +473,10 @@ impl Session {
     /// Tells the leader everything it should know of this client.
     pub async fn reopen(&self) -> Result<()> {
         let _gate = self.gate.write().await;
+        if self.is_over() {
+            let text = format!("session {:016x} of this client was ended; start the client again", self.id);
+            return Err(WireError::new(Code::SessionUnknown, text));
+        }
         let mut backoff = Backoff::new(self.patience);
         let (reply, start) = loop {
             let start = self.clock.monotonic();
@@ -574,7 +584,7 @@ impl Session {
         tokio::spawn(async move {
             loop {
                 tokio::time::sleep(Duration::from_millis(LEASE_RENEW_MS)).await;
-                let Some(session) = session.upgrade() else { return };
+                let Some(session) = session.upgrade().filter(|session| !session.is_over()) else { return };
                 if let Err(error) = session.renew().await {
                     tracing::warn!(session = session.id, %error, "the session could not be renewed; trying again");
                 }
@@ -598,8 +608,16 @@ impl Session {
         }
     }
 
+    /// Whether it was ended on purpose.
+    pub(crate) fn is_over(&self) -> bool {
+        self.over.load(Ordering::Acquire)
+    }
+
     /// Ends the session: the group closes what it had open and frees its locks.
     pub async fn end(&self) -> Result<()> {
+        self.over.store(true, Ordering::Release);
+        // An opening that is under way comes first: a row that nobody renews holds up the changes of others under a new leader.
+        drop(tokio::time::timeout(ENDING, self.gate.write()).await);
         let patience = Patience::For(Duration::from_secs(2));
         let request = RenewSession { session: self.id };
         self.group.call_for::<SessionClose>(&request, patience, Duration::ZERO).await.0.map(|_| ())

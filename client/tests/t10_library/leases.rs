@@ -163,6 +163,21 @@ async fn every_change_is_seen_by_the_next_call_of_another_client() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_was_ended_is_not_opened_again() {
+    let bed = Bed::start(1).await;
+    let (volume, way) = counted(&bed, "a").await;
+    let root = Creds::root();
+    volume.create_exclusive(&root, "/f", b"x", 0o644).await.unwrap();
+    volume.session().end().await.unwrap();
+    let opened = || way.calls.lock().get(&<proto::mrc::SessionOpen as proto::rpc::Method>::NUMBER).copied();
+    let before = opened();
+    // The waiting question for recalls hears that the session is unknown, and so does the next renewal.
+    tokio::time::sleep(Duration::from_millis(proto::limits::LEASE_RENEW_MS + 500)).await;
+    assert_eq!(opened(), before);
+    bed.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_kept_is_answered_without_a_call() {
     let bed = Bed::start(2).await;
     let (volume, way) = counted(&bed, "a").await;
