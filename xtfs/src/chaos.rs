@@ -161,7 +161,7 @@ fn attack(plan: &Plan, target: &Target) -> Result<Report, Failure> {
     let failed = |error: std::io::Error| Failure::new(format!("preparing {}", root.display()), error);
     let data = |name: &str| Data { root: root.join(name), seed: plan.seed };
     let places = Places { names: root.join("names"), data: data("data"), still: data("still") };
-    let names = Names::new(places.names.clone(), plan.seed, &plan.out.join("acked.log")).map_err(failed)?;
+    let names = Names::new(places.names.clone(), plan.seed, plan.out.join("acked.log")).map_err(failed)?;
     places.data.make(false).map_err(failed)?;
     places.still.make(true).map_err(failed)?;
     target.in_sync(IN_SYNC).map_err(|why| Failure::new("waiting for a healthy start", why))?;
@@ -322,7 +322,7 @@ fn evidence(plan: &Plan, target: &Target, places: &Places, happened: &[Happened]
         loads: told,
         lost: Err("a load hangs".to_owned()),
         bytes: Err("a load hangs".to_owned()),
-        sync: target.in_sync(IN_SYNC),
+        sync: Err("a load hangs".to_owned()),
         damaged: Err("a load hangs".to_owned()),
         fsck: Err("a load hangs".to_owned()),
     };
@@ -330,6 +330,7 @@ fn evidence(plan: &Plan, target: &Target, places: &Places, happened: &[Happened]
     if seen.loads.iter().any(|load| load.hangs.is_some()) {
         return seen;
     }
+    seen.sync = target.in_sync(IN_SYNC);
     let (Ok(ledger), Ok(generations), Ok(())) = (loads.names.join(), loads.data.join(), loads.still.join())
     else {
         seen.lost = Err("a load panicked; this is a bug of `xtfs chaos`".to_owned());

@@ -14,6 +14,9 @@ use super::loads::{BLOCKS, Data, FILES};
 /// Blocks that were damaged.
 pub(super) type Harmed = BTreeSet<(usize, usize)>;
 
+/// After so many zeros nothing more is looked for.
+const NOTHING_MAX: usize = 16 << 20;
+
 /// Damages one block; says what it did, or `None` when the OSD's data files hold none that is whole everywhere.
 pub(super) fn harm(
     folder: &Path,
@@ -51,8 +54,12 @@ fn find(path: &Path, still: &Data, harmed: &Harmed, held: &mut Vec<Place>) -> io
     let disk = std::fs::File::open(path)?;
     let mut piece = vec![0; 256 * SIZE];
     let mut at = 0;
-    loop {
+    let zeros = piece.clone();
+    let mut nothing = 0;
+    // A data file is allocated as a whole, a GiB at once, and filled from its beginning.
+    while nothing < NOTHING_MAX {
         let got = disk.read_at(&mut piece, at)?;
+        nothing = if piece[..got] == zeros[..got] { nothing + got } else { 0 };
         for (index, bytes) in piece[..got].chunks_exact(SIZE).enumerate() {
             if let Some(name) = named(still, bytes)
                 && !harmed.contains(&name)
@@ -62,14 +69,18 @@ fn find(path: &Path, still: &Data, harmed: &Harmed, held: &mut Vec<Place>) -> io
         }
         // A short read can only be at the end: pieces are whole blocks.
         if got < piece.len() {
-            return Ok(());
+            break;
         }
         at += got as u64;
     }
+    Ok(())
 }
 
 /// Which block of the still data this is.
 fn named(still: &Data, bytes: &[u8]) -> Option<(usize, usize)> {
+    if !bytes.starts_with(b"xtfs chaos ") {
+        return None;
+    }
     let line = bytes.split(|byte| *byte == b'\n').next()?;
     let words: Vec<&str> = std::str::from_utf8(line).ok()?.split(' ').collect();
     let ["xtfs", "chaos", _, "file", file, "block", block, ..] = words.as_slice() else { return None };

@@ -2,8 +2,9 @@
 //! until told to end and remembers exactly what was acknowledged; each is the only user of its directory.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Write as _};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,16 +24,17 @@ pub(super) const BLOCKS: usize = 512;
 pub(super) struct Names {
     root: PathBuf,
     seed: u64,
-    log: io::BufWriter<File>,
+    log: PathBuf,
+    noted: String,
 }
 
 impl Names {
     /// `log` gets a line for each acknowledged operation, for whoever has to find out what happened.
-    pub(super) fn new(root: PathBuf, seed: u64, log: &Path) -> io::Result<Self> {
+    pub(super) fn new(root: PathBuf, seed: u64, log: PathBuf) -> io::Result<Self> {
         for directory in 0..DIRECTORIES {
             fs::create_dir_all(root.join(format!("d{directory}")))?;
         }
-        Ok(Self { root, seed, log: io::BufWriter::new(File::create(log)?) })
+        Ok(Self { root, seed, log, noted: String::new() })
     }
 
     pub(super) fn run(mut self, stop: &AtomicBool, seen: &Recorder) -> Ledger {
@@ -51,13 +53,16 @@ impl Names {
                 (Must::Unknown, _) => {}
             }
         }
+        if let Err(error) = fs::write(&self.log, &self.noted) {
+            eprintln!("xtfs: the log {} is not written: {error}", self.log.display());
+        }
         ledger
     }
 
+    /// In memory until the end: the disk below the log is the one that the OSDs keep busy, and a load that waits for it
+    /// would show a stall that is none, or hide one.
     fn note(&mut self, seen: &Recorder, text: &str) {
-        // A full disk outside of the file system under test is no finding about it.
-        let _ = writeln!(self.log, "{} {text}", seen.now_ms());
-        let _ = self.log.flush();
+        let _ = writeln!(self.noted, "{} {text}", seen.now_ms());
     }
 
     fn create(&mut self, path: &str, content: String, ledger: &mut Ledger, seen: &Recorder) {
@@ -274,7 +279,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (root, stop, seen) =
             (dir.path().join("names"), AtomicBool::new(false), Recorder::new(Instant::now()));
-        let names = Names::new(root.clone(), 1, &dir.path().join("log")).unwrap();
+        let names = Names::new(root.clone(), 1, dir.path().join("log")).unwrap();
         let ledger = std::thread::scope(|scope| {
             let load = scope.spawn(|| names.run(&stop, &seen));
             std::thread::sleep(std::time::Duration::from_millis(200));

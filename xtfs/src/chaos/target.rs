@@ -11,12 +11,19 @@ use serde_json::Value;
 
 use super::schedule::{Crew, Victim};
 use crate::address::VolumeUrl;
+use crate::cluster::Cluster;
+use crate::commands::start::asked;
 use crate::failure::Failure;
 use crate::instance::process::Process;
-use crate::instance::{Home, Instance};
+use crate::instance::{Home, Instance, Service, lock};
+use crate::launcher::control::Request;
 use crate::launcher::spawn::program;
 
 const START: Duration = Duration::from_secs(60);
+/// An orderly stop of everything.
+const STOP: Duration = Duration::from_secs(60);
+/// How long a member may take to say whether it leads.
+const LEADER: Duration = Duration::from_secs(1);
 
 /// See the module.
 pub(super) struct Target {
@@ -80,15 +87,29 @@ impl Target {
         match victim {
             Victim::Service(name) => Ok(vec![name.clone()]),
             Victim::Everything => Ok(self.instance.enabled().map(|service| service.name.clone()).collect()),
-            Victim::Leader(role) => {
-                let rows =
-                    self.json(&["ps", "--timeout", "2", "--data", &self.at()], Duration::from_secs(10))?;
-                let leads = |row: &&Value| row["role"] == role.as_str() && row["leader"] == true;
-                let name = rows.as_array().and_then(|rows| rows.iter().find(leads)?["name"].as_str());
-                // A group that elects just now has no leader to hit: then its first member.
-                Ok(vec![name.map_or_else(|| format!("{role}-0"), str::to_owned)])
-            }
+            Victim::Leader(role) => Ok(vec![self.leader(role)?]),
         }
+    }
+
+    /// Asked from this process, see [`Target::revive`].
+    fn leader(&self, role: &str) -> Result<String, Failure> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| Failure::new("starting the runtime", error))?;
+        let cluster = Cluster::new(rt::rpc::Connector::new(), self.instance.addrs("dir"), LEADER);
+        let leads = async |service: &Service| {
+            let group = tokio::time::timeout(LEADER, cluster.group(&service.addr)).await;
+            group
+                .is_ok_and(|group| group.is_ok_and(|group| group.leader == group.member && group.leader != 0))
+        };
+        let members: Vec<&Service> = self.instance.of_role(role).collect();
+        let told = runtime
+            .block_on(async { futures::future::join_all(members.iter().map(|member| leads(member))).await });
+        let leader =
+            members.iter().zip(told).find(|(_, leads)| *leads).map(|(member, _)| member.name.clone());
+        // A group that elects just now has no leader to hit: then its first member.
+        Ok(leader.unwrap_or_else(|| format!("{role}-0")))
     }
 
     pub(super) fn signal(&self, name: &str, signal: Signal) -> Result<(), Failure> {
@@ -102,8 +123,10 @@ impl Target {
         Ok(())
     }
 
+    /// From this process and not by a command: the loads hold files of the mount open, a child inherits them and closes
+    /// them when it becomes the command, and that waits for the mount - which may be what is to be started.
     pub(super) fn revive(&self, name: &str) -> Result<(), Failure> {
-        tool(&["start", name, "--data", &self.at()], START).map(drop)
+        asked(&self.home, name, Request::Start { name: name.to_owned() }).map(drop)
     }
 
     /// Services that should run and do not.
@@ -154,6 +177,10 @@ impl Target {
             return Ok(());
         }
         let stages = self.stages();
+        // Ended from here first, see `revive`: a load that hangs in the mount would hold up the command.
+        if let Some(launcher) = lock::holder(&self.home).and_then(Process::of) {
+            launcher.end("xtfs up", STOP);
+        }
         tool(&["down", "--data", &self.at()], Duration::from_secs(90))?;
         for stage in stages {
             let _ = std::fs::remove_file(stage);
