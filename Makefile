@@ -1,7 +1,7 @@
 # The two commands of the README are `make up` and `make test`; each does all of its own set-up.
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: up down build test bench chaos posix lint fix
+.PHONY: up down build test bench chaos dst posix lint fix
 
 target := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 xtfs := $(target)/release/xtfs
@@ -29,8 +29,17 @@ bench: build
 	benches/macro/run $(BENCH)
 	cargo bench --locked --package xtfs-benches
 
-# Simulated clusters under faults, a seed for each run: make chaos SEEDS=0..100000 (default: 10,000 new ones)
-chaos:
+# Real processes under load, killed, paused and damaged for 60 s: make chaos [CHAOS='--seed 7 --duration 600']
+# Report: $(target)/chaos/report.html. With SEEDS, the old spelling of `make dst`.
+ifdef SEEDS
+chaos: dst
+else
+chaos: build
+	$(xtfs) chaos --out $(target)/chaos $(CHAOS)
+endif
+
+# Simulated clusters under faults, a seed for each run: make dst SEEDS=0..100000 (default: 10,000 new ones)
+dst:
 	@tools/setup build
 	cargo xtask dst --meta 1
 	from=$$(($$(date +%s) * 100000)); cargo xtask dst --seeds $(or $(SEEDS),$$from..$$((from + 10000)))

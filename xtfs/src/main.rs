@@ -6,6 +6,7 @@
 
 mod address;
 mod args;
+mod chaos;
 mod classic;
 mod cluster;
 mod commands;

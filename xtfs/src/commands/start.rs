@@ -32,7 +32,7 @@ impl Start {
 }
 
 /// Asks the launcher of a `--separate` instance for a start or stop.
-pub(super) fn asked(home: &Home, name: &str, request: Request) -> Result<serde_json::Value, Failure> {
+pub(crate) fn asked(home: &Home, name: &str, request: Request) -> Result<serde_json::Value, Failure> {
     let instance = home.instance()?;
     instance.service(name)?;
     if !instance.separate {

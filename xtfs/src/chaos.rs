@@ -1,0 +1,383 @@
+//! Faults on real processes: an instance, loads on its mount, a schedule of faults from a seed, checkers, a report.
+//!
+//! It is here and not in the crate `chaos/`, which simulates: the layers let nobody use that crate, it would bring the whole
+//! simulator into the binary, and what is killed here are the processes of this crate's instances.
+//!
+//! Reading order: [`schedule`] (what happens when) -> [`loads`] (who works meanwhile) -> [`target`] and [`harm`] (the deeds)
+//! -> [`verdict`] (what it means) -> [`report`], [`page`]. Pure: `dice`, `schedule`, `ledger`, `blocks`, the stalls of
+//! `track`, `verdict`.
+
+mod blocks;
+mod dice;
+mod harm;
+mod ledger;
+mod loads;
+mod page;
+mod report;
+mod schedule;
+mod target;
+mod track;
+mod verdict;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Barrier};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use parking_lot::Mutex;
+
+use crate::failure::Failure;
+use crate::output;
+use dice::Dice;
+use ledger::Ledger;
+use loads::{Data, Generations, Names};
+use report::{Happened, Report};
+pub(crate) use schedule::Nemesis;
+use schedule::{Deed, Fault, Part, schedule};
+use target::Target;
+use track::Recorder;
+use verdict::{Evidence, Load, verdict};
+
+/// What was asked for.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    pub(crate) seed: u64,
+    pub(crate) duration: Duration,
+    pub(crate) nemeses: Vec<Nemesis>,
+    /// Directory of the run: instance, logs, report.
+    pub(crate) out: PathBuf,
+    /// An instance that runs already, instead of a fresh one.
+    pub(crate) data: Option<PathBuf>,
+    pub(crate) keep: bool,
+    pub(crate) sabotage: Option<Sabotage>,
+    pub(crate) quiet: bool,
+    /// How to do the same again.
+    pub(crate) repeat: String,
+}
+
+/// Proof that the checkers can fail: done behind their back before they look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Sabotage {
+    /// An acknowledged file is removed
+    Lose,
+    /// An acknowledged block is overwritten
+    Overwrite,
+}
+
+/// A load may need this long to end after the last fault; after that it hangs.
+const LAST_OPERATION: Duration = Duration::from_secs(60);
+const IN_SYNC: Duration = Duration::from_secs(120);
+/// Until an OSD has moved what was written from its journal to its data files, where damage is done.
+const FOLD: Duration = Duration::from_millis(1500);
+
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+extern "C" fn interrupted(_: libc::c_int) {
+    INTERRUPTED.store(true, Ordering::Relaxed);
+}
+
+/// Runs it; the exit status.
+pub(crate) fn run(plan: &Plan, json: bool) -> Result<u8, Failure> {
+    std::fs::create_dir_all(&plan.out)
+        .map_err(|error| Failure::new(format!("making {}", plan.out.display()), error))?;
+    let action = SigAction::new(SigHandler::Handler(interrupted), SaFlags::empty(), SigSet::empty());
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        // SAFETY: the handler only stores to an atomic.
+        unsafe { sigaction(signal, &action) }.map_err(|error| Failure::new("preparing for Ctrl-C", error))?;
+    }
+    let fresh = plan.out.join("data");
+    let target = match &plan.data {
+        Some(data) => Target::given(data)?,
+        None if fresh.exists() => {
+            let text = "an earlier run left its instance here, for you to look at";
+            return Err(Failure::usage(fresh.display().to_string(), text).next(format!(
+                "xtfs down --data {0}; rm -r {0}   or another directory with --out",
+                fresh.display()
+            )));
+        }
+        None => {
+            say(plan, "starting 3 DIRs, 3 MRCs, 4 OSDs with 3 replicas");
+            Target::start(&fresh).inspect_err(|_| {
+                // What came up of it must not stay; what it logged may.
+                let _ = std::process::Command::new(crate::launcher::spawn::program())
+                    .args(["down", "--data"])
+                    .arg(&fresh)
+                    .output();
+            })?
+        }
+    };
+    let done = attack(plan, &target);
+    let stopped = target.down();
+    let mut report = done?;
+    stopped?;
+    if plan.data.is_none() {
+        if report.passed() && !plan.keep {
+            std::fs::remove_dir_all(&fresh)
+                .map_err(|error| Failure::new(format!("removing {}", fresh.display()), error))?;
+        } else {
+            report.kept.push(format!("instance {} (stopped; logs in log/)", fresh.display()));
+        }
+    }
+    let (page, data) = (plan.out.join("report.html"), plan.out.join("report.json"));
+    report.kept.push(format!("report   {}", page.display()));
+    for (path, text) in [(&page, page::page(&report)), (&data, report.to_json().to_string())] {
+        std::fs::write(path, text)
+            .map_err(|error| Failure::new(format!("writing {}", path.display()), error))?;
+    }
+    if json {
+        output::json(&report.to_json());
+    } else {
+        output::line(&report.text());
+    }
+    Ok(u8::from(!report.passed()))
+}
+
+fn say(plan: &Plan, text: &str) {
+    if !plan.quiet {
+        eprintln!("{text}");
+    }
+}
+
+/// The loads and what they hand over when they end.
+struct Loads {
+    stop: Arc<AtomicBool>,
+    seen: [(&'static str, Recorder); 3],
+    names: JoinHandle<Ledger>,
+    data: JoinHandle<Generations>,
+    still: JoinHandle<()>,
+}
+
+/// Where in the mount they work.
+struct Places {
+    names: PathBuf,
+    data: Data,
+    still: Data,
+}
+
+fn attack(plan: &Plan, target: &Target) -> Result<Report, Failure> {
+    let root = target.mount().join(format!("chaos-{}-{}", plan.seed, std::process::id()));
+    let failed = |error: std::io::Error| Failure::new(format!("preparing {}", root.display()), error);
+    let data = |name: &str| Data { root: root.join(name), seed: plan.seed };
+    let places = Places { names: root.join("names"), data: data("data"), still: data("still") };
+    let names = Names::new(places.names.clone(), plan.seed, plan.out.join("acked.log")).map_err(failed)?;
+    places.data.make(false).map_err(failed)?;
+    places.still.make(true).map_err(failed)?;
+    target.in_sync(IN_SYNC).map_err(|why| Failure::new("waiting for a healthy start", why))?;
+    std::thread::sleep(FOLD);
+
+    let duration_ms = u64::try_from(plan.duration.as_millis()).unwrap_or(u64::MAX);
+    let faults = schedule(plan.seed, duration_ms, &plan.nemeses, &target.crew());
+    say(plan, &format!("seed {}: {} faults in {} s", plan.seed, faults.len(), plan.duration.as_secs()));
+    let started = jiff::Timestamp::now().to_string();
+    let began = Instant::now();
+    let loads = spawn(began, names, &places);
+    let happened = inflict(plan, target, &places.still, &faults, began);
+    while began.elapsed() < plan.duration && !INTERRUPTED.load(Ordering::Relaxed) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    loads.stop.store(true, Ordering::Relaxed);
+    let limit = Instant::now() + LAST_OPERATION;
+    let ended = || loads.names.is_finished() && loads.data.is_finished() && loads.still.is_finished();
+    while !ended() && Instant::now() < limit {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let end_ms = loads.seen[0].1.now_ms();
+    say(plan, "loads ended; checking");
+    let seen: Vec<_> = loads.seen.iter().map(|(name, seen)| (*name, seen.track())).collect();
+    let evidence = evidence(plan, target, &places, &happened, loads);
+    Ok(Report {
+        seed: plan.seed,
+        repeat: plan.repeat.clone(),
+        started,
+        end_ms,
+        faults: happened,
+        loads: seen,
+        checks: verdict(&evidence),
+        kept: vec![format!("log      {}", plan.out.join("acked.log").display())],
+    })
+}
+
+fn spawn(began: Instant, names: Names, places: &Places) -> Loads {
+    let stop = Arc::new(AtomicBool::new(false));
+    let seen = ["names", "data", "still"].map(|name| (name, Recorder::new(began)));
+    let (one, two, three) = (seen[0].1.clone(), seen[1].1.clone(), seen[2].1.clone());
+    let (data, still) = (places.data.clone(), places.still.clone());
+    let [stop_one, stop_two, stop_three] = [stop.clone(), stop.clone(), stop.clone()];
+    Loads {
+        stop,
+        seen,
+        names: std::thread::spawn(move || names.run(&stop_one, &one)),
+        data: std::thread::spawn(move || data.write(&stop_two, &two)),
+        still: std::thread::spawn(move || still.read(&stop_three, &three)),
+    }
+}
+
+/// Lets the faults happen at their times; a part of a pair has a thread of its own.
+fn inflict(plan: &Plan, target: &Target, still: &Data, faults: &[Fault], began: Instant) -> Vec<Happened> {
+    // order: never held while another lock is taken.
+    let harmed = Mutex::new(harm::Harmed::new());
+    let mut happened = Vec::new();
+    let now_ms = || u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    for (number, fault) in faults.iter().enumerate() {
+        while now_ms() < fault.at_ms && !INTERRUPTED.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        if INTERRUPTED.load(Ordering::Relaxed) {
+            break;
+        }
+        // Who leads is asked before, so that halves of a pair happen together.
+        let named: Vec<_> = fault.parts.iter().map(|part| (part, target.names(&part.victim))).collect();
+        let together = Barrier::new(named.len());
+        let at_ms = now_ms();
+        let done: Vec<(String, Result<(), Failure>)> = std::thread::scope(|scope| {
+            let threads: Vec<_> = named
+                .into_iter()
+                .enumerate()
+                .map(|(half, (part, names))| {
+                    let (together, harmed) = (&together, &harmed);
+                    let mut dice = Dice::new(plan.seed ^ ((number as u64) << 8) ^ half as u64);
+                    scope.spawn(move || {
+                        together.wait();
+                        match names {
+                            Ok(names) => deed(target, part, &names, still, &mut dice, harmed),
+                            Err(failure) => ("nobody found to hit".to_owned(), Err(failure)),
+                        }
+                    })
+                })
+                .collect();
+            let panicked = || ("a deed".to_owned(), Err(Failure::new("a deed", "its thread panicked")));
+            threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| panicked())).collect()
+        });
+        let failures =
+            done.iter().filter_map(|(_, done)| done.as_ref().err().map(Failure::to_string)).collect();
+        let what: Vec<String> = done.into_iter().map(|(what, _)| what).collect();
+        say(plan, &format!("{:6.1} s  {}", at_ms as f64 / 1000.0, what.join(" + ")));
+        happened.push(Happened { at_ms, until_ms: now_ms(), nemesis: fault.nemesis, what, failures });
+    }
+    happened
+}
+
+/// Does it, holds it, takes it back; what it was, and whether all of it succeeded.
+fn deed(
+    target: &Target,
+    part: &Part,
+    names: &[String],
+    still: &Data,
+    dice: &mut Dice,
+    harmed: &Mutex<harm::Harmed>,
+) -> (String, Result<(), Failure>) {
+    let hold = Duration::from_millis(part.hold_ms);
+    let who = if names.len() == 1 { names[0].clone() } else { format!("all {} processes", names.len()) };
+    let leads = if matches!(part.victim, schedule::Victim::Leader(_)) { " (leader)" } else { "" };
+    let seconds = part.hold_ms as f64 / 1000.0;
+    let each = |act: &dyn Fn(&str) -> Result<(), Failure>| {
+        // Also after a failure: the others must not stay dead.
+        names.iter().map(|name| act(name)).fold(Ok(()), Result::and)
+    };
+    match part.deed {
+        Deed::Kill => {
+            let killed = each(&|name| target.signal(name, Signal::SIGKILL));
+            std::thread::sleep(hold);
+            let back = each(&|name| target.revive(name));
+            (format!("kill -9 {who}{leads} for {seconds:.1} s"), killed.and(back))
+        }
+        Deed::Pause => {
+            let stopped = each(&|name| target.signal(name, Signal::SIGSTOP));
+            std::thread::sleep(hold);
+            let back = each(&|name| target.signal(name, Signal::SIGCONT));
+            (format!("SIGSTOP {who}{leads} for {seconds:.1} s"), stopped.and(back))
+        }
+        Deed::Corrupt => {
+            let done = harm::harm(&target.folder(&names[0]), still, dice, &mut harmed.lock());
+            match done {
+                Ok(Some(what)) => (format!("{who}: {what}"), Ok(())),
+                // With four files on three of four OSDs each, this can be.
+                Ok(None) => (format!("{who} holds nothing to damage"), Ok(())),
+                Err(error) => {
+                    (format!("{who} not damaged"), Err(Failure::new(format!("damaging {who}"), error)))
+                }
+            }
+        }
+    }
+}
+
+/// Asks the checkers, after the loads have ended.
+fn evidence(plan: &Plan, target: &Target, places: &Places, happened: &[Happened], loads: Loads) -> Evidence {
+    let load = |(name, seen): &(&'static str, Recorder)| {
+        let track = seen.track();
+        let hangs = track.pending.map(|(since, what)| {
+            format!("a {what} that began at {:.1} s does not end", since as f64 / 1000.0)
+        });
+        let (operations, errors, wrong) = (track.count, track.errors.count, track.wrong.count);
+        Load { name, operations, errors, wrong, hangs }
+    };
+    let told: Vec<Load> = loads.seen.iter().map(load).collect();
+    let mut seen = Evidence {
+        interrupted: INTERRUPTED.load(Ordering::Relaxed),
+        faults: happened.len(),
+        fault_failures: happened.iter().flat_map(|fault| fault.failures.clone()).collect(),
+        dead: target.dead(),
+        loads: told,
+        lost: Err("a load hangs".to_owned()),
+        bytes: Err("a load hangs".to_owned()),
+        sync: Err("a load hangs".to_owned()),
+        damaged: Err("a load hangs".to_owned()),
+        fsck: Err("a load hangs".to_owned()),
+    };
+    // Looking at a mount that hangs would hang as well.
+    if seen.loads.iter().any(|load| load.hangs.is_some()) {
+        return seen;
+    }
+    seen.sync = target.in_sync(IN_SYNC);
+    let (Ok(ledger), Ok(generations), Ok(())) = (loads.names.join(), loads.data.join(), loads.still.join())
+    else {
+        seen.lost = Err("a load panicked; this is a bug of `xtfs chaos`".to_owned());
+        return seen;
+    };
+    if let Some(sabotage) = plan.sabotage
+        && let Err(error) = spoil(sabotage, places, &ledger)
+    {
+        seen.fault_failures.push(format!("sabotage: {error}"));
+    }
+    seen.lost =
+        loads::found(&places.names).map(|found| ledger.judge(&found)).map_err(|error| error.to_string());
+    let still = vec![vec![1; loads::BLOCKS]; loads::FILES];
+    let bytes = places.data.judge(&generations).and_then(|mut wrong| {
+        wrong.extend(places.still.judge(&still)?);
+        Ok(wrong)
+    });
+    seen.bytes = bytes.map_err(|error| error.to_string());
+    let text = |failure: Failure| failure.to_string();
+    seen.damaged =
+        target.scrub().and_then(|_| target.scrub()).map(|(damaged, left)| damaged + left).map_err(text);
+    seen.fsck = target.fsck().map(|said| said.trim().to_owned()).map_err(text);
+    seen
+}
+
+fn spoil(sabotage: Sabotage, places: &Places, ledger: &Ledger) -> std::io::Result<()> {
+    use std::os::unix::fs::FileExt;
+    match sabotage {
+        Sabotage::Lose => match ledger.there().next() {
+            Some((path, _)) => std::fs::remove_file(places.names.join(path)),
+            None => Err(std::io::Error::other("the load left no file to remove; give it more time")),
+        },
+        Sabotage::Overwrite => {
+            let file = std::fs::OpenOptions::new().write(true).open(places.still.path(0))?;
+            file.write_all_at(b"sabotage", 3000)?;
+            file.sync_all()
+        }
+    }
+}
+
+/// A seed that nobody chose.
+pub(crate) fn any_seed() -> u64 {
+    // Short enough to be typed.
+    u64::from(rand::random::<u32>() % 1_000_000)
+}
+
+/// The default directory of a run.
+pub(crate) fn default_out() -> &'static Path {
+    Path::new("xtfs-chaos")
+}

@@ -1,0 +1,85 @@
+//! `xtfs chaos`: faults on real processes under load.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use crate::args::Global;
+use crate::chaos::{self, Nemesis, Plan, Sabotage};
+use crate::failure::{Failure, Outcome};
+
+/// Kill, pause and damage real processes under load, and prove that nothing is lost
+///
+/// Starts an instance of its own (3 DIRs, 3 MRCs, 4 OSDs, 3 replicas, every service a process), works on its mount and lets faults
+/// happen, chosen by a seed: the same seed gives the same faults at the same times. Three loads: `names` creates, renames,
+/// unlinks and lists; `data` writes 4 KiB at random places, reads back and syncs; `still` reads what nobody changes, which is
+/// where damage is done. At the end: no operation failed, nothing acknowledged is lost, no byte is wrong, every process runs, all
+/// objects are in sync, two scrubs leave no damage, fsck is clean. Exit status 0 only when all of that holds.
+///
+/// Writes OUT/report.html (a picture of stalls and faults), OUT/report.json and OUT/acked.log. Network partitions are not among the
+/// faults: all processes share the loopback interface. `make dst` simulates them.
+#[derive(Debug, Args)]
+pub(crate) struct Chaos {
+    /// Chooses the faults and the loads' operations [default: a new one, printed].
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Seconds under load.
+    #[arg(long, value_name = "SECONDS", default_value = "60")]
+    duration: u64,
+    /// Which faults, separated by commas [default: all].
+    #[arg(long, value_name = "KIND,...", value_delimiter = ',', value_enum)]
+    nemesis: Vec<Nemesis>,
+    /// Directory of the run: its instance (removed when all is well), logs and report.
+    #[arg(long, value_name = "DIR", default_value = chaos::default_out().as_os_str())]
+    out: PathBuf,
+    /// Use the instance that runs in this directory (separate processes, 3 replicas, mounted), and leave it running.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Keep the instance's directory also when all is well.
+    #[arg(long)]
+    keep: bool,
+    /// Spoil something behind the checkers' back, which they must notice: for tests of this command.
+    #[arg(long, hide = true, value_enum)]
+    sabotage: Option<Sabotage>,
+}
+
+/// Less leaves no time for a fault.
+const SHORTEST: u64 = 8;
+
+impl Chaos {
+    pub(crate) fn run(self, global: &Global) -> Outcome {
+        if self.duration < SHORTEST {
+            return Err(Failure::usage(format!("--duration {}", self.duration), "no fault fits into that")
+                .next(format!("give at least {SHORTEST} seconds")));
+        }
+        let seed = self.seed.unwrap_or_else(chaos::any_seed);
+        let mut nemeses = self.nemesis;
+        if nemeses.is_empty() {
+            nemeses = Nemesis::value_variants().to_vec();
+        }
+        nemeses.sort();
+        nemeses.dedup();
+        let names: Vec<String> = nemeses
+            .iter()
+            .filter_map(|nemesis| Some(nemesis.to_possible_value()?.get_name().to_owned()))
+            .collect();
+        let repeat =
+            format!("xtfs chaos --seed {seed} --duration {} --nemesis {}", self.duration, names.join(","));
+        let absolute = |path: PathBuf| {
+            std::path::absolute(&path).map_err(|error| Failure::usage(path.display().to_string(), error))
+        };
+        let plan = Plan {
+            seed,
+            duration: Duration::from_secs(self.duration),
+            nemeses,
+            out: absolute(self.out)?,
+            data: self.data.map(absolute).transpose()?,
+            keep: self.keep,
+            sabotage: self.sabotage,
+            quiet: global.json,
+            repeat,
+        };
+        chaos::run(&plan, global.json)
+    }
+}
