@@ -39,7 +39,7 @@ spoiled overwrite "no wrong byte"
 must_up --separate --dirs 3 --mrcs 3 --osds 4 --replicas 3 --no-exec
 check "an instance that runs is used" 200 "$XTFS" chaos --seed 5 --duration 8 --nemesis pause --data "$data" --out "$work/given"
 check_sh "and left running" 20 '"$XTFS" ps --data "$data" --json | jq -e "all(.[]; .pid != null)"'
-stages=$(grep -ho '/dev/shm/xtfs-[^ ]*' "/proc/$(pid_of mount-0)/maps" | sort -u)
+stages=$(readlink "/proc/$(pid_of mount-0)"/fd/* | grep '^/dev/shm/xtfs-')
 check "down" 60 "$XTFS" down --data "$data"
 # What a stopped instance leaves for its successor, which does not come.
 # shellcheck disable=SC2086

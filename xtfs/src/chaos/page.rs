@@ -52,7 +52,7 @@ pub(super) fn page(report: &Report) -> String {
     for check in &report.checks {
         let (class, word) = if check.passed { ("ok", "ok") } else { ("bad", "FAIL") };
         let _ =
-            write!(page, "<tr><td class=\"{class}\">{word}<td>{}<td>{}\n", check.name, escape(&check.text));
+            writeln!(page, "<tr><td class=\"{class}\">{word}<td>{}<td>{}", check.name, escape(&check.text));
     }
     page += "</table>\n<h2>Stalls and faults</h2>\n<p>Each bar is the longest operation that ended in its tenth of a second (logarithmic); \
              bands are faults, from the deed until the victim was back; red marks are errors and wrong answers. Point at them for details.</p>\n";
@@ -63,7 +63,7 @@ pub(super) fn page(report: &Report) -> String {
         page += "<h2>Errors and wrong answers</h2>\n<table><tr><th>s<th>load<th>what\n";
         for (name, trouble) in troubles {
             let at = trouble.at_ms as f64 / 1000.0;
-            let _ = write!(page, "<tr><td>{at:.1}<td>{name}<td>{}\n", escape(&trouble.text));
+            let _ = writeln!(page, "<tr><td>{at:.1}<td>{name}<td>{}", escape(&trouble.text));
         }
         page += "</table>\n";
     }
@@ -75,17 +75,17 @@ fn picture(report: &Report, page: &mut String) {
     let x = |ms: u64| LEFT + (WIDTH - LEFT) * (ms as f64 / end).min(1.0);
     let height = |ms: f64| (LANE - 20.0) * (ms.max(1.0).ln() / MOST_MS.ln()).min(1.0);
     let bottom = TOP + LANE * report.loads.len() as f64;
-    let _ = write!(
+    let _ = writeln!(
         page,
-        "<svg viewBox=\"0 0 {WIDTH} {}\" role=\"img\" aria-label=\"timeline\">\n",
+        "<svg viewBox=\"0 0 {WIDTH} {}\" role=\"img\" aria-label=\"timeline\">",
         bottom + 20.0
     );
     for (number, fault) in report.faults.iter().enumerate() {
         let (from, to) = (x(fault.at_ms), x(fault.until_ms.max(fault.at_ms + BIN_MS)));
-        let _ = write!(
+        let _ = writeln!(
             page,
             "<g><title>{:.1} s: {}</title><rect x=\"{from:.1}\" y=\"{TOP}\" width=\"{:.1}\" height=\"{:.1}\" fill=\"{}\" fill-opacity=\".28\"/>\
-             <text x=\"{from:.1}\" y=\"{}\">{}</text></g>\n",
+             <text x=\"{from:.1}\" y=\"{}\">{}</text></g>",
             fault.at_ms as f64 / 1000.0,
             escape(&fault.what.join(" + ")),
             (to - from).max(2.0),
@@ -97,23 +97,23 @@ fn picture(report: &Report, page: &mut String) {
     }
     for (lane, (name, track)) in report.loads.iter().enumerate() {
         let base = TOP + LANE * (lane + 1) as f64;
-        let _ = write!(page, "<text x=\"0\" y=\"{:.1}\">{name}</text>\n", base - LANE / 2.0);
+        let _ = writeln!(page, "<text x=\"0\" y=\"{:.1}\">{name}</text>", base - LANE / 2.0);
         for (ms, word) in
             [(1.0, "1 ms"), (10.0, "10 ms"), (100.0, "0.1 s"), (1000.0, "1 s"), (10_000.0, "10 s")]
         {
             let y = base - height(ms);
-            let _ = write!(
+            let _ = writeln!(
                 page,
-                "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{WIDTH}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/><text x=\"{}\" y=\"{y:.1}\" text-anchor=\"end\">{word}</text>\n",
+                "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{WIDTH}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/><text x=\"{}\" y=\"{y:.1}\" text-anchor=\"end\">{word}</text>",
                 LEFT - 4.0
             );
         }
         let width = (WIDTH - LEFT) * BIN_MS as f64 / end;
         for (bin, op) in &track.bins {
             let tall = height(op.took_ms as f64);
-            let _ = write!(
+            let _ = writeln!(
                 page,
-                "<rect class=\"bar\" x=\"{:.1}\" y=\"{:.1}\" width=\"{:.2}\" height=\"{tall:.1}\"><title>{} ms {} at {:.1} s</title></rect>\n",
+                "<rect class=\"bar\" x=\"{:.1}\" y=\"{:.1}\" width=\"{:.2}\" height=\"{tall:.1}\"><title>{} ms {} at {:.1} s</title></rect>",
                 x(bin * BIN_MS),
                 base - tall,
                 width.max(0.5),
@@ -124,9 +124,9 @@ fn picture(report: &Report, page: &mut String) {
         }
         for trouble in track.errors.first.iter().chain(&track.wrong.first) {
             let at = x(trouble.at_ms);
-            let _ = write!(
+            let _ = writeln!(
                 page,
-                "<rect class=\"error\" x=\"{at:.1}\" y=\"{:.1}\" width=\"3\" height=\"{LANE}\"><title>{}</title></rect>\n",
+                "<rect class=\"error\" x=\"{at:.1}\" y=\"{:.1}\" width=\"3\" height=\"{LANE}\"><title>{}</title></rect>",
                 base - LANE,
                 escape(&trouble.text)
             );
@@ -137,7 +137,7 @@ fn picture(report: &Report, page: &mut String) {
     let step = u64::try_from(step.unwrap_or(3600)).unwrap_or(3600);
     for second in (0..=report.end_ms / 1000).step_by(usize::try_from(step).unwrap_or(1)) {
         let _ =
-            write!(page, "<text x=\"{:.1}\" y=\"{}\">{second} s</text>\n", x(second * 1000), bottom + 14.0);
+            writeln!(page, "<text x=\"{:.1}\" y=\"{}\">{second} s</text>", x(second * 1000), bottom + 14.0);
     }
     *page += "</svg>\n";
 }
@@ -172,7 +172,7 @@ fn table(report: &Report, page: &mut String) {
     for (name, track) in &report.loads {
         let longest = track.longest(0, report.end_ms).map_or(0, |op| op.took_ms);
         let (count, errors, wrong) = (track.count, track.errors.count, track.wrong.count);
-        let _ = write!(page, "<tr><td>{name}<td>{count}<td>{longest} ms<td>{errors}<td>{wrong}\n");
+        let _ = writeln!(page, "<tr><td>{name}<td>{count}<td>{longest} ms<td>{errors}<td>{wrong}");
     }
     *page += "</table>\n";
 }

@@ -192,16 +192,10 @@ impl Target {
     fn stages(&self) -> Vec<PathBuf> {
         let mounts = self.instance.of_role("mount");
         let pids = mounts.filter_map(|service| Process::recorded(&self.home.pid(&service.name)));
-        let maps =
-            pids.filter_map(|process| std::fs::read_to_string(format!("/proc/{}/maps", process.pid)).ok());
-        let mut stages: Vec<PathBuf> = maps
-            .flat_map(|maps| {
-                let paths = maps.lines().filter_map(|line| line.split_whitespace().nth(5));
-                paths.filter(|path| path.starts_with("/dev/shm/xtfs-")).map(PathBuf::from).collect::<Vec<_>>()
-            })
-            .collect();
-        stages.dedup();
-        stages
+        let folders = pids.filter_map(|process| std::fs::read_dir(format!("/proc/{}/fd", process.pid)).ok());
+        let open = folders.flatten().filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+        open.filter(|path| path.starts_with("/dev/shm") && path.extension().is_some_and(|end| end == "stage"))
+            .collect()
     }
 
     fn at(&self) -> String {
