@@ -118,7 +118,7 @@ impl Stage {
     pub(crate) fn take(self: &Arc<Self>, label: Label) -> Option<Slot> {
         let number = self.free.lock().pop_first()?;
         let order = self.next.fetch_add(1, Ordering::Relaxed);
-        Some(Slot { stage: self.clone(), number, order, label, len: 0 })
+        Some(Slot { stage: self.clone(), number, order, label, len: 0, labelled: false })
     }
 
     /// Nothing is left and nobody comes after this process.
@@ -150,6 +150,7 @@ pub(crate) struct Slot {
     order: u64,
     label: Label,
     len: usize,
+    labelled: bool,
 }
 
 impl Slot {
@@ -160,6 +161,7 @@ impl Slot {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "a piece longer than a slot"));
         }
         self.stage.file.write_all_at(data, data_at(self.number) + self.len as u64)?;
+        self.labelled = true;
         // The label last: a process that is killed in between has not acknowledged these bytes.
         self.stage.file.write_all_at(&label(self.order, &self.label, len), label_at(self.number))?;
         self.len = len;
@@ -167,9 +169,30 @@ impl Slot {
     }
 }
 
+impl Slot {
+    /// What it held is at the OSDs. It becomes a mark: the file reaches to its end, which nobody has reported.
+    pub(crate) fn landed(&mut self) -> io::Result<()> {
+        self.marks(Label { offset: self.end(), ..self.label })
+    }
+
+    /// Becomes the mark of `label.offset`, whatever it was.
+    pub(crate) fn marks(&mut self, mark: Label) -> io::Result<()> {
+        self.labelled = true;
+        self.stage.file.write_all_at(&label(self.order, &mark, 0), label_at(self.number))?;
+        (self.label, self.len) = (mark, 0);
+        Ok(())
+    }
+
+    /// Where the file ends at least.
+    pub(crate) fn end(&self) -> u64 {
+        self.label.offset + self.len as u64
+    }
+}
+
 impl Drop for Slot {
     fn drop(&mut self) {
-        if self.len > 0
+        // A label stands there from the first bytes on, also when it has become a mark.
+        if self.labelled
             && let Err(error) = self.stage.file.write_all_at(&[0; 8], label_at(self.number))
         {
             // It would be written again over what comes later: rather lose the slot than give it out again.
@@ -198,7 +221,7 @@ fn label(order: u64, label: &Label, len: usize) -> [u8; LABEL_BYTES] {
     out
 }
 
-/// The order, the label and the length of the data; `None`: the slot is free.
+/// The order, the label and the length of the data (0: a mark); `None`: the slot is free.
 fn parse(bytes: &[u8; LABEL_BYTES]) -> Option<(u64, Label, usize)> {
     let mut words = [0; 8];
     for (word, bytes) in words.iter_mut().zip(bytes.chunks_exact(8)) {
@@ -206,7 +229,7 @@ fn parse(bytes: &[u8; LABEL_BYTES]) -> Option<(u64, Label, usize)> {
     }
     let [order, session, epoch, volume, ino, offset, len, check] = words;
     let whole = sum(&words[..7]) == check;
-    let len = usize::try_from(len).ok().filter(|len| (1..=SLOT_BYTES).contains(len))?;
+    let len = usize::try_from(len).ok().filter(|len| *len <= SLOT_BYTES)?;
     let fits = offset.checked_add(len as u64).is_some_and(|end| end <= FILE_BYTES_MAX);
     (order != 0 && whole && fits).then_some((order, Label { session, epoch, volume, ino, offset }, len))
 }
@@ -257,6 +280,25 @@ mod tests {
         assert_eq!((left[0].data[99], left[0].data[100]), (1, 3));
         stage.clear().unwrap();
         assert_eq!(stage.left().unwrap(), []);
+    }
+
+    #[test]
+    fn what_landed_stays_as_a_mark_of_where_the_file_ends() {
+        let dir = tempfile::tempdir().unwrap();
+        let stage = Stage::open(&dir.path().join("s")).unwrap();
+        let mut slot = stage.take(of(3, 100)).unwrap();
+        slot.append(b"hello").unwrap();
+        assert_eq!(slot.end(), 105);
+        slot.landed().unwrap();
+        let mut mark = slot;
+        let left = stage.left().unwrap();
+        assert_eq!((mark.end(), left.len()), (105, 1));
+        assert_eq!((left[0].label.ino, left[0].label.offset, left[0].data.len()), (3, 105, 0));
+        mark.marks(of(3, 900)).unwrap();
+        assert_eq!(stage.left().unwrap()[0].label.offset, 900);
+        drop(mark);
+        assert!(stage.left().unwrap().is_empty());
+        assert_eq!(stage.free.lock().len(), SLOTS as usize);
     }
 
     #[test]

@@ -102,8 +102,6 @@ for name in "${names[0]}" "${names[1]}"; do check "$name is removed" 40 "$XTFS" 
 refused "removing the last one" "only MRC member" 20 "$XTFS" mrc remove "${names[2]}" --yes --data "$data"
 check_sh "one is enough" 30 'echo alone >"$mnt/alone" && [ "$(cat "$mnt/again" "$mnt/alone" | tr "\n" " ")" = "again alone " ]'
 umount "$second" 2>/dev/null || fusermount3 -u "$second"
-# The DIR hears of the last change of members a moment later; an `up` before that asks the old ones (docs/status.md).
-sleep 3
 check "down" 60 "$XTFS" down --data "$data"
 must_up
 check_sh "everything is there in the next run" 60 '[ "$(cat "$mnt/alone")" = alone ]'

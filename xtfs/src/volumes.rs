@@ -18,6 +18,9 @@ pub(crate) enum Existing {
     Refuse,
 }
 
+/// The DIR is asked again who serves a volume when nobody of those that it named has answered for so long.
+const ASK_ANEW: Duration = Duration::from_secs(2);
+
 /// Makes a volume. A `mkfs` that died half-way is completed by the next one.
 pub(crate) async fn create(
     cluster: &Cluster,
@@ -28,7 +31,7 @@ pub(crate) async fn create(
     let name = wanted.name.clone();
     let request = CreateVolume { origin: once(), entry: wanted };
     let end = Instant::now() + Duration::from_secs(15);
-    let entry = loop {
+    let mut entry = loop {
         match cluster.call::<proto::dir::VolumeCreate>(&cluster.dirs, &request).await {
             Ok(entry) => break entry,
             Err(error) if error.code == Code::Exists => {
@@ -56,8 +59,19 @@ pub(crate) async fn create(
         uid: entry.uid,
         gid: entry.gid,
     };
-    cluster.mrc::<proto::mrc::VolumeInit>(&what, &entry, &init).await?;
-    Ok(entry)
+    loop {
+        let call = cluster.mrc::<proto::mrc::VolumeInit>(&what, &entry, &init);
+        match tokio::time::timeout(ASK_ANEW, call).await {
+            Ok(Ok(_)) => return Ok(entry),
+            Ok(Err(failure)) if Instant::now() >= end || failure.status != 3 => return Err(failure),
+            _ if Instant::now() >= end => {
+                cluster.mrc::<proto::mrc::VolumeInit>(&what, &entry, &init).await?;
+                return Ok(entry);
+            }
+            // A DIR that has just started names the members that it was told of at some time, until one has registered.
+            _ => entry = cluster.volume(&name).await?,
+        }
+    }
 }
 
 fn no_group_yet(error: &WireError) -> bool {

@@ -124,6 +124,12 @@ impl Size {
         self.unreported().is_some_and(|unreported| unreported.end > self.size)
     }
 
+    /// Whether the MRC, as far as known, takes the file to be shorter than this.
+    #[must_use]
+    pub fn is_beyond(&self, end: u64) -> bool {
+        end > self.size
+    }
+
     /// Attributes of the MRC as they are to be shown: when they were overtaken by what this client has learned since
     /// (its own report of a write that had ended before), the newer ones; and with what it does not know yet.
     pub fn newest(&self, attr: &mut Attr) {

@@ -34,6 +34,9 @@ pub struct Buffer {
     /// order: a leaf.
     flights: Leaf<Flights>,
     landed: Notify,
+    /// Tells a successor where the file ends, from the landing of a piece to the report of its size. order: before
+    /// `Inode::size`.
+    mark: Leaf<Option<Slot>>,
 }
 
 #[derive(Default)]
@@ -136,12 +139,7 @@ impl Inode {
         }
         let room = self.take_room(offset, data.len() as u64).await?;
         let _shared = self.data.read().await;
-        let session = self.volume().session();
-        let (volume, ino) = self.key();
-        let slot = |_: &Self| {
-            let label = Label { session: session.id(), epoch: session.epoch(), volume, ino, offset };
-            stage.take(label).map(Some)
-        };
+        let slot = |inode: &Self| stage.take(inode.label(offset)).map(Some);
         Ok(self.gather(offset, &data, false, room, slot).await.is_ok())
     }
 
@@ -243,17 +241,76 @@ impl Inode {
                 self.must_be_of(generation)?;
                 self.write_pieces(offset, data, false, clear_setid).await
             };
-            if let Err(error) = written.await {
-                tracing::error!(ino = self.ino(), %error, "gathered writes were lost");
-                self.errors.add(error);
+            match (written.await, slot) {
+                (Ok(_), Some(slot)) => self.mark(slot),
+                (Ok(_), None) => {}
+                (Err(error), slot) => {
+                    tracing::error!(ino = self.ino(), %error, "gathered writes were lost");
+                    self.errors.add(error);
+                    drop(slot);
+                }
             }
         }
         // Over when this is: then a report tells of it.
         drop(room);
-        // Crossed out before one that overlaps it may leave.
-        drop(slot);
         self.buffer.flights.lock().ranges.retain(|(other, _)| *other != number);
         self.piece_is_out();
         self.buffer.landed.notify_waiters();
+    }
+
+    /// A piece is at its OSDs: it is crossed out before one that overlaps it may leave. When it made the file longer than the MRC
+    /// knows, a mark stays in its place.
+    fn mark(&self, mut slot: Slot) {
+        let mut mark = self.buffer.mark.lock();
+        if !self.needs_mark(&mark, slot.end()) {
+            return;
+        }
+        match slot.landed() {
+            Ok(()) => *mark = Some(slot),
+            Err(error) => {
+                tracing::warn!(%error, "a file's end cannot be marked; kill -9 of everything may shorten it")
+            }
+        }
+    }
+
+    fn needs_mark(&self, mark: &Option<Slot>, end: u64) -> bool {
+        mark.as_ref().is_none_or(|mark| mark.end() < end) && self.is_beyond(end)
+    }
+
+    /// A write up to `end` went to the OSDs without being staged: a mark, or if there is no place for one a report, keeps
+    /// the file's end.
+    pub(crate) async fn keep_end(&self, stage: &Arc<Stage>, end: u64) -> Result<()> {
+        {
+            let mut mark = self.buffer.mark.lock();
+            if !self.needs_mark(&mark, end) {
+                return Ok(());
+            }
+            let label = self.label(end);
+            if let Some(mut slot) = mark.take().or_else(|| stage.take(label))
+                && slot.marks(label).is_ok()
+            {
+                *mark = Some(slot);
+                return Ok(());
+            }
+        }
+        self.report_written().await
+    }
+
+    fn label(&self, offset: u64) -> Label {
+        let (session, (volume, ino)) = (self.volume().session(), self.key());
+        Label { session: session.id(), epoch: session.epoch(), volume, ino, offset }
+    }
+
+    /// The MRC has heard of more.
+    pub(crate) fn unmark(&self) {
+        let mut mark = self.buffer.mark.lock();
+        if mark.as_ref().is_some_and(|mark| !self.is_beyond(mark.end())) {
+            *mark = None;
+        }
+    }
+
+    /// The file is gone.
+    pub(crate) fn forget_mark(&self) {
+        *self.buffer.mark.lock() = None;
     }
 }

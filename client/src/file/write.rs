@@ -80,8 +80,10 @@ impl File {
         if using.is_held() && self.inode().write_staged(stage, offset, data.clone()).await? {
             return Ok(());
         }
+        let end = offset.saturating_add(data.len() as u64);
         self.inode().flush_buffer().await;
-        self.inode().write_range(offset, data, false, false).await
+        self.inode().write_range(offset, data, false, false).await?;
+        if using.is_held() { self.inode().keep_end(stage, end).await } else { Ok(()) }
     }
 
     /// Like [`File::append_with`], staged like [`File::write_behind`].
@@ -94,6 +96,11 @@ impl File {
             if self.inode().write_staged(stage, end, data.clone()).await? {
                 return Ok(end);
             }
+            let length = data.len() as u64;
+            self.inode().flush_buffer().await;
+            self.inode().write_range(end, data, false, false).await?;
+            self.inode().keep_end(stage, end + length).await?;
+            return Ok(end);
         }
         drop((using, one));
         self.append_with(data, false, false).await

@@ -81,6 +81,10 @@ impl Written {
 
 async fn write_out(volume: &Arc<Volume>, ino: u64, offset: u64, data: Vec<u8>) -> Result<Arc<Inode>> {
     let inode = volume.acquire(&Creds::checked(0, 0), ino, true).await?;
-    inode.write_range(offset, data.into(), false, false).await?;
+    if data.is_empty() {
+        inode.reaches(offset);
+    } else {
+        inode.write_range(offset, data.into(), false, false).await?;
+    }
     Ok(inode)
 }

@@ -211,6 +211,18 @@ impl Inode {
         }
     }
 
+    /// Whether the MRC, as far as known, takes the file to be shorter than this.
+    pub(crate) fn is_beyond(&self, end: u64) -> bool {
+        self.size.lock().is_beyond(end)
+    }
+
+    /// A write up to `end` is at the OSDs, and nobody has reported it.
+    pub(crate) fn reaches(self: &Arc<Self>, end: u64) {
+        if self.size.lock().wrote(end, self.volume.now(), false) {
+            self.volume.mark_dirty(self.clone());
+        }
+    }
+
     pub(crate) fn piece_begins(&self) {
         self.size.lock().piece_begins();
     }
@@ -273,7 +285,7 @@ impl Inode {
         }
     }
 
-    async fn report_written(&self) -> Result<()> {
+    pub(crate) async fn report_written(&self) -> Result<()> {
         if !self.size.lock().is_dirty() {
             return Ok(());
         }
@@ -300,12 +312,14 @@ impl Inode {
                 reporting.disarm();
                 self.granted(reply.room, mark);
                 self.size.lock().reported(&reply.attr);
+                self.unmark();
                 Ok(())
             }
             // The file is gone: there is nothing left to report.
             Err(error) if matches!(error.code, Code::NotFound | Code::Stale) => {
                 reporting.disarm();
                 self.size.lock().forget_unreported();
+                self.forget_mark();
                 Ok(())
             }
             Err(error) => Err(error),
@@ -348,6 +362,7 @@ impl Inode {
         let changes = Changes { size: Some(size), ..changes };
         let attr = self.volume.setattr_raw(creds, self.ino, changes, blocks).await?;
         self.size.lock().truncated(&attr);
+        self.forget_mark();
         Ok(attr)
     }
 
