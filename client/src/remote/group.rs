@@ -132,6 +132,7 @@ impl Group {
                 }
                 Err(failed) => failed,
             };
+            tracing::debug!(what = self.what, method = M::NAME, %error, "an attempt failed");
             if matches!(error.code, Code::NotLeader | Code::Unavailable | Code::DeadlineExceeded) {
                 self.failures.fetch_add(1, Ordering::Relaxed);
             }
