@@ -251,6 +251,13 @@ fn leadership_lost() -> WireError {
     WireError::new(Code::NotLeader, "leadership changed while the request waited for leases; ask again")
 }
 
+fn in_grace() -> WireError {
+    WireError::new(
+        Code::Busy,
+        "this MRC leads since a moment ago, and clients of the leader before have not all come back; try again",
+    )
+}
+
 fn not_in_time(ino: u64) -> WireError {
     WireError::new(
         Code::Busy,

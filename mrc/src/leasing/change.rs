@@ -12,7 +12,7 @@ use proto::rpc::Origin;
 use rt::rpc::Response;
 
 use super::read::by_the_way;
-use super::{Leasing, leadership_lost, not_in_time};
+use super::{Leasing, in_grace, leadership_lost, not_in_time};
 use crate::command::Body;
 use crate::engine::leases::{Begun, Claims, Pass, Standing};
 use crate::service::Mrc;
@@ -39,6 +39,7 @@ impl Change {
         match self.leasing.wait(ticket, deadline).await {
             Some(Standing::Free) => Ok(()),
             Some(_) => Err(leadership_lost()),
+            None if self.leasing.with(|engine, _| engine.in_grace()) => Err(in_grace()),
             None => Err(not_in_time(self.claims.iter().next().map_or(0, |claim| claim.file.1))),
         }
     }

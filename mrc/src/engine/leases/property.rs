@@ -41,7 +41,7 @@ fn event() -> impl Strategy<Value = Event> {
         6 => (session(), file(), bits()).prop_map(|(s, f, b)| Event::Grant(s, f, b)),
         6 => (session(), file(), bits()).prop_map(|(s, f, b)| Event::Acquire(s, f, b)),
         1 => any::<usize>().prop_map(Event::GiveUp),
-        6 => (session(), prop::collection::vec((file(), bits(), any::<bool>()), 1..4))
+        6 => (session(), prop::collection::vec((file(), bits(), any::<bool>()), 0..4))
             .prop_map(|(s, claims)| Event::Begin(s, claims)),
         5 => (any::<usize>(), any::<bool>()).prop_map(|(at, changed)| Event::Finish(at, changed)),
         8 => (session(), any::<bool>()).prop_map(|(s, all)| Event::Return(s, all)),

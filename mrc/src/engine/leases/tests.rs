@@ -381,6 +381,22 @@ fn a_new_leader_waits_for_sessions_and_takes_up_what_they_tell() {
 }
 
 #[test]
+fn a_change_that_claims_nothing_goes_on_when_the_grace_period_ends() {
+    // A repeated create of what is there already: its first attempt was done by the former leader.
+    let mut leases = Leases::new(TIMES);
+    leases.lead(T0, 1000, [1, 2]);
+    leases.open_session(T0, 1, told(1, true, &[])).unwrap();
+    let (pass, waits) = begin(&mut leases, T0, 1, Claims::default());
+    assert!(waits, "session 2 may still hold anything");
+    leases.take_effects();
+    leases.open_session(T0, 2, told(1, true, &[])).unwrap();
+    let ticket = pass.ticket().unwrap();
+    assert!(leases.take_effects().contains(&Effect::Wake(ticket)));
+    assert_eq!(leases.standing(ticket), Standing::Free);
+    leases.invariants();
+}
+
+#[test]
 fn a_lease_taken_up_can_be_given_back_under_its_old_number() {
     let mut leases = Leases::new(TIMES);
     leases.lead(T0, 1000, [1]);
