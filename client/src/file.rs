@@ -16,6 +16,7 @@ use proto::mrc::{Attr, CloseRequest, LEASE_WRITE};
 use crate::config::Creds;
 use crate::engine::readahead::ReadAhead;
 use crate::error::Result;
+use crate::stage::Stage;
 use crate::volume::Volume;
 use crate::volume::attrs::Changes;
 use crate::volume::inode::Inode;
@@ -93,6 +94,28 @@ impl File {
     pub async fn flush(&self) -> Result<()> {
         self.inode.report().await?;
         self.told.check(&self.inode.errors)
+    }
+
+    /// `close(2)` of one descriptor of a mount: answered while what was written is on its way, when nothing can come of
+    /// that (see [`Inode::may_land_later`]); else like [`File::flush`].
+    pub(crate) async fn flush_behind(&self, stage: Option<&Arc<Stage>>) -> Result<()> {
+        if !stage.is_some_and(|stage| self.inode.may_land_later(stage)) {
+            return self.flush().await;
+        }
+        self.inode.send_off_buffer().await;
+        self.told.check(&self.inode.errors)
+    }
+
+    /// Like [`File::close`] when nobody waits for the answer: what was written is told together with that of other files.
+    pub(crate) async fn close_behind(&self) -> Result<()> {
+        let leaves = self.write && self.inode.is_unreported();
+        if leaves && !self.closed.load(Ordering::Acquire) {
+            let _leaving = self.inode.leave();
+            self.inode.flush_buffer().await;
+            self.volume().reports_together().await;
+            return self.close().await;
+        }
+        self.close().await
     }
 
     /// Everything written, by whom ever, survives the machines: data on the OSDs' media, metadata on a majority's. The

@@ -121,6 +121,11 @@ impl Stage {
         Some(Slot { stage: self.clone(), number, order, label, len: 0, labelled: false })
     }
 
+    /// Whether so many places are taken that nobody should keep one for the sake of an earlier answer.
+    pub(crate) fn is_scarce(&self) -> bool {
+        self.free.lock().len() < SLOTS as usize / 2
+    }
+
     /// Nothing is left and nobody comes after this process.
     pub fn remove(&self) {
         if let Err(error) = std::fs::remove_file(&self.path) {

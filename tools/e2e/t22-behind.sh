@@ -6,6 +6,9 @@
 # check allows nothing else to differ, so the writer is stopped before the kill.
 writer() { python3 "$here/unsynced-write.py" "$1" "$2" >"$3" 2>"$3.err" </dev/null & }
 
+# A process that was killed keeps its locks until the kernel has cleared up after it.
+slay() { kill -9 "$1"; for _ in $(seq 100); do grep -qs '^State:.[^ZX]' "/proc/$1/status" || return 0; sleep 0.05; done; }
+
 must_up --separate --mrcs 3 --no-exec
 for n in $(seq "$(sized 8 3)"); do
   writer "$mnt/mount-$n" 4 "$work/mount-$n"
@@ -15,6 +18,16 @@ for n in $(seq "$(sized 8 3)"); do
   revive mount-0 || bad "xtfs start mount-0: $(tail -n 2 "$work/start.out")"
   wait $pid || bad "the writer failed: $(tail -n 1 "$work/mount-$n.err")"
   check "kill -9 of the mount under an unsynced writer, $n" 30 python3 "$here/unsynced-write.py" --check "$mnt/mount-$n" "$work/mount-$n"
+done
+for n in $(seq "$(sized 4 2)"); do
+  python3 "$here/closed-files.py" "$mnt/closed-$n" "$work/closed-$n" 2>/dev/null </dev/null &
+  pid=$!
+  sleep 1
+  kill -STOP $pid
+  murder mount-0
+  revive mount-0 || bad "xtfs start mount-0: $(tail -n 2 "$work/start.out")"
+  kill -9 $pid; wait $pid 2>/dev/null
+  check "kill -9 of the mount: every closed file is whole, $n" 40 python3 "$here/closed-files.py" --check "$mnt/closed-$n" "$work/closed-$n"
 done
 for n in $(seq "$(sized 4 2)"); do
   writer "$mnt/both-$n" 30 "$work/both-$n"
@@ -33,12 +46,28 @@ down && ok "down" || bad "down: $(tail -n 1 "$work/down.out")"
 # One process: the kernel's side dies with it.
 data=$work/one; mnt=$data/mnt
 must_up --no-exec
+# close(2) is answered while what was written is on its way when the OSDs have told that they have room.
+sleep 4
+check "what stat says after close(2) stays so" 60 python3 "$here/closed-files.py" --steady "$mnt/steady" "$(sized 500 100)"
+for n in $(seq "$(sized 6 3)"); do
+  sleep 2
+  python3 "$here/closed-files.py" "$mnt/closed-$n" "$work/closed-$n" 2>/dev/null </dev/null &
+  pid=$!
+  sleep 1.5
+  kill -STOP $pid
+  slay "$(jq -r .pid "$work/up.json")"
+  kill -9 $pid
+  umount -l "$mnt" 2>/dev/null
+  wait $pid 2>/dev/null
+  up --no-exec || bad "the second up"
+  check "kill -9 of everything: every closed file is whole, $n" 60 python3 "$here/closed-files.py" --check "$mnt/closed-$n" "$work/closed-$n"
+done
 for n in $(seq "$(sized 4 2)"); do
   writer "$mnt/all-$n" 30 "$work/all-$n"
   pid=$!
   sleep 1.5
   kill -STOP $pid
-  kill -9 "$(jq -r .pid "$work/up.json")"
+  slay "$(jq -r .pid "$work/up.json")"
   kill -9 $pid
   umount -l "$mnt" 2>/dev/null
   wait $pid 2>/dev/null

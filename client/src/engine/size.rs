@@ -31,7 +31,7 @@ impl Unreported {
         Self {
             end: self.end.max(later.end),
             truncate_epoch: self.truncate_epoch.min(later.truncate_epoch),
-            mtime: self.mtime.max(later.mtime),
+            mtime: later.mtime,
             clear_setid: self.clear_setid || later.clear_setid,
         }
     }
@@ -51,6 +51,8 @@ pub struct Size {
     gathered: Option<(u64, Time)>,
     /// Pieces of that: waiting, or on their way.
     pieces: u32,
+    /// Time of the latest write, or as it was set after that.
+    latest: Time,
     /// Allocated 512-byte units as the MRC says.
     blocks: u64,
     /// Writing left or filled holes: what is allocated only the OSDs know.
@@ -95,6 +97,7 @@ impl Size {
             reporting: None,
             gathered: None,
             pieces: 0,
+            latest: attr.mtime,
             blocks: attr.blocks,
             holes_changed: false,
             // Nobody here knows what came before: the first sync forces.
@@ -178,10 +181,35 @@ impl Size {
 
     /// Bytes up to `end` were written at `now`. True when this made a clean file dirty.
     pub fn wrote(&mut self, end: u64, now: Time, clear_setid: bool) -> bool {
-        let write = Unreported { end, truncate_epoch: self.truncate_epoch, mtime: now, clear_setid };
+        self.latest = now;
+        self.landed(end, clear_setid)
+    }
+
+    /// Bytes up to `end` that were gathered are at the OSDs; the time is that of the latest write. True when this made a
+    /// clean file dirty.
+    pub fn landed(&mut self, end: u64, clear_setid: bool) -> bool {
+        let (truncate_epoch, mtime) = (self.truncate_epoch, self.latest);
+        let write = Unreported { end, truncate_epoch, mtime, clear_setid };
         let was_clean = self.dirty.is_none();
         self.dirty = Some(self.dirty.map_or(write, |dirty| dirty.join(write)));
         was_clean
+    }
+
+    /// A program set the time of the last write: what was written before has that time when it is reported.
+    pub fn time_was_set(&mut self, mtime: Time) {
+        self.latest = mtime;
+        for unreported in [&mut self.dirty, &mut self.reporting].into_iter().flatten() {
+            unreported.mtime = mtime;
+        }
+        if let Some((_, time)) = &mut self.gathered {
+            *time = mtime;
+        }
+    }
+
+    /// Whether a report will take setuid and setgid away.
+    #[must_use]
+    pub fn clears_setid(&self) -> bool {
+        self.unreported().is_some_and(|unreported| unreported.clear_setid)
     }
 
     /// A write begins at `offset`: whether it left a hole before it, or perhaps fills one. To be told before
@@ -246,8 +274,15 @@ impl Size {
     /// waited before.
     pub fn gathered(&mut self, end: u64, now: Time) -> bool {
         let first = self.gathered.is_none() && !self.is_dirty();
+        self.latest = now;
         self.gathered = Some((end.max(self.gathered.map_or(0, |(end, _)| end)), now));
         first
+    }
+
+    /// Where what is gathered ends.
+    #[must_use]
+    pub fn gathered_end(&self) -> Option<u64> {
+        self.gathered.map(|(end, _)| end)
     }
 
     /// A piece is at the OSDs, or lost; with the last one nothing is gathered any more.
@@ -480,5 +515,28 @@ mod tests {
         let mut cut = attr(8, 1, 2);
         size.show(&mut cut);
         assert_eq!(cut.size, 8);
+    }
+
+    #[test]
+    fn what_was_gathered_lands_with_the_time_of_its_write_or_the_one_set_since() {
+        let mut size = Size::new(&attr(0, 1, 1));
+        size.piece_begins();
+        size.gathered(10, at(5));
+        assert!(size.landed(10, false));
+        assert_eq!(size.report().unwrap().mtime, at(5), "not the time at which it landed");
+        size.not_reported();
+        size.gathered(20, at(6));
+        size.time_was_set(at(3));
+        size.landed(20, false);
+        assert_eq!(size.report().unwrap().mtime, at(3), "set after both writes");
+        size.time_was_set(at(2));
+        size.not_reported();
+        assert_eq!(size.report().unwrap().mtime, at(2), "set while a report could not be delivered");
+        let mut shown = attr(0, 1, 2);
+        size.show(&mut shown);
+        assert_eq!((shown.size, shown.mtime), (20, at(2)));
+        size.wrote(30, at(7), false);
+        size.not_reported();
+        assert_eq!(size.report().unwrap().mtime, at(7), "written after it was set");
     }
 }

@@ -39,6 +39,13 @@ pub struct Buffer {
     mark: Leaf<Option<Slot>>,
 }
 
+impl Buffer {
+    /// The end that is marked.
+    pub(crate) fn marked_end(&self) -> Option<u64> {
+        self.mark.lock().as_ref().map(Slot::end)
+    }
+}
+
 #[derive(Default)]
 struct Flights {
     /// By number, in the order in which they left.
@@ -201,6 +208,14 @@ impl Inode {
         self.until(|flights| flights.ranges.iter().all(|(number, _)| *number >= upto)).await;
     }
 
+    /// Sends off what was gathered without waiting for it.
+    pub(crate) async fn send_off_buffer(self: &Arc<Self>) {
+        if self.is_gathering() {
+            let _shared = self.data.read().await;
+            self.send_off(&mut *self.buffer.waiting.lock().await).await;
+        }
+    }
+
     async fn until(&self, is_so: impl Fn(&Flights) -> bool) {
         loop {
             let landed = self.buffer.landed.notified();
@@ -239,11 +254,14 @@ impl Inode {
         if !data.is_empty() {
             let written = async {
                 self.must_be_of(generation)?;
-                self.write_pieces(offset, data, false, clear_setid).await
+                let end = offset + data.len() as u64;
+                self.write_objects(offset, data, false).await?;
+                self.wrote(offset, end, true, clear_setid);
+                Ok(())
             };
             match (written.await, slot) {
-                (Ok(_), Some(slot)) => self.mark(slot),
-                (Ok(_), None) => {}
+                (Ok(()), Some(slot)) => self.mark(slot),
+                (Ok(()), None) => {}
                 (Err(error), slot) => {
                     tracing::error!(ino = self.ino(), %error, "gathered writes were lost");
                     self.errors.add(error);

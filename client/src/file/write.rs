@@ -150,12 +150,19 @@ impl Inode {
         clear_setid: bool,
     ) -> Result<()> {
         let end = offset + data.len() as u64;
+        self.write_objects(offset, data, sync).await?;
+        self.wrote(offset, end, false, clear_setid);
+        Ok(())
+    }
+
+    /// Writes at the OSDs; nobody is told of it.
+    pub(super) async fn write_objects(self: &Arc<Self>, offset: u64, data: Bytes, sync: bool) -> Result<()> {
         let generation = self.volume().leasing().generation();
         let stripe = self.credentials().layout.stripe_bytes.max(1);
         let mut cut = pieces(stripe, offset, data.len() as u64);
         let (first, second) = (cut.next().expect("the data is not empty"), cut.next());
         if second.is_none() {
-            self.write_piece(first, data, sync).await?;
+            self.write_piece(first, data, sync).await
         } else {
             let cut = pieces(stripe, offset, data.len() as u64).map(|piece| {
                 let at = usize::try_from(piece.at).expect("within the data");
@@ -168,10 +175,8 @@ impl Inode {
                 })
                 .buffer_unordered(PIECES_AT_ONCE)
                 .try_collect::<()>()
-                .await?;
+                .await
         }
-        self.wrote(offset, end, clear_setid);
-        Ok(())
     }
 
     async fn write_piece(self: &Arc<Self>, piece: Piece, data: Bytes, sync: bool) -> Result<()> {

@@ -110,7 +110,8 @@ impl Shared {
     fn opened(&self, file: Arc<File>, flags: i32, leased: bool) -> Opened {
         let keep = leased || self.handles.is_unchanged(file.ino(), file.inode().change());
         let mut told = if keep { fopen::KEEP_CACHE } else { 0 };
-        let written = wants_write(flags) || self.volume.session().has_writer(self.volume.id(), file.ino());
+        let written = wants_write(flags)
+            || self.volume.session().writers(self.volume.id(), file.ino()) > file.inode().leaving();
         let shared = self.direct_mmap && (written || !self.is_quiet(file.ino()));
         if self.volume.leasing().is_on() && (shared || appends(flags)) {
             // A kernel shows what is written to its pages before we hear of it and have the lease (and an append goes
@@ -203,7 +204,7 @@ impl Shared {
         self.unlock_all(&creds, ino, owner, false).await?;
         self.handles.owner_closed(ino, owner);
         // A handle of an earlier process is re-opened even for this: its size may be unreported.
-        self.file(&creds, ino, handle).await?.flush().await
+        self.file(&creds, ino, handle).await?.flush_behind(self.stage.as_ref()).await
     }
 
     /// The last descriptor is closed.
@@ -225,7 +226,7 @@ impl Shared {
         }
         let file = self.file(&creds, ino, handle).await?;
         self.handles.remove(handle);
-        let closed = file.close().await;
+        let closed = file.close_behind().await;
         self.handles.saw(ino, file.inode().change());
         closed
     }

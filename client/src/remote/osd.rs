@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use proto::dir::{GetMap, Map, OsdMap, OsdState, Report, ReportDown, digest};
 use proto::error::{Code, WireError};
 use proto::rpc::Method;
+use proto::stripe::Layout;
 use rt::clock::Clock;
 use rt::rpc::{CallOptions, Connector, call_with};
 use tokio::sync::watch;
@@ -19,6 +20,10 @@ use crate::error::Result;
 
 /// One attempt at one OSD.
 const ATTEMPT: Duration = Duration::from_secs(10);
+/// The same while OSDs have not told of their space.
+const POLL_AT_FIRST: Duration = Duration::from_secs(1);
+/// So much free space is not used up within a [`POLL`]: what is written behind callers' backs fits.
+const PLENTY: u64 = 4 << 30;
 /// How long a long poll for the map waits at the DIR.
 const POLL: Duration = Duration::from_secs(10);
 /// The same OSD is reported at most so often.
@@ -62,6 +67,17 @@ pub struct Osds {
     map: watch::Sender<Arc<MapView>>,
     /// order: a leaf. When each OSD was last reported: as lost, as refusing.
     reported: Mutex<BTreeMap<(u64, bool), Duration>>,
+    /// order: a leaf.
+    space: Mutex<Space>,
+}
+
+/// What the OSDs told of their space when the map was last heard of.
+#[derive(Debug, Default)]
+struct Space {
+    /// Those with plenty of it.
+    roomy: BTreeSet<u64>,
+    /// Some have not told yet.
+    is_unknown: bool,
 }
 
 impl Osds {
@@ -72,7 +88,8 @@ impl Osds {
         reporter: String,
     ) -> Arc<Self> {
         let map = watch::Sender::new(Arc::new(MapView::default()));
-        Arc::new(Self { connector, clock, dir, reporter, map, reported: Mutex::new(BTreeMap::new()) })
+        let (reported, space) = (Mutex::default(), Mutex::default());
+        Arc::new(Self { connector, clock, dir, reporter, map, reported, space })
     }
 
     /// The map as known now.
@@ -89,7 +106,17 @@ impl Osds {
         Ok(())
     }
 
+    /// Whether every OSD of a file had plenty of free space when the map was last heard of.
+    #[must_use]
+    pub fn have_room(&self, layout: &Layout) -> bool {
+        let space = self.space.lock();
+        layout.columns.iter().flat_map(|column| &column.osds).all(|osd| space.roomy.contains(osd))
+    }
+
     fn learn(&self, mut map: OsdMap) {
+        let roomy = map.osds.iter().filter(|osd| osd.free_bytes >= PLENTY).map(|osd| osd.osd).collect();
+        let is_unknown = map.osds.iter().any(|osd| osd.total_bytes == 0);
+        *self.space.lock() = Space { roomy, is_unknown };
         self.dir.set_addrs(std::mem::take(&mut map.dirs));
         self.map.send_if_modified(|current| {
             let newer = map.epoch > current.epoch;
@@ -108,11 +135,12 @@ impl Osds {
                 let Some(this) = osds.upgrade() else { return };
                 let dir = this.dir.clone();
                 let known_epoch = this.map().epoch;
+                let poll = if this.space.lock().is_unknown { POLL_AT_FIRST } else { POLL };
                 drop(this);
-                let wait_ms = u64::try_from(POLL.as_millis()).expect("seconds");
+                let wait_ms = u64::try_from(poll.as_millis()).expect("seconds");
                 let patience = Patience::For(Duration::from_secs(1));
                 let question = GetMap { known_epoch, wait_ms, dirs: digest(&dir.addrs()) };
-                let answer = dir.call_for::<Map>(&question, patience, POLL).await.0;
+                let answer = dir.call_for::<Map>(&question, patience, poll).await.0;
                 match (answer, osds.upgrade()) {
                     (_, None) => return,
                     (Ok(map), Some(this)) => {

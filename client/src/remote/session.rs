@@ -300,10 +300,10 @@ impl Session {
         self.open.lock().get_mut(&(volume, ino)).map_or((0, 0), Handles::tell)
     }
 
-    /// Whether a handle that may write is open here.
-    pub(crate) fn has_writer(&self, volume: u64, ino: u64) -> bool {
+    /// Handles open here that may write.
+    pub(crate) fn writers(&self, volume: u64, ino: u64) -> usize {
         let open = self.open.lock();
-        open.get(&(volume, ino)).is_some_and(|handles| handles.writing + handles.untold_writing > 0)
+        open.get(&(volume, ino)).map_or(0, |handles| (handles.writing + handles.untold_writing) as usize)
     }
 
     /// Closes a handle that the leader has not heard of. False when it has.

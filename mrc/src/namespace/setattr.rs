@@ -215,7 +215,9 @@ pub fn report_write(txn: &mut Txn<'_>, now: Time, request: &ReportWrite) -> Outc
     if inode.attr == before && !lost_capability {
         return Ok((inode, false));
     }
-    inode.touch(now);
+    // The change was the write, not its report: whoever looked between the two has seen this time at the writer.
+    let written_at = if written { request.mtime.map(|_| inode.attr.mtime) } else { None };
+    inode.touch(written_at.unwrap_or(now).min(now).max(before.ctime));
     inode::put(txn, volume, &inode);
     volume::resized(txn, volume, before.size, inode.attr.size)?;
     usage::changed(txn, volume, &before, &inode)?;
