@@ -51,6 +51,8 @@ pub struct Size {
     gathered: Option<(u64, Time)>,
     /// Pieces of that: waiting, or on their way.
     pieces: u32,
+    /// One of them left or fills a hole.
+    gathered_holes: bool,
     /// Allocated 512-byte units as the MRC says.
     blocks: u64,
     /// Writing left or filled holes: what is allocated only the OSDs know.
@@ -95,6 +97,7 @@ impl Size {
             reporting: None,
             gathered: None,
             pieces: 0,
+            gathered_holes: false,
             blocks: attr.blocks,
             holes_changed: false,
             // Nobody here knows what came before: the first sync forces.
@@ -187,10 +190,15 @@ impl Size {
     /// A write begins at `offset`: whether it left a hole before it, or perhaps fills one. To be told before
     /// [`Size::wrote`].
     pub fn begins_at(&mut self, offset: u64) {
-        let known_end = self.size().next_multiple_of(BLOCK);
-        if offset > known_end || (self.has_holes() && offset < known_end) {
+        // Of what was gathered the end counts already: [`Size::gathered`] has looked.
+        if self.gathered_holes || self.meets_holes(offset) {
             self.holes_changed = true;
         }
+    }
+
+    fn meets_holes(&self, offset: u64) -> bool {
+        let known_end = self.size().next_multiple_of(BLOCK);
+        offset > known_end || (self.has_holes() && offset < known_end)
     }
 
     /// Bytes, in whole blocks, that a write may allocate: what lies behind the end, and where there are holes all of it.
@@ -242,9 +250,10 @@ impl Size {
         self.pieces > 0
     }
 
-    /// Bytes up to `end` wait in the buffer since `now`; they count here and are told to nobody. True when nothing
-    /// waited before.
-    pub fn gathered(&mut self, end: u64, now: Time) -> bool {
+    /// Bytes from `offset` up to `end` wait in the buffer since `now`; they count here and are told to nobody. True when
+    /// nothing waited before.
+    pub fn gathered(&mut self, offset: u64, end: u64, now: Time) -> bool {
+        self.gathered_holes |= self.meets_holes(offset);
         let first = self.gathered.is_none() && !self.is_dirty();
         self.gathered = Some((end.max(self.gathered.map_or(0, |(end, _)| end)), now));
         first
@@ -255,6 +264,7 @@ impl Size {
         self.pieces = self.pieces.saturating_sub(1);
         if self.pieces == 0 {
             self.gathered = None;
+            self.gathered_holes = false;
         }
     }
 
@@ -370,9 +380,9 @@ mod tests {
     fn what_is_gathered_counts_until_the_last_piece_is_out() {
         let mut size = Size::new(&attr(10, 0, 1));
         size.piece_begins();
-        assert!(size.gathered(100, at(1)), "the file is in nobody's list of dirty ones yet");
+        assert!(size.gathered(10, 100, at(1)), "the file is in nobody's list of dirty ones yet");
         size.piece_begins();
-        assert!(!size.gathered(200, at(2)));
+        assert!(!size.gathered(100, 200, at(2)));
         size.wrote(100, at(3), false);
         size.piece_is_out();
         assert_eq!((size.size(), size.is_gathering()), (200, true));
@@ -465,6 +475,17 @@ mod tests {
         assert!(asks(&mut whole, 1 << 20, 1 << 21));
         whole.punched();
         assert!(whole.holes_changed() && whole.take_holes_changed() && !whole.holes_changed());
+        let mut behind = Size::new(&with_blocks(0, 0));
+        for offset in [0, 1 << 20] {
+            behind.piece_begins();
+            behind.gathered(offset, offset + 4096, at(1));
+        }
+        for offset in [0, 1 << 20] {
+            behind.begins_at(offset);
+            behind.wrote(offset + 4096, at(1), false);
+            behind.piece_is_out();
+        }
+        assert!(behind.take_holes_changed(), "what is written later has left its hole when it was gathered");
         let mut sparse = Size::new(&with_blocks(1 << 20, 8));
         assert!(sparse.has_holes() && asks(&mut sparse, 4096, 8192));
         assert!(!asks(&mut sparse, 1 << 20, 2 << 20), "appending fills no hole");

@@ -202,9 +202,9 @@ impl Inode {
         }
     }
 
-    /// Bytes up to `end` wait in the buffer.
-    pub(crate) fn gathered(self: &Arc<Self>, end: u64) {
-        let first = self.size.lock().gathered(end, self.volume.now());
+    /// Bytes from `offset` up to `end` wait in the buffer.
+    pub(crate) fn gathered(self: &Arc<Self>, offset: u64, end: u64) {
+        let first = self.size.lock().gathered(offset, end, self.volume.now());
         if first {
             // The background report writes the buffer out.
             self.volume.mark_dirty(self.clone());
@@ -216,11 +216,10 @@ impl Inode {
         self.size.lock().is_beyond(end)
     }
 
-    /// A write up to `end` is at the OSDs, and nobody has reported it.
+    /// A write up to `end` is at the OSDs, and nobody has reported it; where it began, and whether it left a hole, nobody
+    /// knows any more.
     pub(crate) fn reaches(self: &Arc<Self>, end: u64) {
-        if self.size.lock().wrote(end, self.volume.now(), false) {
-            self.volume.mark_dirty(self.clone());
-        }
+        self.wrote(u64::MAX, end, false);
     }
 
     pub(crate) fn piece_begins(&self) {
