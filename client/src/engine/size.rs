@@ -53,6 +53,8 @@ pub struct Size {
     pieces: u32,
     /// Time of the latest write, or as it was set after that.
     latest: Time,
+    /// One of them left or fills a hole.
+    gathered_holes: bool,
     /// Allocated 512-byte units as the MRC says.
     blocks: u64,
     /// Writing left or filled holes: what is allocated only the OSDs know.
@@ -98,6 +100,7 @@ impl Size {
             gathered: None,
             pieces: 0,
             latest: attr.mtime,
+            gathered_holes: false,
             blocks: attr.blocks,
             holes_changed: false,
             // Nobody here knows what came before: the first sync forces.
@@ -215,10 +218,15 @@ impl Size {
     /// A write begins at `offset`: whether it left a hole before it, or perhaps fills one. To be told before
     /// [`Size::wrote`].
     pub fn begins_at(&mut self, offset: u64) {
-        let known_end = self.size().next_multiple_of(BLOCK);
-        if offset > known_end || (self.has_holes() && offset < known_end) {
+        // Of what was gathered the end counts already: [`Size::gathered`] has looked.
+        if self.gathered_holes || self.meets_holes(offset) {
             self.holes_changed = true;
         }
+    }
+
+    fn meets_holes(&self, offset: u64) -> bool {
+        let known_end = self.size().next_multiple_of(BLOCK);
+        offset > known_end || (self.has_holes() && offset < known_end)
     }
 
     /// Bytes, in whole blocks, that a write may allocate: what lies behind the end, and where there are holes all of it.
@@ -270,9 +278,10 @@ impl Size {
         self.pieces > 0
     }
 
-    /// Bytes up to `end` wait in the buffer since `now`; they count here and are told to nobody. True when nothing
-    /// waited before.
-    pub fn gathered(&mut self, end: u64, now: Time) -> bool {
+    /// Bytes from `offset` up to `end` wait in the buffer since `now`; they count here and are told to nobody. True when
+    /// nothing waited before.
+    pub fn gathered(&mut self, offset: u64, end: u64, now: Time) -> bool {
+        self.gathered_holes |= self.meets_holes(offset);
         let first = self.gathered.is_none() && !self.is_dirty();
         self.latest = now;
         self.gathered = Some((end.max(self.gathered.map_or(0, |(end, _)| end)), now));
@@ -285,11 +294,18 @@ impl Size {
         self.gathered.map(|(end, _)| end)
     }
 
+    /// Whether what is allocated is known here, so that a report will not change what is shown.
+    #[must_use]
+    pub fn knows_blocks(&self) -> bool {
+        !self.gathered_holes && !self.holes_changed
+    }
+
     /// A piece is at the OSDs, or lost; with the last one nothing is gathered any more.
     pub fn piece_is_out(&mut self) {
         self.pieces = self.pieces.saturating_sub(1);
         if self.pieces == 0 {
             self.gathered = None;
+            self.gathered_holes = false;
         }
     }
 
@@ -405,9 +421,9 @@ mod tests {
     fn what_is_gathered_counts_until_the_last_piece_is_out() {
         let mut size = Size::new(&attr(10, 0, 1));
         size.piece_begins();
-        assert!(size.gathered(100, at(1)), "the file is in nobody's list of dirty ones yet");
+        assert!(size.gathered(10, 100, at(1)), "the file is in nobody's list of dirty ones yet");
         size.piece_begins();
-        assert!(!size.gathered(200, at(2)));
+        assert!(!size.gathered(100, 200, at(2)));
         size.wrote(100, at(3), false);
         size.piece_is_out();
         assert_eq!((size.size(), size.is_gathering()), (200, true));
@@ -500,6 +516,17 @@ mod tests {
         assert!(asks(&mut whole, 1 << 20, 1 << 21));
         whole.punched();
         assert!(whole.holes_changed() && whole.take_holes_changed() && !whole.holes_changed());
+        let mut behind = Size::new(&with_blocks(0, 0));
+        for offset in [0, 1 << 20] {
+            behind.piece_begins();
+            behind.gathered(offset, offset + 4096, at(1));
+        }
+        for offset in [0, 1 << 20] {
+            behind.begins_at(offset);
+            behind.wrote(offset + 4096, at(1), false);
+            behind.piece_is_out();
+        }
+        assert!(behind.take_holes_changed(), "what is written later has left its hole when it was gathered");
         let mut sparse = Size::new(&with_blocks(1 << 20, 8));
         assert!(sparse.has_holes() && asks(&mut sparse, 4096, 8192));
         assert!(!asks(&mut sparse, 1 << 20, 2 << 20), "appending fills no hole");
@@ -521,11 +548,11 @@ mod tests {
     fn what_was_gathered_lands_with_the_time_of_its_write_or_the_one_set_since() {
         let mut size = Size::new(&attr(0, 1, 1));
         size.piece_begins();
-        size.gathered(10, at(5));
+        size.gathered(0, 10, at(5));
         assert!(size.landed(10, false));
         assert_eq!(size.report().unwrap().mtime, at(5), "not the time at which it landed");
         size.not_reported();
-        size.gathered(20, at(6));
+        size.gathered(10, 20, at(6));
         size.time_was_set(at(3));
         size.landed(20, false);
         assert_eq!(size.report().unwrap().mtime, at(3), "set after both writes");

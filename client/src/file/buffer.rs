@@ -183,7 +183,7 @@ impl Inode {
             Some(taken) => taken.join(room),
             none => *none = Some(room),
         }
-        self.gathered(offset + data.len() as u64);
+        self.gathered(offset, offset + data.len() as u64);
         if piece.len() >= BUFFER_BYTES {
             self.send_off(&mut waiting).await;
         }

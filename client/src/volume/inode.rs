@@ -219,9 +219,9 @@ impl Inode {
         }
     }
 
-    /// Bytes up to `end` wait in the buffer.
-    pub(crate) fn gathered(self: &Arc<Self>, end: u64) {
-        let first = self.size.lock().gathered(end, self.volume.now());
+    /// Bytes from `offset` up to `end` wait in the buffer.
+    pub(crate) fn gathered(self: &Arc<Self>, offset: u64, end: u64) {
+        let first = self.size.lock().gathered(offset, end, self.volume.now());
         if first {
             // The background report writes the buffer out.
             self.volume.mark_dirty(self.clone());
@@ -273,11 +273,13 @@ impl Inode {
     /// Whether a slot or a mark of the stage says where the file ends, and the MRC does not.
     fn is_end_kept(&self) -> bool {
         // In this order: a piece that lands leaves its mark before it counts as out.
-        let (end, gathered) = {
+        let (end, gathered, knows_blocks) = {
             let size = self.size.lock();
-            (size.size(), size.gathered_end())
+            (size.size(), size.gathered_end(), size.knows_blocks())
         };
-        self.is_beyond(end) && (gathered == Some(end) || self.buffer.marked_end() == Some(end))
+        knows_blocks
+            && self.is_beyond(end)
+            && (gathered == Some(end) || self.buffer.marked_end() == Some(end))
     }
 
     /// Whether the MRC, as far as known, takes the file to be shorter than this.
@@ -285,11 +287,10 @@ impl Inode {
         self.size.lock().is_beyond(end)
     }
 
-    /// A write up to `end` is at the OSDs, and nobody has reported it.
+    /// A write up to `end` is at the OSDs, and nobody has reported it; where it began, and whether it left a hole, nobody
+    /// knows any more.
     pub(crate) fn reaches(self: &Arc<Self>, end: u64) {
-        if self.size.lock().wrote(end, self.volume.now(), false) {
-            self.volume.mark_dirty(self.clone());
-        }
+        self.wrote(u64::MAX, end, false, false);
     }
 
     pub(crate) fn piece_begins(&self) {
