@@ -43,7 +43,8 @@ impl Network {
                 .next("run it as root, or name other faults: --nemesis kill,pause,corrupt,restart,pair"));
         }
         sweep();
-        let servers: Vec<String> = [&crew.dirs, &crew.mrcs, &crew.osds].into_iter().flatten().cloned().collect();
+        let servers: Vec<String> =
+            [&crew.dirs, &crew.mrcs, &crew.osds].into_iter().flatten().cloned().collect();
         let network = Self { name: format!("xtfs-{}", std::process::id()), servers };
         network.make()?;
         Ok(network)
@@ -158,7 +159,8 @@ fn spaces() -> Vec<String> {
 /// Runs `ip` or `tc` with these lines as its input.
 fn tool(program: &str, words: &[&str], input: &str) -> Result<(), Failure> {
     let what = || format!("{program} {}", words.join(" "));
-    let next = "partitions need `ip` and `tc` (apt-get install iproute2) and a kernel with veth, bridge and cls_bpf";
+    let next =
+        "partitions need `ip` and `tc` (apt-get install iproute2) and a kernel with veth, bridge and cls_bpf";
     let failed = |error: std::io::Error| Failure::new(what(), error).next(next);
     let mut command = Command::new(program);
     command.args(words).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());

@@ -228,14 +228,15 @@ mod tests {
     #[test]
     fn cuts_hit_every_role_leaders_hosts_and_both_single_directions() {
         let kinds = [Nemesis::Partition, Nemesis::OneWay, Nemesis::Host];
-        let faults: Vec<Fault> =
-            (0..50).flat_map(|seed| schedule(seed, 60_000, &kinds, &crew())).collect();
+        let faults: Vec<Fault> = (0..50).flat_map(|seed| schedule(seed, 60_000, &kinds, &crew())).collect();
         let met = |victim: &Victim, way| {
             let is = |part: &Part| part.victim == *victim && part.deed == Deed::Cut(way);
             faults.iter().any(|fault| fault.parts.iter().any(is))
         };
         let named = |name: &str| Victim::Service(name.to_owned());
-        for victim in [named("osd-3"), named("mrc-1"), Victim::Leader("mrc".into()), Victim::Leader("dir".into())] {
+        for victim in
+            [named("osd-3"), named("mrc-1"), Victim::Leader("mrc".into()), Victim::Leader("dir".into())]
+        {
             assert!([Way::Both, Way::Out, Way::In].into_iter().all(|way| met(&victim, way)), "{victim:?}");
         }
         assert!((0..4).all(|host| met(&Victim::Host(host), Way::Both)));
