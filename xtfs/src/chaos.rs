@@ -12,6 +12,7 @@ mod dice;
 mod harm;
 mod ledger;
 mod loads;
+mod net;
 mod page;
 mod report;
 mod schedule;
@@ -33,9 +34,10 @@ use crate::output;
 use dice::Dice;
 use ledger::Ledger;
 use loads::{Data, Generations, Names};
+use net::Network;
 use report::{Happened, Report};
 pub(crate) use schedule::Nemesis;
-use schedule::{Deed, Fault, Part, schedule};
+use schedule::{Deed, Fault, Part, Way, schedule};
 use target::Target;
 use track::Recorder;
 use verdict::{Evidence, Load, verdict};
@@ -88,6 +90,7 @@ pub(crate) fn run(plan: &Plan, json: bool) -> Result<u8, Failure> {
         unsafe { sigaction(signal, &action) }.map_err(|error| Failure::new("preparing for Ctrl-C", error))?;
     }
     let fresh = plan.out.join("data");
+    let network = network(plan)?;
     let target = match &plan.data {
         Some(data) => Target::given(data)?,
         None if fresh.exists() => {
@@ -99,7 +102,7 @@ pub(crate) fn run(plan: &Plan, json: bool) -> Result<u8, Failure> {
         }
         None => {
             say(plan, "starting 3 DIRs, 3 MRCs, 4 OSDs with 3 replicas");
-            Target::start(&fresh).inspect_err(|_| {
+            Target::start(&fresh, network.as_ref()).inspect_err(|_| {
                 // What came up of it must not stay; what it logged may.
                 let _ = std::process::Command::new(crate::launcher::spawn::program())
                     .args(["down", "--data"])
@@ -108,7 +111,7 @@ pub(crate) fn run(plan: &Plan, json: bool) -> Result<u8, Failure> {
             })?
         }
     };
-    let done = attack(plan, &target);
+    let done = attack(plan, &target, network.as_ref());
     let stopped = target.down();
     let mut report = done?;
     stopped?;
@@ -156,7 +159,7 @@ struct Places {
     still: Data,
 }
 
-fn attack(plan: &Plan, target: &Target) -> Result<Report, Failure> {
+fn attack(plan: &Plan, target: &Target, network: Option<&Network>) -> Result<Report, Failure> {
     let root = target.mount().join(format!("chaos-{}-{}", plan.seed, std::process::id()));
     let failed = |error: std::io::Error| Failure::new(format!("preparing {}", root.display()), error);
     let data = |name: &str| Data { root: root.join(name), seed: plan.seed };
@@ -173,7 +176,8 @@ fn attack(plan: &Plan, target: &Target) -> Result<Report, Failure> {
     let started = jiff::Timestamp::now().to_string();
     let began = Instant::now();
     let loads = spawn(began, names, &places);
-    let happened = inflict(plan, target, &places.still, &faults, began);
+    let field = Field { plan, target, network, still: &places.still };
+    let happened = inflict(&field, &faults, began);
     while began.elapsed() < plan.duration && !INTERRUPTED.load(Ordering::Relaxed) {
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -214,8 +218,30 @@ fn spawn(began: Instant, names: Names, places: &Places) -> Loads {
     }
 }
 
+/// Where faults happen.
+struct Field<'a> {
+    plan: &'a Plan,
+    target: &'a Target,
+    network: Option<&'a Network>,
+    still: &'a Data,
+}
+
+/// The network that the faults need, entered by this thread and so by all that it starts.
+fn network(plan: &Plan) -> Result<Option<Network>, Failure> {
+    if !plan.nemeses.iter().any(|nemesis| nemesis.cuts()) {
+        return Ok(None);
+    }
+    if let Some(data) = &plan.data {
+        let why = "partitions need a network that is made before the instance starts";
+        return Err(Failure::usage(format!("--data {}", data.display()), why)
+            .next("leave --data out, or name other faults with --nemesis"));
+    }
+    Network::enter(&schedule::crew()).map(Some)
+}
+
 /// Lets the faults happen at their times; a part of a pair has a thread of its own.
-fn inflict(plan: &Plan, target: &Target, still: &Data, faults: &[Fault], began: Instant) -> Vec<Happened> {
+fn inflict(field: &Field<'_>, faults: &[Fault], began: Instant) -> Vec<Happened> {
+    let (plan, target) = (field.plan, field.target);
     // order: never held while another lock is taken.
     let harmed = Mutex::new(harm::Harmed::new());
     let mut happened = Vec::new();
@@ -241,7 +267,7 @@ fn inflict(plan: &Plan, target: &Target, still: &Data, faults: &[Fault], began: 
                     scope.spawn(move || {
                         together.wait();
                         match names {
-                            Ok(names) => deed(target, part, &names, still, &mut dice, harmed),
+                            Ok(names) => deed(field, part, &names, &mut dice, harmed),
                             Err(failure) => ("nobody found to hit".to_owned(), Err(failure)),
                         }
                     })
@@ -261,13 +287,13 @@ fn inflict(plan: &Plan, target: &Target, still: &Data, faults: &[Fault], began: 
 
 /// Does it, holds it, takes it back; what it was, and whether all of it succeeded.
 fn deed(
-    target: &Target,
+    field: &Field<'_>,
     part: &Part,
     names: &[String],
-    still: &Data,
     dice: &mut Dice,
     harmed: &Mutex<harm::Harmed>,
 ) -> (String, Result<(), Failure>) {
+    let target = field.target;
     let hold = Duration::from_millis(part.hold_ms);
     let who = if names.len() == 1 { names[0].clone() } else { format!("all {} processes", names.len()) };
     let leads = if matches!(part.victim, schedule::Victim::Leader(_)) { " (leader)" } else { "" };
@@ -289,8 +315,28 @@ fn deed(
             let back = each(&|name| target.signal(name, Signal::SIGCONT));
             (format!("SIGSTOP {who}{leads} for {seconds:.1} s"), stopped.and(back))
         }
+        Deed::Cut(way) => {
+            let (port, who) = match &part.victim {
+                schedule::Victim::Host(number) => (net::uplink(*number), names.join(", ")),
+                _ => (names[0].clone(), format!("{who}{leads}")),
+            };
+            let what = match way {
+                Way::Both => format!("{who} cut off"),
+                Way::Out => format!("nothing gets out of {who}"),
+                Way::In => format!("nothing gets to {who}"),
+            };
+            let done = field.network.map_or_else(
+                || Err(Failure::new(format!("cutting off {who}"), "the instance has no network of its own")),
+                |network| {
+                    let cut = network.cut(&port, way);
+                    std::thread::sleep(hold);
+                    cut.and(network.heal(&port, way))
+                },
+            );
+            (format!("{what} for {seconds:.1} s"), done)
+        }
         Deed::Corrupt => {
-            let done = harm::harm(&target.folder(&names[0]), still, dice, &mut harmed.lock());
+            let done = harm::harm(&target.folder(&names[0]), field.still, dice, &mut harmed.lock());
             match done {
                 Ok(Some(what)) => (format!("{who}: {what}"), Ok(())),
                 // With four files on three of four OSDs each, this can be.

@@ -9,6 +9,7 @@
 
 pub(crate) mod files;
 pub(crate) mod lock;
+pub(crate) mod network;
 pub(crate) mod plan;
 pub(crate) mod ports;
 pub(crate) mod process;
@@ -43,6 +44,9 @@ pub(crate) struct Instance {
     pub(crate) replicas: u32,
     /// Columns of new files.
     pub(crate) stripe_width: u32,
+    /// DIRs, MRCs and OSDs live in network namespaces whose names begin with this, see [`network`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) network: Option<String>,
     /// Services in starting order.
     pub(crate) services: Vec<Service>,
 }

@@ -11,11 +11,28 @@ pub use client::TcpChannel;
 pub use server::{CallCounts, ServerOptions, serve, serve_with};
 
 use std::io;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use proto::frame::{self, Frame};
 use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedReadHalf;
+
+/// A peer whose kernel is silent for so long is gone: a cut cable refuses and resets nothing. The kernel answers for a process
+/// that is slow or stopped, so this says nothing about those; they are found by deadlines.
+const SILENCE: Duration = Duration::from_secs(1);
+
+/// Small frames go out at once, and silence ends the connection: without that the one that waits for an answer waits for its
+/// own deadline, and after a long cut for the next try of a kernel that has backed off.
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = socket2::SockRef::from(stream);
+    // For what was sent and not taken.
+    socket.set_tcp_user_timeout(Some(SILENCE))?;
+    // For an answer that is waited for with nothing under way: asked after this time, given up after as much again.
+    socket.set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(SILENCE).with_interval(SILENCE))
+}
 
 /// Where frames come from.
 enum Source {
@@ -45,6 +62,27 @@ impl Source {
             if read == 0 {
                 return if buffer.is_empty() { Ok(None) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn both_ends_give_up_a_silent_peer() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = listener.local_addr().unwrap().to_string();
+        let calling = client::open(&at).await.unwrap();
+        let (answering, _) = listener.accept().await.unwrap();
+        prepare(&answering).unwrap();
+        for stream in [&calling, &answering] {
+            let socket = socket2::SockRef::from(stream);
+            assert_eq!(socket.tcp_user_timeout().unwrap(), Some(SILENCE));
+            assert!(socket.keepalive().unwrap());
+            assert_eq!(socket.tcp_keepalive_time().unwrap(), SILENCE);
+            assert_eq!(socket.tcp_keepalive_interval().unwrap(), SILENCE);
         }
     }
 }

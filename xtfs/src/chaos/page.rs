@@ -30,6 +30,9 @@ fn colour(nemesis: Nemesis) -> &'static str {
         Nemesis::Corrupt => "#8e5bd0",
         Nemesis::Restart => "#6b7280",
         Nemesis::Pair => "#189aa8",
+        Nemesis::Partition => "#2563eb",
+        Nemesis::OneWay => "#60a5fa",
+        Nemesis::Host => "#1e3a8a",
     }
 }
 

@@ -19,6 +19,19 @@ pub(crate) enum Nemesis {
     Restart,
     /// Two of kill, pause and corrupt at the same time, at two services
     Pair,
+    /// An OSD, MRC or DIR that no packet leaves or reaches (dropped, not refused); healed 1.5 to 6 s later
+    Partition,
+    /// The same in one direction only
+    OneWay,
+    /// All servers of one host cut off from the others, not from each other
+    Host,
+}
+
+impl Nemesis {
+    /// Whether it needs network namespaces.
+    pub(crate) fn cuts(self) -> bool {
+        matches!(self, Self::Partition | Self::OneWay | Self::Host)
+    }
 }
 
 /// What is done to one victim.
@@ -28,6 +41,18 @@ pub(super) enum Deed {
     Kill,
     Pause,
     Corrupt,
+    Cut(Way),
+}
+
+/// Which packets of a victim are dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Way {
+    Both,
+    /// Those that it sends.
+    Out,
+    /// Those that it would get.
+    In,
 }
 
 /// To whom.
@@ -40,6 +65,8 @@ pub(super) enum Victim {
     Leader(String),
     /// All processes.
     Everything,
+    /// The servers of this number.
+    Host(usize),
 }
 
 /// One half of a pair, or the whole of a fault.
@@ -66,8 +93,16 @@ pub(super) struct Crew {
     pub(super) osds: Vec<String>,
 }
 
+/// Of an instance that is started for a run.
+pub(super) fn crew() -> Crew {
+    let names = |role: &str, count| (0..count).map(|n| format!("{role}-{n}")).collect();
+    Crew { dirs: names("dir", 3), mrcs: names("mrc", 3), osds: names("osd", 4) }
+}
+
 /// The load runs undisturbed first, so that a slow machine is told from a fault.
 const CALM_MS: u64 = 1500;
+/// How long somebody is cut off.
+const CUT_MS: (u64, u64) = (1500, 6000);
 /// The last fault ends this long before the end.
 const TAIL_MS: u64 = 1000;
 
@@ -100,6 +135,16 @@ fn parts(nemesis: Nemesis, crew: &Crew, roles: &mut Deck<&'static str>, dice: &m
             let hold_ms = dice.between(0, 500);
             vec![Part { deed: Deed::Kill, victim: Victim::Everything, hold_ms }]
         }
+        Nemesis::Partition => vec![part(Deed::Cut(Way::Both), role, crew, dice)],
+        Nemesis::OneWay => {
+            let way = [Way::Out, Way::In][dice.below(2)];
+            vec![part(Deed::Cut(way), role, crew, dice)]
+        }
+        Nemesis::Host => {
+            let most = crew.dirs.len().max(crew.mrcs.len()).max(crew.osds.len());
+            let victim = Victim::Host(dice.below(most));
+            vec![Part { deed: Deed::Cut(Way::Both), victim, hold_ms: dice.between(CUT_MS.0, CUT_MS.1) }]
+        }
         Nemesis::Pair => {
             let deeds = [Deed::Kill, Deed::Pause, Deed::Corrupt];
             // Of two roles: a leader and a service by name could be one process. Damage is for any OSD but the same.
@@ -128,6 +173,7 @@ fn part(deed: Deed, role: &str, crew: &Crew, dice: &mut Dice) -> Part {
         Deed::Kill => dice.between(500, 2500),
         Deed::Pause => dice.between(500, 3500),
         Deed::Corrupt => 0,
+        Deed::Cut(_) => dice.between(CUT_MS.0, CUT_MS.1),
     };
     Part { deed, victim, hold_ms }
 }
@@ -135,11 +181,6 @@ fn part(deed: Deed, role: &str, crew: &Crew, dice: &mut Dice) -> Part {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn crew() -> Crew {
-        let names = |role: &str, count| (0..count).map(|n| format!("{role}-{n}")).collect();
-        Crew { dirs: names("dir", 3), mrcs: names("mrc", 3), osds: names("osd", 4) }
-    }
 
     const ALL: [Nemesis; 5] =
         [Nemesis::Kill, Nemesis::Pause, Nemesis::Corrupt, Nemesis::Restart, Nemesis::Pair];
@@ -182,6 +223,23 @@ mod tests {
             let faults = schedule(seed, 15_000, &[Nemesis::Kill, Nemesis::Pause], &crew());
             assert!(faults.len() >= 2, "seed {seed}: {faults:?}");
         }
+    }
+
+    #[test]
+    fn cuts_hit_every_role_leaders_hosts_and_both_single_directions() {
+        let kinds = [Nemesis::Partition, Nemesis::OneWay, Nemesis::Host];
+        let faults: Vec<Fault> = (0..50).flat_map(|seed| schedule(seed, 60_000, &kinds, &crew())).collect();
+        let met = |victim: &Victim, way| {
+            let is = |part: &Part| part.victim == *victim && part.deed == Deed::Cut(way);
+            faults.iter().any(|fault| fault.parts.iter().any(is))
+        };
+        let named = |name: &str| Victim::Service(name.to_owned());
+        for victim in
+            [named("osd-3"), named("mrc-1"), Victim::Leader("mrc".into()), Victim::Leader("dir".into())]
+        {
+            assert!([Way::Both, Way::Out, Way::In].into_iter().all(|way| met(&victim, way)), "{victim:?}");
+        }
+        assert!((0..4).all(|host| met(&Victim::Host(host), Way::Both)));
     }
 
     #[test]

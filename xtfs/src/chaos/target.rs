@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
+use super::net::Network;
 use super::schedule::{Crew, Victim};
 use crate::address::VolumeUrl;
 use crate::cluster::Cluster;
@@ -35,12 +36,14 @@ pub(super) struct Target {
 
 impl Target {
     /// Starts a fresh instance in this directory.
-    pub(super) fn start(data: &Path) -> Result<Self, Failure> {
+    pub(super) fn start(data: &Path, network: Option<&Network>) -> Result<Self, Failure> {
         let home = Home::at(data)?;
         let at = home.data.display().to_string();
         let size =
             ["--separate", "--dirs", "3", "--mrcs", "3", "--osds", "4", "--replicas", "3", "--no-exec"];
-        let words = ["up", "--detach", "--data", &at].into_iter().chain(size);
+        let inside = network.map(|network| ["--network", network.name()]);
+        let words =
+            ["up", "--detach", "--data", &at].into_iter().chain(size).chain(inside.into_iter().flatten());
         tool(&words.collect::<Vec<_>>(), START)?;
         let home = Home::at(data)?;
         let instance = home.instance()?;
@@ -88,6 +91,11 @@ impl Target {
             Victim::Service(name) => Ok(vec![name.clone()]),
             Victim::Everything => Ok(self.instance.enabled().map(|service| service.name.clone()).collect()),
             Victim::Leader(role) => Ok(vec![self.leader(role)?]),
+            Victim::Host(number) => {
+                let here = |service: &&Service| service.name.ends_with(&format!("-{number}"));
+                let servers = self.instance.enabled().filter(|service| !service.addr.is_empty());
+                Ok(servers.filter(here).map(|service| service.name.clone()).collect())
+            }
         }
     }
 

@@ -9,7 +9,7 @@ use crate::args::Global;
 use crate::chaos::{self, Nemesis, Plan, Sabotage};
 use crate::failure::{Failure, Outcome};
 
-/// Kill, pause and damage real processes under load, and prove that nothing is lost
+/// Kill, pause, cut off and damage real processes under load, and prove that nothing is lost
 ///
 /// Starts an instance of its own (3 DIRs, 3 MRCs, 4 OSDs, 3 replicas, every service a process), works on its mount and lets faults
 /// happen, chosen by a seed: the same seed gives the same faults at the same times. Three loads: `names` creates, renames,
@@ -17,8 +17,10 @@ use crate::failure::{Failure, Outcome};
 /// where damage is done. At the end: no operation failed, nothing acknowledged is lost, no byte is wrong, every process runs, all
 /// objects are in sync, two scrubs leave no damage, fsck is clean. Exit status 0 only when all of that holds.
 ///
-/// Writes OUT/report.html (a picture of stalls and faults), OUT/report.json and OUT/acked.log. Network partitions are not among the
-/// faults: all processes share the loopback interface. `make dst` simulates them.
+/// Partitions (partition, one-way, host) need root, `ip` and `tc`: every DIR, MRC and OSD gets a network namespace, server number N of each
+/// role stands on host N, packets are dropped so that nobody is told. Without root, or with --data, they are left out of the default.
+///
+/// Writes OUT/report.html (a picture of stalls and faults), OUT/report.json and OUT/acked.log.
 #[derive(Debug, Args)]
 pub(crate) struct Chaos {
     /// Chooses the faults and the loads' operations [default: a new one, printed].
@@ -27,7 +29,7 @@ pub(crate) struct Chaos {
     /// Seconds under load.
     #[arg(long, value_name = "SECONDS", default_value = "60")]
     duration: u64,
-    /// Which faults, separated by commas [default: all].
+    /// Which faults, separated by commas [default: all that are possible].
     #[arg(long, value_name = "KIND,...", value_delimiter = ',', value_enum)]
     nemesis: Vec<Nemesis>,
     /// Directory of the run: its instance (removed when all is well), logs and report.
@@ -56,7 +58,10 @@ impl Chaos {
         let seed = self.seed.unwrap_or_else(chaos::any_seed);
         let mut nemeses = self.nemesis;
         if nemeses.is_empty() {
+            // Partitions only where they are possible; who asks for them is told why not.
+            let possible = self.data.is_none() && nix::unistd::geteuid().is_root();
             nemeses = Nemesis::value_variants().to_vec();
+            nemeses.retain(|nemesis| possible || !nemesis.cuts());
         }
         nemeses.sort();
         nemeses.dedup();

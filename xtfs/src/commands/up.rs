@@ -57,6 +57,9 @@ pub(crate) struct Up {
     /// Do not run jobs.
     #[arg(long)]
     no_exec: bool,
+    /// DIRs, MRCs and OSDs in the network namespaces PREFIX-NAME, which are there (`xtfs chaos`).
+    #[arg(long, hide = true, value_name = "PREFIX", requires = "separate")]
+    network: Option<String>,
     /// The descriptor on which a detached `up` says that it is ready.
     #[arg(long, hide = true, value_name = "FD")]
     ready_fd: Option<RawFd>,
@@ -173,6 +176,7 @@ impl Up {
             separate: self.separate,
             no_mount: self.no_mount,
             no_exec: self.no_exec,
+            network: self.network.clone(),
         }
     }
 

@@ -1,9 +1,10 @@
 //! From what was asked and what exists to the instance of this run.
 
 use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
-use super::{FORMAT, Home, Instance, Service, ports};
+use super::{FORMAT, Home, Instance, Service, network, ports};
 use crate::failure::Failure;
 
 /// What the command line asked for; `None` keeps what the instance has (or takes the default).
@@ -19,6 +20,8 @@ pub(crate) struct Wish {
     pub(crate) separate: bool,
     pub(crate) no_mount: bool,
     pub(crate) no_exec: bool,
+    /// See [`Instance::network`]; only a new instance can be told.
+    pub(crate) network: Option<String>,
 }
 
 /// Makes a new instance, or the next run of an old one. Ports that an old one kept stay, unless it runs in one
@@ -32,6 +35,7 @@ pub(crate) fn plan(old: Option<Instance>, wish: &Wish, home: &Home) -> Result<In
         mounted: true,
         replicas: 1,
         stripe_width: 1,
+        network: wish.network.clone(),
         services: Vec::new(),
     });
     instance.separate |= wish.separate;
@@ -72,12 +76,12 @@ fn services(instance: &mut Instance, wish: &Wish) -> Result<(), Failure> {
             .next(format!("leave --{role}s out, or use another --data directory")));
         }
         for index in have..want {
-            instance.services.push(service(role, index, &mut taken)?);
+            instance.services.push(service(role, index, instance.network.as_ref(), &mut taken)?);
         }
     }
     for role in ["rms", "mount", "exec"] {
         if instance.of_role(role).next().is_none() {
-            instance.services.push(service(role, 0, &mut taken)?);
+            instance.services.push(service(role, 0, instance.network.as_ref(), &mut taken)?);
         }
     }
     let order = ["dir", "mrc", "osd", "rms", "mount", "exec"];
@@ -95,17 +99,23 @@ fn services(instance: &mut Instance, wish: &Wish) -> Result<(), Failure> {
     keep_ports(instance, &mut taken)
 }
 
-fn service(role: &str, index: u32, taken: &mut BTreeSet<u16>) -> Result<Service, Failure> {
+fn service(
+    role: &str,
+    index: u32,
+    network: Option<&String>,
+    taken: &mut BTreeSet<u16>,
+) -> Result<Service, Failure> {
+    let host = network.and_then(|_| network::address(role, index)).unwrap_or(Ipv4Addr::LOCALHOST);
     let addr = match role {
         "rms" | "mount" | "exec" => String::new(),
-        _ => format!("tcp://127.0.0.1:{}", ports::choose(taken)?),
+        _ => format!("tcp://{host}:{}", ports::choose(taken)?),
     };
     Ok(Service {
         name: format!("{role}-{index}"),
         role: role.to_owned(),
         uuid: uuid::Uuid::new_v4().to_string(),
         addr,
-        http: format!("127.0.0.1:{}", ports::choose(taken)?),
+        http: format!("{host}:{}", ports::choose(taken)?),
         enabled: true,
         join: false,
     })
@@ -128,7 +138,7 @@ pub(crate) fn add_member(instance: &mut Instance, role: &str, home: &Home) -> Re
         Failure::new(format!("a name for another {role}"), "names up to 999 were all used")
             .next(format!("remove the directories of those that are gone from {}", home.data.display()))
     })?;
-    let service = Service { join: true, ..service(role, index, &mut taken)? };
+    let service = Service { join: true, ..service(role, index, instance.network.as_ref(), &mut taken)? };
     // Behind the last of its role: started after the others, stopped before them.
     let at = instance.services.iter().rposition(|known| known.role == role).map_or(0, |last| last + 1);
     instance.services.insert(at, service.clone());
@@ -138,6 +148,10 @@ pub(crate) fn add_member(instance: &mut Instance, role: &str, home: &Home) -> Re
 /// A kept port may have been taken by somebody else. HTTP ports and those of a lone member move; the members of a
 /// Raft group know one another by address, so there the port must be given back.
 fn keep_ports(instance: &mut Instance, taken: &mut BTreeSet<u16>) -> Result<(), Failure> {
+    if instance.network.is_some() {
+        // Addresses of their own: nobody else takes a port there.
+        return Ok(());
+    }
     let members = |role: &str| instance.of_role(role).count();
     let (dirs, mrcs) = (members("dir"), members("mrc"));
     for service in &mut instance.services {
@@ -222,6 +236,19 @@ mod tests {
         seen.retain(|port| *port != 0);
         assert_eq!(seen.len(), 23);
         assert_eq!(seen.iter().collect::<BTreeSet<_>>().len(), 23);
+    }
+
+    #[test]
+    fn in_a_network_every_server_has_an_address_of_its_own() {
+        let wish = Wish { network: Some("n".to_owned()), ..wish(3, 3, 4) };
+        let instance = plan(None, &wish, &home()).unwrap();
+        let host = |service: &Service| service.http.split(':').next().unwrap_or_default().to_owned();
+        let servers = || instance.services.iter().filter(|service| !service.addr.is_empty());
+        assert_eq!(servers().map(host).collect::<BTreeSet<_>>().len(), 10);
+        assert!(servers().all(|service| service.listen().starts_with(&format!("{}:", host(service)))));
+        assert_eq!(host(instance.service("mount-0").unwrap()), "127.0.0.1");
+        // The next run is in the same network, whatever it is told.
+        assert_eq!(plan(Some(instance.clone()), &Wish::default(), &home()).unwrap(), instance);
     }
 
     #[test]

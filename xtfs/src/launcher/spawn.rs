@@ -12,7 +12,7 @@ use nix::sys::signal::SigSet;
 use crate::config;
 use crate::failure::Failure;
 use crate::instance::process::Process;
-use crate::instance::{Home, Instance, Service, files};
+use crate::instance::{Home, Instance, Service, files, network};
 
 /// How long a service may take until it answers on its HTTP port.
 const READY: Duration = Duration::from_secs(20);
@@ -62,6 +62,15 @@ pub(crate) fn spawn(
     }
     // A group of its own: Ctrl-C on the terminal is the launcher's business.
     command.stdin(Stdio::null()).stdout(out).stderr(err).process_group(0).current_dir("/");
+    if let Some(namespace) = network::open(instance, service)? {
+        // SAFETY: setns is async-signal-safe and touches nothing of this process's memory.
+        unsafe {
+            command.pre_exec(move || {
+                nix::sched::setns(&namespace, nix::sched::CloneFlags::CLONE_NEWNET)
+                    .map_err(std::io::Error::from)
+            })
+        };
+    }
     // The launcher waits for its signals with them blocked; a service must not start that way.
     // SAFETY: changing the signal mask is async-signal-safe and touches nothing of this process's memory.
     unsafe { command.pre_exec(|| SigSet::empty().thread_set_mask().map_err(std::io::Error::from)) };

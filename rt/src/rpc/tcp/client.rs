@@ -20,7 +20,10 @@ use crate::rpc::outbox::Outbox;
 use crate::rpc::{BoxFuture, Channel, Request, Response};
 use crate::tls::TlsIdentity;
 
-/// How long a connection may take to come up.
+/// How long the peer's kernel may take to accept. It answers in a round trip; a lost packet is tried anew sooner by the
+/// next attempt than by the kernel, and who follows a hint to a leader that was cut off must not wait long.
+const OPEN_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long a connection may take to come up, certificates included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 type Answer = Result<Response, WireError>;
@@ -42,6 +45,14 @@ pub struct TcpChannel {
     live: Mutex<Option<Arc<Connection>>>,
     /// Only one caller connects; the others wait for it.
     connecting: tokio::sync::Mutex<()>,
+}
+
+/// A connection that notices when its peer is cut off.
+pub(super) async fn open(at: &str) -> io::Result<TcpStream> {
+    let stream =
+        tokio::time::timeout(OPEN_TIMEOUT, TcpStream::connect(at)).await.map_err(io::Error::from)??;
+    super::prepare(&stream)?;
+    Ok(stream)
 }
 
 impl TcpChannel {
@@ -88,8 +99,7 @@ impl TcpChannel {
     }
 
     async fn connect(&self) -> io::Result<Arc<Connection>> {
-        let stream = TcpStream::connect(&self.at).await?;
-        stream.set_nodelay(true)?;
+        let stream = open(&self.at).await?;
         let (outbox, source) = match &self.identity {
             None => {
                 let (read, write) = stream.into_split();

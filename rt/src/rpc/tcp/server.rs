@@ -105,8 +105,8 @@ async fn stopped(shutdown: &mut watch::Receiver<bool>) {
 }
 
 async fn connection(server: Arc<Server>, stream: TcpStream, from: SocketAddr) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%from, %error, "set TCP_NODELAY");
+    if let Err(error) = super::prepare(&stream) {
+        tracing::debug!(%from, %error, "prepare a connection");
     }
     let (outbox, source, peer) = match &server.options.identity {
         None => {
