@@ -6,6 +6,9 @@ use std::os::fd::AsRawFd;
 use super::Home;
 use crate::failure::Failure;
 
+/// How long a process that was killed may take to let go: it may have gigabytes to give back.
+const DYING: std::time::Duration = std::time::Duration::from_secs(10);
+
 /// Held for the life of the process; the kernel lets go of it when the process dies.
 #[derive(Debug)]
 pub(crate) struct Lock {
@@ -33,11 +36,35 @@ fn try_lock(file: &std::fs::File) -> std::io::Result<bool> {
     }
 }
 
+/// Like [`try_lock`], but waits for a holder that was killed and that the kernel has not cleared away yet.
+fn try_lock_soon(file: &mut std::fs::File) -> std::io::Result<bool> {
+    let since = std::time::Instant::now();
+    loop {
+        if try_lock(file)? {
+            return Ok(true);
+        }
+        if since.elapsed() > DYING || !read_pid(file).is_some_and(is_dying) {
+            return Ok(false);
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
+
+/// Killed: gone, or only there until its last thread is.
+fn is_dying(pid: i32) -> bool {
+    match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
+        Ok(stat) => {
+            stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z') || rest.starts_with('X'))
+        }
+        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+    }
+}
+
 /// Locks the directory for this process.
 pub(crate) fn take(home: &Home) -> Result<Lock, Failure> {
     let failed = |error| Failure::new(format!("locking {}", home.data.display()), error);
     let mut file = open(home).map_err(failed)?;
-    if !try_lock(&file).map_err(failed)? {
+    if !try_lock_soon(&mut file).map_err(failed)? {
         let pid =
             read_pid(&mut file).map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
         return Err(Failure::new(
@@ -87,5 +114,27 @@ mod tests {
         drop(lock);
         assert_eq!(holder(&home), None);
         drop(take(&home).unwrap());
+    }
+
+    #[test]
+    fn a_holder_that_was_killed_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::at(dir.path()).unwrap();
+        let mut killed = std::process::Command::new("true").spawn().unwrap();
+        let lock = take(&home).unwrap();
+        std::fs::write(home.data.join("lock"), format!("{}\n", killed.id())).unwrap();
+        killed.wait().unwrap();
+        let (tell, told) = std::sync::mpsc::channel();
+        let letting_go = std::thread::spawn(move || {
+            told.recv().unwrap();
+            drop(lock);
+        });
+        let again = std::thread::scope(|scope| {
+            let taking = scope.spawn(|| take(&home));
+            tell.send(()).unwrap();
+            taking.join().unwrap()
+        });
+        letting_go.join().unwrap();
+        drop(again.unwrap());
     }
 }
