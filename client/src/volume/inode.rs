@@ -1,5 +1,7 @@
 //! A file in use on this client: its layout, the right to its objects, its size. Shared by all its handles.
 
+mod behind;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -9,7 +11,7 @@ use parking_lot::{Mutex, RwLock};
 use proto::capability::Capability;
 use proto::error::{Code, WireError};
 use proto::id::ObjectNo;
-use proto::mrc::{Attr, FileCredentials, LEASE_WRITE, OpenReply, OpenRequest, ReportWrite, WriteDone};
+use proto::mrc::{Attr, FileCredentials, OpenReply, OpenRequest, ReportWrite, WriteDone};
 use proto::osd;
 use proto::rpc::Method;
 use proto::stripe::Layout;
@@ -25,7 +27,6 @@ use crate::error::Result;
 use crate::file::buffer::Buffer;
 use crate::file::latch::Errors;
 use crate::lease::Locked;
-use crate::stage::Stage;
 
 /// A call to an OSD that takes longer is told of in the log.
 const SLOW: Duration = Duration::from_secs(1);
@@ -58,15 +59,6 @@ pub struct Inode {
     pub(crate) appending: tokio::sync::Mutex<()>,
     /// Handles for writing that are closed, and told when what they wrote has been reported.
     leaving: AtomicUsize,
-}
-
-/// A handle for writing on its way out.
-pub(crate) struct Leaving<'a>(&'a Inode);
-
-impl Drop for Leaving<'_> {
-    fn drop(&mut self) {
-        self.0.leaving.fetch_sub(1, Ordering::AcqRel);
-    }
 }
 
 impl Inode {
@@ -226,60 +218,6 @@ impl Inode {
             // The background report writes the buffer out.
             self.volume.mark_dirty(self.clone());
         }
-    }
-
-    /// Whether what was written may be reported after this change. Nobody else sees the file meanwhile; a report brings
-    /// the size and a time, and must not take away bits that were set after the write, nor pass a quota or flag unseen.
-    pub(super) fn may_report_after(&self, changes: &Changes) -> bool {
-        let ours = self.volume.leasing().bits(self.key()) & LEASE_WRITE != 0;
-        ours && changes.flags.is_none() && !self.size.lock().clears_setid() && !self.room.lock().is_limited()
-    }
-
-    /// Sets the time of the last write. No report is on its way meanwhile: it would bring the old one after it.
-    pub(super) async fn set_time(&self, creds: &Creds, changes: Changes) -> Result<Attr> {
-        let _no_report = self.reporting.lock().await;
-        let attr = self.volume.setattr_raw(creds, self.ino, changes, None).await?;
-        self.size.lock().time_was_set(attr.mtime);
-        Ok(attr)
-    }
-
-    /// A handle for writing is closed and will be told.
-    pub(crate) fn leave(&self) -> Leaving<'_> {
-        self.leaving.fetch_add(1, Ordering::AcqRel);
-        Leaving(self)
-    }
-
-    /// Handles for writing of which the session knows although nothing is written through them any more.
-    pub(crate) fn leaving(&self) -> usize {
-        self.leaving.load(Ordering::Acquire)
-    }
-
-    /// Whether there is something to tell the MRC.
-    pub(crate) fn is_unreported(&self) -> bool {
-        let size = self.size.lock();
-        size.is_gathering() || size.is_dirty()
-    }
-
-    /// Whether close(2) may be answered before what was written is at the OSDs and reported. Nobody misses it, for only this
-    /// client may look; a successor of this process finds it and where the file ends; nothing can refuse it: there is room.
-    pub(crate) fn may_land_later(&self, stage: &Stage) -> bool {
-        let ours = self.volume.leasing().bits(self.key()) & LEASE_WRITE != 0;
-        ours && self.is_end_kept()
-            && !self.room.lock().is_limited()
-            && !stage.is_scarce()
-            && self.volume.osds().have_room(&self.credentials().layout)
-    }
-
-    /// Whether a slot or a mark of the stage says where the file ends, and the MRC does not.
-    fn is_end_kept(&self) -> bool {
-        // In this order: a piece that lands leaves its mark before it counts as out.
-        let (end, gathered, knows_blocks) = {
-            let size = self.size.lock();
-            (size.size(), size.gathered_end(), size.knows_blocks())
-        };
-        knows_blocks
-            && self.is_beyond(end)
-            && (gathered == Some(end) || self.buffer.marked_end() == Some(end))
     }
 
     /// Whether the MRC, as far as known, takes the file to be shorter than this.

@@ -1,0 +1,77 @@
+//! What may happen before what was written is at the OSDs and reported: a close, a change of attributes. See
+//! `docs/protocols/write-behind.md`, "Closing".
+
+use std::sync::atomic::Ordering;
+
+use proto::mrc::{Attr, LEASE_WRITE};
+
+use super::Inode;
+use crate::config::Creds;
+use crate::error::Result;
+use crate::stage::Stage;
+use crate::volume::attrs::Changes;
+
+/// A handle for writing on its way out.
+pub(crate) struct Leaving<'a>(&'a Inode);
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        self.0.leaving.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Inode {
+    /// Whether what was written may be reported after this change. Nobody else sees the file meanwhile; a report brings
+    /// the size and a time, and must not take away bits that were set after the write, nor pass a quota or flag unseen.
+    pub(in crate::volume) fn may_report_after(&self, changes: &Changes) -> bool {
+        let ours = self.volume.leasing().bits(self.key()) & LEASE_WRITE != 0;
+        ours && changes.flags.is_none() && !self.size.lock().clears_setid() && !self.room.lock().is_limited()
+    }
+
+    /// Sets the time of the last write. No report is on its way meanwhile: it would bring the old one after it.
+    pub(in crate::volume) async fn set_time(&self, creds: &Creds, changes: Changes) -> Result<Attr> {
+        let _no_report = self.reporting.lock().await;
+        let attr = self.volume.setattr_raw(creds, self.ino, changes, None).await?;
+        self.size.lock().time_was_set(attr.mtime);
+        Ok(attr)
+    }
+
+    /// A handle for writing is closed and will be told.
+    pub(crate) fn leave(&self) -> Leaving<'_> {
+        self.leaving.fetch_add(1, Ordering::AcqRel);
+        Leaving(self)
+    }
+
+    /// Handles for writing of which the session knows although nothing is written through them any more.
+    pub(crate) fn leaving(&self) -> usize {
+        self.leaving.load(Ordering::Acquire)
+    }
+
+    /// Whether there is something to tell the MRC.
+    pub(crate) fn is_unreported(&self) -> bool {
+        let size = self.size.lock();
+        size.is_gathering() || size.is_dirty()
+    }
+
+    /// Whether close(2) may be answered before what was written is at the OSDs and reported. Nobody misses it, for only this
+    /// client may look; a successor of this process finds it and where the file ends; nothing can refuse it: there is room.
+    pub(crate) fn may_land_later(&self, stage: &Stage) -> bool {
+        let ours = self.volume.leasing().bits(self.key()) & LEASE_WRITE != 0;
+        ours && self.is_end_kept()
+            && !self.room.lock().is_limited()
+            && !stage.is_scarce()
+            && self.volume.osds().have_room(&self.credentials().layout)
+    }
+
+    /// Whether a slot or a mark of the stage says where the file ends, and the MRC does not.
+    fn is_end_kept(&self) -> bool {
+        // In this order: a piece that lands leaves its mark before it counts as out.
+        let (end, gathered, knows_blocks) = {
+            let size = self.size.lock();
+            (size.size(), size.gathered_end(), size.knows_blocks())
+        };
+        knows_blocks
+            && self.is_beyond(end)
+            && (gathered == Some(end) || self.buffer.marked_end() == Some(end))
+    }
+}
