@@ -2,7 +2,7 @@
 """Files that are written and closed one after another, and what a crash or a later look must find of them.
 
 closed-files.py DIR LOG            writes until killed; LOG gets a line for each close that was answered
-closed-files.py --check DIR LOG    each of them is there, whole, with the time that was seen after its close
+closed-files.py --check DIR LOG    each of them is there and whole
 closed-files.py --steady DIR N     N files: what stat says right after close(2) is what it says a moment later
 """
 import os

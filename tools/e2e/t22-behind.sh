@@ -9,6 +9,17 @@ writer() { python3 "$here/unsynced-write.py" "$1" "$2" >"$3" 2>"$3.err" </dev/nu
 # A process that was killed keeps its locks until the kernel has cleared up after it.
 slay() { kill -9 "$1"; for _ in $(seq 100); do grep -qs '^State:.[^ZX]' "/proc/$1/status" || return 0; sleep 0.05; done; }
 
+# Everything, the writer too, which is stopped before: a write that is not answered may or may not be there.
+slay_all() {
+  sleep 1.5
+  kill -STOP $pid
+  slay "$(jq -r .pid "$work/up.json")"
+  kill -9 $pid
+  umount -l "$mnt" 2>/dev/null
+  wait $pid 2>/dev/null
+  up --no-exec || bad "the second up"
+}
+
 must_up --separate --mrcs 3 --no-exec
 for n in $(seq "$(sized 8 3)"); do
   writer "$mnt/mount-$n" 4 "$work/mount-$n"
@@ -53,25 +64,13 @@ for n in $(seq "$(sized 6 3)"); do
   sleep 2
   python3 "$here/closed-files.py" "$mnt/closed-$n" "$work/closed-$n" 2>/dev/null </dev/null &
   pid=$!
-  sleep 1.5
-  kill -STOP $pid
-  slay "$(jq -r .pid "$work/up.json")"
-  kill -9 $pid
-  umount -l "$mnt" 2>/dev/null
-  wait $pid 2>/dev/null
-  up --no-exec || bad "the second up"
+  slay_all
   check "kill -9 of everything: every closed file is whole, $n" 60 python3 "$here/closed-files.py" --check "$mnt/closed-$n" "$work/closed-$n"
 done
 for n in $(seq "$(sized 4 2)"); do
   writer "$mnt/all-$n" 30 "$work/all-$n"
   pid=$!
-  sleep 1.5
-  kill -STOP $pid
-  slay "$(jq -r .pid "$work/up.json")"
-  kill -9 $pid
-  umount -l "$mnt" 2>/dev/null
-  wait $pid 2>/dev/null
-  up --no-exec || bad "the second up"
+  slay_all
   check "kill -9 of everything, $n" 40 python3 "$here/unsynced-write.py" --check "$mnt/all-$n" "$work/all-$n"
 done
 check_sh "nothing is left in memory after an unmount" 30 '"$XTFS" down --data "$data" >/dev/null; ! grep -qsF "$data" /proc/self/mounts && ! ls /dev/shm/xtfs-*.stage 2>/dev/null | xargs -r fuser 2>/dev/null'

@@ -51,7 +51,7 @@ pub struct Size {
     gathered: Option<(u64, Time)>,
     /// Pieces of that: waiting, or on their way.
     pieces: u32,
-    /// Time of the latest write, or as it was set after that.
+    /// Time of the latest write.
     latest: Time,
     /// One of them left or fills a hole.
     gathered_holes: bool,
@@ -196,23 +196,6 @@ impl Size {
         let was_clean = self.dirty.is_none();
         self.dirty = Some(self.dirty.map_or(write, |dirty| dirty.join(write)));
         was_clean
-    }
-
-    /// A program set the time of the last write: what was written before has that time when it is reported.
-    pub fn time_was_set(&mut self, mtime: Time) {
-        self.latest = mtime;
-        for unreported in [&mut self.dirty, &mut self.reporting].into_iter().flatten() {
-            unreported.mtime = mtime;
-        }
-        if let Some((_, time)) = &mut self.gathered {
-            *time = mtime;
-        }
-    }
-
-    /// Whether a report will take setuid and setgid away.
-    #[must_use]
-    pub fn clears_setid(&self) -> bool {
-        self.unreported().is_some_and(|unreported| unreported.clear_setid)
     }
 
     /// A write begins at `offset`: whether it left a hole before it, or perhaps fills one. To be told before
@@ -545,25 +528,17 @@ mod tests {
     }
 
     #[test]
-    fn what_was_gathered_lands_with_the_time_of_its_write_or_the_one_set_since() {
+    fn what_was_gathered_lands_with_the_time_of_the_latest_write() {
         let mut size = Size::new(&attr(0, 1, 1));
         size.piece_begins();
         size.gathered(0, 10, at(5));
         assert!(size.landed(10, false));
         assert_eq!(size.report().unwrap().mtime, at(5), "not the time at which it landed");
         size.not_reported();
-        size.gathered(10, 20, at(6));
-        size.time_was_set(at(3));
-        size.landed(20, false);
-        assert_eq!(size.report().unwrap().mtime, at(3), "set after both writes");
-        size.time_was_set(at(2));
-        size.not_reported();
-        assert_eq!(size.report().unwrap().mtime, at(2), "set while a report could not be delivered");
         let mut shown = attr(0, 1, 2);
         size.show(&mut shown);
-        assert_eq!((shown.size, shown.mtime), (20, at(2)));
+        assert_eq!((shown.size, shown.mtime), (10, at(5)));
         size.wrote(30, at(7), false);
-        size.not_reported();
-        assert_eq!(size.report().unwrap().mtime, at(7), "written after it was set");
+        assert_eq!(size.report().unwrap().mtime, at(7));
     }
 }

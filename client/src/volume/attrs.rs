@@ -83,14 +83,10 @@ impl Volume {
             }
             None => {
                 // Written data has a time of its own; it must not overwrite an explicit one later.
-                let inode = self.inode(ino);
-                if let Some(inode) = inode.as_ref().filter(|inode| !inode.may_report_after(&changes)) {
+                if let Some(inode) = self.inode(ino) {
                     inode.report().await?;
                 }
-                let attr = match inode {
-                    Some(inode) if changes.mtime.is_some() => inode.set_time(creds, changes).await?,
-                    _ => self.setattr_raw(creds, ino, changes, None).await?,
-                };
+                let attr = self.setattr_raw(creds, ino, changes, None).await?;
                 Ok(self.shown(attr))
             }
         }

@@ -1,15 +1,12 @@
-//! What may happen before what was written is at the OSDs and reported: a close, a change of attributes. See
+//! What may happen before what was written is at the OSDs and reported: a close. See
 //! `docs/protocols/write-behind.md`, "Closing".
 
 use std::sync::atomic::Ordering;
 
-use proto::mrc::{Attr, LEASE_WRITE};
+use proto::mrc::LEASE_WRITE;
 
 use super::Inode;
-use crate::config::Creds;
-use crate::error::Result;
 use crate::stage::Stage;
-use crate::volume::attrs::Changes;
 
 /// A handle for writing on its way out.
 pub(crate) struct Leaving<'a>(&'a Inode);
@@ -21,21 +18,6 @@ impl Drop for Leaving<'_> {
 }
 
 impl Inode {
-    /// Whether what was written may be reported after this change. Nobody else sees the file meanwhile; a report brings
-    /// the size and a time, and must not take away bits that were set after the write, nor pass a quota or flag unseen.
-    pub(in crate::volume) fn may_report_after(&self, changes: &Changes) -> bool {
-        let ours = self.volume.leasing().bits(self.key()) & LEASE_WRITE != 0;
-        ours && changes.flags.is_none() && !self.size.lock().clears_setid() && !self.room.lock().is_limited()
-    }
-
-    /// Sets the time of the last write. No report is on its way meanwhile: it would bring the old one after it.
-    pub(in crate::volume) async fn set_time(&self, creds: &Creds, changes: Changes) -> Result<Attr> {
-        let _no_report = self.reporting.lock().await;
-        let attr = self.volume.setattr_raw(creds, self.ino, changes, None).await?;
-        self.size.lock().time_was_set(attr.mtime);
-        Ok(attr)
-    }
-
     /// A handle for writing is closed and will be told.
     pub(crate) fn leave(&self) -> Leaving<'_> {
         self.leaving.fetch_add(1, Ordering::AcqRel);
