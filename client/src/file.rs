@@ -134,7 +134,7 @@ impl File {
         let metadata = async {
             // While others cannot see the file without our reporting first, only a new size has to be told now.
             let ours = self.volume().leasing().bits(self.inode.key()) & LEASE_WRITE != 0;
-            if !ours || self.inode.grows() {
+            if !ours || self.inode.grows() || !data_only && self.inode.keeps() {
                 self.inode.report().await?;
             }
             self.inode.force_metadata(&self.creds, data_only).await

@@ -18,6 +18,9 @@ use std::time::{Duration, Instant};
 use nix::fcntl::{Flock, FlockArg};
 use parking_lot::Mutex;
 use proto::limits::FILE_BYTES_MAX;
+use proto::mrc::KeptAttributes;
+
+use crate::engine::kept;
 
 /// Bytes of a slot: the most that one piece has.
 pub(crate) const SLOT_BYTES: usize = 1 << 20;
@@ -27,12 +30,14 @@ const SLOTS: u32 = 48;
 const PREDECESSOR: Duration = Duration::from_secs(3);
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// First bytes of the file: what it is, and the version of its format.
-const MAGIC: [u8; 8] = *b"XTFSSTG1";
+const MAGIC: [u8; 8] = *b"XTFSSTG2";
 /// Where the slots' labels begin, and the length of one.
 const LABELS_AT: u64 = 4096;
-const LABEL_BYTES: usize = 64;
+const LABEL_WORDS: usize = 14;
+const LABEL_BYTES: usize = LABEL_WORDS * 8;
 /// Where the slots' data begins.
-const DATA_AT: u64 = LABELS_AT + 4096;
+const DATA_AT: u64 = LABELS_AT + 8192;
+const _: () = assert!(LABELS_AT as usize + SLOTS as usize * LABEL_BYTES <= DATA_AT as usize);
 
 /// What a slot holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +48,8 @@ pub(crate) struct Label {
     pub(crate) volume: u64,
     pub(crate) ino: u64,
     pub(crate) offset: u64,
+    /// Attributes that were set, and of which nobody was told; then it is no piece and no mark.
+    pub(crate) kept: Option<KeptAttributes>,
 }
 
 /// A piece that a process left behind.
@@ -217,10 +224,13 @@ fn data_at(slot: u32) -> u64 {
 }
 
 fn label(order: u64, label: &Label, len: usize) -> [u8; LABEL_BYTES] {
-    let Label { session, epoch, volume, ino, offset } = *label;
-    let words = [order, session, epoch, volume, ino, offset, len as u64];
+    let Label { session, epoch, volume, ino, offset, kept } = *label;
+    let mut words = [0; LABEL_WORDS];
+    words[..7].copy_from_slice(&[order, session, epoch, volume, ino, offset, len as u64]);
+    words[7..LABEL_WORDS - 1].copy_from_slice(&kept::encode(kept.as_ref()));
+    words[LABEL_WORDS - 1] = sum(&words[..LABEL_WORDS - 1]);
     let mut out = [0; LABEL_BYTES];
-    for (at, word) in words.into_iter().chain([sum(&words)]).enumerate() {
+    for (at, word) in words.into_iter().enumerate() {
         out[at * 8..at * 8 + 8].copy_from_slice(&word.to_le_bytes());
     }
     out
@@ -228,15 +238,16 @@ fn label(order: u64, label: &Label, len: usize) -> [u8; LABEL_BYTES] {
 
 /// The order, the label and the length of the data (0: a mark); `None`: the slot is free.
 fn parse(bytes: &[u8; LABEL_BYTES]) -> Option<(u64, Label, usize)> {
-    let mut words = [0; 8];
+    let mut words = [0; LABEL_WORDS];
     for (word, bytes) in words.iter_mut().zip(bytes.chunks_exact(8)) {
         *word = u64::from_le_bytes(bytes.try_into().ok()?);
     }
-    let [order, session, epoch, volume, ino, offset, len, check] = words;
-    let whole = sum(&words[..7]) == check;
+    let [order, session, epoch, volume, ino, offset, len, kept @ .., check] = words;
+    let whole = sum(&words[..LABEL_WORDS - 1]) == check;
+    let kept = kept::decode(kept, epoch);
     let len = usize::try_from(len).ok().filter(|len| *len <= SLOT_BYTES)?;
     let fits = offset.checked_add(len as u64).is_some_and(|end| end <= FILE_BYTES_MAX);
-    (order != 0 && whole && fits).then_some((order, Label { session, epoch, volume, ino, offset }, len))
+    (order != 0 && whole && fits).then_some((order, Label { session, epoch, volume, ino, offset, kept }, len))
 }
 
 fn sum(words: &[u64]) -> u64 {
@@ -252,7 +263,7 @@ mod tests {
     use super::*;
 
     fn of(ino: u64, offset: u64) -> Label {
-        Label { session: 7, epoch: 3, volume: 1, ino, offset }
+        Label { session: 7, epoch: 3, volume: 1, ino, offset, kept: None }
     }
 
     #[test]
@@ -329,8 +340,10 @@ mod tests {
     proptest! {
         #[test]
         fn damaged_labels_are_no_pieces(at in 0..LABEL_BYTES, bit in 0..8u8, len in 1..=SLOT_BYTES) {
-            let good = label(9, &of(5, 77), len);
-            prop_assert_eq!(parse(&good), Some((9, of(5, 77), len)));
+            let kept = KeptAttributes { mode: Some(0o640), epoch: 3, ..KeptAttributes::default() };
+            let told = Label { kept: Some(kept).filter(|_| len % 2 == 0), ..of(5, 77) };
+            let good = label(9, &told, len);
+            prop_assert_eq!(parse(&good), Some((9, told, len)));
             let mut bad = good;
             bad[at] ^= 1 << bit;
             prop_assert_eq!(parse(&bad), None);

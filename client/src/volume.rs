@@ -13,7 +13,7 @@ pub mod quota;
 pub mod replicas;
 pub mod trash;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -49,7 +49,7 @@ pub struct Volume {
     /// Files that this client has open or uses right now. order: a leaf.
     inodes: Mutex<HashMap<u64, Weak<Inode>>>,
     /// Files with something unreported. order: a leaf.
-    dirty: Mutex<Vec<Arc<Inode>>>,
+    dirty: Mutex<BTreeMap<u64, Arc<Inode>>>,
     /// Rights to files, for opening them under a lease. order: a leaf.
     rights: Mutex<HashMap<u64, Rights>>,
     /// A quota has limited somebody here.
@@ -68,7 +68,7 @@ impl Volume {
             entry,
             this: this.clone(),
             inodes: Mutex::new(HashMap::new()),
-            dirty: Mutex::new(Vec::new()),
+            dirty: Mutex::default(),
             rights: Mutex::new(HashMap::new()),
             quota: AtomicBool::new(false),
             kernel: RwLock::new(Arc::new(NoKernel)),
@@ -168,15 +168,20 @@ impl Volume {
     }
 
     pub(crate) fn mark_dirty(&self, inode: Arc<Inode>) {
-        self.dirty.lock().push(inode);
+        self.dirty.lock().insert(inode.ino(), inode);
     }
 
     /// Tells the MRC about every file with unreported writes.
     pub async fn report_all(&self) {
         let dirty = std::mem::take(&mut *self.dirty.lock());
+        let dirty = dirty.into_values();
         let reports = futures::stream::iter(dirty).for_each_concurrent(REPORTS_AT_ONCE, |inode| async move {
-            if let Err(error) = inode.report_meanwhile().await {
+            let reported = inode.report_meanwhile().await;
+            if let Err(error) = &reported {
                 tracing::warn!(ino = inode.ino(), %error, "the size of a file could not be reported; trying again");
+            }
+            // What came while it was being reported did not make a clean file dirty.
+            if reported.is_err() || inode.is_unreported() {
                 self.mark_dirty(inode);
             }
         });

@@ -98,7 +98,8 @@ async fn one(dir: &Dir, effect: Effect) -> Outcome {
             take_down(dir, osd, addr, why).await;
             Outcome::More(Vec::new())
         }
-        Effect::Probe { osd, addr } => {
+        Effect::Probe { osd, addr, after } => {
+            tokio::time::sleep(after).await;
             let verdict = probe(dir, &addr).await;
             Outcome::More(dir.decide(Event::Probed { osd, addr, verdict }))
         }

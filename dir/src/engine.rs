@@ -16,10 +16,13 @@ use map::OsdRow;
 const LEASE: Duration = Duration::from_millis(OSD_LEASE_MS);
 /// Silence after which the DIR looks for itself: a heartbeat is late.
 const SUSPECT: Duration = Duration::from_millis(OSD_HEARTBEAT_MS * 4 / 3);
-/// What a new leader adds to the first leases: OSDs have to find it.
+/// For so long beyond the first lease a new leader believes in OSDs that answer its looks and have not found it yet.
 const GRACE: Duration = Duration::from_millis(OSD_LEASE_MS);
 /// A report of a dead process counts for this long.
 const EVIDENCE: Duration = Duration::from_secs(3);
+/// Pause before the next look at an OSD that somebody was refused by or lost, and that a look said nothing about: a process
+/// that is killed may keep its door for a moment longer than its connections.
+const LOOK_AGAIN: Duration = Duration::from_millis(25);
 /// A decision that did not reach the map by then is taken again.
 const RETRY: Duration = Duration::from_secs(1);
 /// Reporters remembered per OSD; two decide, the rest is slack.
@@ -68,8 +71,8 @@ pub(crate) enum Effect {
     Register(OsdEntry),
     /// Put this death into the log.
     TakeDown { osd: u64, addr: String, why: Why },
-    /// Call the OSD's address, with a short deadline, and say what came of it.
-    Probe { osd: u64, addr: String },
+    /// Call the OSD's address after a pause, with a short deadline, and say what came of it.
+    Probe { osd: u64, addr: String, after: Duration },
 }
 
 /// Why an OSD is taken down.
@@ -90,6 +93,8 @@ pub(crate) enum Why {
 struct Life {
     /// Alive until then unless heard of.
     lease_until: Duration,
+    /// Until then an answer to a look is as good as a heartbeat: it may not have found this leader yet.
+    grace_until: Duration,
     /// Reporter -> until when the report counts, and whether it was refused.
     evidence: BTreeMap<String, (Duration, bool)>,
     /// A probe is on its way until then.
@@ -120,7 +125,7 @@ impl Engine {
             Event::Led => {
                 self.leading = true;
                 self.lives.clear();
-                self.adopt(now + LEASE + GRACE);
+                self.adopt(now + LEASE, now + LEASE + GRACE);
                 Vec::new()
             }
             Event::Lost => {
@@ -131,7 +136,7 @@ impl Engine {
             Event::Map(rows) => {
                 self.numbers = rows.iter().map(|(osd, row)| (row.entry.uuid.clone(), *osd)).collect();
                 self.rows = rows;
-                self.adopt(now + LEASE);
+                self.adopt(now + LEASE, Duration::ZERO);
                 Vec::new()
             }
             _ if !self.leading => Vec::new(),
@@ -180,14 +185,18 @@ impl Engine {
     }
 
     /// `lives` follows `rows`; who is new gets this lease.
-    fn adopt(&mut self, lease_until: Duration) {
+    fn adopt(&mut self, lease_until: Duration, grace_until: Duration) {
         if !self.leading {
             return;
         }
         let rows = &self.rows;
         self.lives.retain(|osd, _| rows.contains_key(osd));
         for osd in rows.keys() {
-            self.lives.entry(*osd).or_insert_with(|| Life { lease_until, ..Life::default() });
+            self.lives.entry(*osd).or_insert_with(|| Life {
+                lease_until,
+                grace_until,
+                ..Life::default()
+            });
         }
     }
 
@@ -196,7 +205,7 @@ impl Engine {
             return vec![Effect::Register(entry)];
         };
         if let Some(life) = self.lives.get_mut(&osd) {
-            life.lease_until = now + LEASE;
+            (life.lease_until, life.grace_until) = (now + LEASE, Duration::ZERO);
             life.evidence.clear();
             life.report = Some((entry.total_bytes, entry.free_bytes, entry.http.clone()));
         }
@@ -237,8 +246,7 @@ impl Engine {
         if life.probe_until > now {
             return Vec::new();
         }
-        life.probe_until = now + RETRY;
-        vec![Effect::Probe { osd, addr: addr.to_owned() }]
+        vec![life.probe(osd, addr, Duration::ZERO, now)]
     }
 
     fn probed(&mut self, osd: u64, addr: &str, verdict: Verdict, now: Duration) -> Vec<Effect> {
@@ -246,6 +254,7 @@ impl Engine {
             return Vec::new();
         };
         life.probe_until = Duration::ZERO;
+        life.evidence.retain(|_, (until, _)| *until > now);
         match verdict {
             // A heartbeat since has cleared the evidence: then it is a young process that is not listening yet.
             Verdict::Dead if !life.evidence.is_empty() || life.is_late(now) => {
@@ -253,8 +262,10 @@ impl Engine {
             }
             Verdict::Alive => {
                 life.evidence.clear();
+                life.lease_until = life.lease_until.max(life.grace_until.min(now + LEASE));
                 Vec::new()
             }
+            Verdict::Unclear if !life.evidence.is_empty() => vec![life.probe(osd, addr, LOOK_AGAIN, now)],
             Verdict::Dead | Verdict::Unclear => Vec::new(),
         }
     }
@@ -266,8 +277,8 @@ impl Engine {
             if life.lease_until <= now {
                 effects.extend(life.take_down(*osd, &row.entry.addr, Why::Silent, now));
             } else if life.suspect_at() <= now && life.verdict_until <= now && life.probe_until <= now {
-                (life.suspect_next, life.probe_until) = (now + SUSPECT, now + RETRY);
-                effects.push(Effect::Probe { osd: *osd, addr: row.entry.addr.clone() });
+                life.suspect_next = now + SUSPECT;
+                effects.push(life.probe(*osd, &row.entry.addr, Duration::ZERO, now));
             }
         }
         effects
@@ -300,6 +311,12 @@ impl Life {
     /// When its silence is looked into.
     fn suspect_at(&self) -> Duration {
         self.lease_until.saturating_sub(LEASE - SUSPECT).max(self.suspect_next).max(self.probe_until)
+    }
+
+    /// One look at a time; one that nobody hears of again counts as lost after a while.
+    fn probe(&mut self, osd: u64, addr: &str, after: Duration, now: Duration) -> Effect {
+        self.probe_until = now + after + RETRY;
+        Effect::Probe { osd, addr: addr.to_owned(), after }
     }
 
     /// The decision, unless it was taken a moment ago.

@@ -198,6 +198,17 @@ impl<'h> Log<'h> {
         }
         Ok(())
     }
+
+    /// Beside [`Log::changed`], by the same command: one event, as there may be no numbers left for more.
+    pub fn changed_too(&mut self, txn: &mut Txn<'_>, kind: u32, inode: &Inode) {
+        let entry = Entry { ino: inode.attr.ino, kind: inode.kind(), cookie: inode.cookie };
+        let only = inode.attr.nlink < 2;
+        match inode.parent {
+            0 => {}
+            parent if only => self.put(txn, kind, entry, (parent, &[]), (inode.cookie, &[])),
+            _ => self.put(txn, kind, entry, (ANYWHERE, &[]), (0, &[])),
+        }
+    }
 }
 
 /// The newest event that was cut off; 0: none.

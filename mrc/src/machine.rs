@@ -212,8 +212,12 @@ fn run(txn: &mut Txn<'_>, at: Applied, body: &Body) -> Outcome<Vec<u8>> {
         }
         Body::WriteDone(request) => {
             let (inode, changed) = setattr::report_write(txn, now, request)?;
-            if changed {
-                Log::new(at, &request.head).changed(txn, event::WRITTEN, &inode)?;
+            let mut log = Log::new(at, &request.head);
+            if changed.written {
+                log.changed(txn, event::WRITTEN, &inode)?;
+            }
+            if changed.attributes {
+                log.changed_too(txn, event::ATTRIBUTES, &inode);
             }
             let room = room(txn, request.head.volume, &inode, request.want)?;
             Ok(AttrReply { attr: inode.attr, room, ..AttrReply::default() }.encode_to_vec())

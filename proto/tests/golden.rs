@@ -306,6 +306,27 @@ fn mrc_quota() {
         end: true,
     };
     check("mrc-quota-list", Kind::Reply, quota::QuotaLs::NUMBER, &message, b"");
+    let kept = mrc::KeptAttributes {
+        mode: Some(0o640),
+        atime: Some(attr().atime),
+        mtime: Some(attr().mtime),
+        ctime: attr().ctime,
+        chown: true,
+        epoch: 9,
+    };
+    let message = mrc::ReportWrite {
+        head: head(),
+        origin: origin(),
+        ino: 7,
+        size: 1 << 33,
+        truncate_epoch: 3,
+        mtime: Some(attr().mtime),
+        blocks: Some(8),
+        clear_setid: true,
+        want: 1 << 20,
+        kept: Some(kept),
+    };
+    check("mrc-report", Kind::Request, mrc::WriteDone::NUMBER, &message, b"");
     let message = mrc::AttrReply { attr: attr(), room: Some(1 << 20), ..mrc::AttrReply::default() };
     check("mrc-report-reply", Kind::Reply, mrc::WriteDone::NUMBER, &message, b"");
 }

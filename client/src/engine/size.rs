@@ -9,7 +9,9 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use proto::limits::BLOCK_BYTES;
-use proto::mrc::{Attr, Time};
+use proto::mrc::{Attr, KeptAttributes, Time};
+
+use super::kept;
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
 
@@ -47,6 +49,8 @@ pub struct Size {
     newest: Attr,
     dirty: Option<Unreported>,
     reporting: Option<Unreported>,
+    /// What was set after all that was written.
+    kept: Option<KeptAttributes>,
     /// End and time of what was acknowledged and is not yet at the OSDs (write-back).
     gathered: Option<(u64, Time)>,
     /// Pieces of that: waiting, or on their way.
@@ -97,6 +101,7 @@ impl Size {
             newest: attr.clone(),
             dirty: None,
             reporting: None,
+            kept: None,
             gathered: None,
             pieces: 0,
             latest: attr.mtime,
@@ -193,7 +198,7 @@ impl Size {
     pub fn landed(&mut self, end: u64, clear_setid: bool) -> bool {
         let (truncate_epoch, mtime) = (self.truncate_epoch, self.latest);
         let write = Unreported { end, truncate_epoch, mtime, clear_setid };
-        let was_clean = self.dirty.is_none();
+        let was_clean = self.dirty.is_none() && self.kept.is_none();
         self.dirty = Some(self.dirty.map_or(write, |dirty| dirty.join(write)));
         was_clean
     }
@@ -292,6 +297,30 @@ impl Size {
         }
     }
 
+    /// Attributes were set here; they count until a report has told of them. True when this made a clean file dirty.
+    pub fn keep(&mut self, kept: KeptAttributes) -> bool {
+        let was_clean = self.dirty.is_none() && self.kept.is_none() && self.gathered.is_none();
+        self.kept = Some(kept);
+        was_clean
+    }
+
+    /// What was set and nobody was told.
+    #[must_use]
+    pub fn kept(&self) -> Option<KeptAttributes> {
+        self.kept
+    }
+
+    /// It counts no more.
+    pub fn forget_kept(&mut self) {
+        self.kept = None;
+    }
+
+    /// Whether something was written that the MRC does not know.
+    #[must_use]
+    pub fn is_written(&self) -> bool {
+        self.dirty.is_some() || self.reporting.is_some() || self.pieces > 0
+    }
+
     /// What must be told to the MRC now, if anything. Until [`Size::reported`] or [`Size::not_reported`] it counts on.
     pub fn report(&mut self) -> Option<Unreported> {
         let dirty = self.dirty.take()?;
@@ -302,8 +331,10 @@ impl Size {
     /// The MRC has it.
     pub fn reported(&mut self, attr: &Attr) {
         // The report itself changed nothing but the size and the time of the last write (and setuid, which it cleared).
-        self.unforced.other += u64::from(self.reporting.is_some_and(|told| told.clear_setid));
+        let others = self.reporting.is_some_and(|told| told.clear_setid) || self.kept.is_some();
+        self.unforced.other += u64::from(others);
         self.reporting = None;
+        self.kept = None;
         if attr.change >= self.change {
             self.learn_newer(attr);
         }
@@ -320,6 +351,7 @@ impl Size {
     pub fn forget_unreported(&mut self) {
         self.dirty = None;
         self.reporting = None;
+        self.kept = None;
     }
 
     /// The MRC's change number as last heard of.
@@ -331,7 +363,7 @@ impl Size {
     /// Whether something is unreported.
     #[must_use]
     pub fn is_dirty(&self) -> bool {
-        self.dirty.is_some() || self.reporting.is_some()
+        self.dirty.is_some() || self.reporting.is_some() || self.kept.is_some()
     }
 
     fn unreported(&self) -> Option<Unreported> {
@@ -353,6 +385,9 @@ impl Size {
         let before = dense(attr.size);
         self.show_size_and_times(attr);
         attr.blocks += dense(attr.size) - before;
+        if let Some(kept) = &self.kept {
+            kept::show(kept, attr);
+        }
     }
 
     fn show_size_and_times(&self, attr: &mut Attr) {
@@ -413,6 +448,32 @@ mod tests {
         size.wrote(150, at(4), false);
         size.piece_is_out();
         assert_eq!((size.size(), size.is_gathering()), (150, false), "what was lost does not count");
+    }
+
+    #[test]
+    fn attributes_that_were_set_come_after_what_was_written_until_they_are_reported() {
+        let set = KeptAttributes { mode: Some(0o600), mtime: Some(at(3)), ctime: at(8), ..KeptAttributes::default() };
+        let mut size = Size::new(&attr(10, 0, 1));
+        assert!(size.wrote(30, at(7), false));
+        assert!(!size.keep(set), "it is in the list of dirty ones");
+        let mut shown = Attr { mode: 0o100_644, ..attr(10, 0, 1) };
+        size.show(&mut shown);
+        assert_eq!((shown.size, shown.mtime, shown.ctime, shown.mode), (30, at(3), at(8), 0o100_600));
+        size.report().unwrap();
+        size.not_reported();
+        assert_eq!(size.kept(), Some(set), "tried again");
+        size.report().unwrap();
+        size.reported(&attr(30, 0, 2));
+        assert!(size.kept().is_none() && !size.is_dirty());
+        // Alone: that is something to report, and nothing that was written.
+        let covered = size.must_force(false).unwrap();
+        size.forced(covered);
+        assert!(size.keep(set), "nobody knew of it");
+        assert!(size.is_dirty() && !size.is_written());
+        assert_eq!(size.report(), None);
+        size.reported(&attr(30, 0, 3));
+        assert!(size.must_force(true).is_none(), "rights do not matter to the data");
+        assert!(size.must_force(false).is_some());
     }
 
     #[test]

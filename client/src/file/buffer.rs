@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex as Leaf;
+use proto::mrc::KeptAttributes;
 use tokio::sync::{Mutex, Notify};
 
 use super::room::Taken;
@@ -37,6 +38,9 @@ pub struct Buffer {
     /// Tells a successor where the file ends, from the landing of a piece to the report of its size. order: before
     /// `Inode::size`.
     mark: Leaf<Option<Slot>>,
+    /// Tells a successor which attributes were set, until they are reported. order: a leaf, after
+    /// `Inode::size`.
+    kept: Leaf<Option<Slot>>,
 }
 
 impl Buffer {
@@ -314,9 +318,24 @@ impl Inode {
         self.report_written().await
     }
 
+    /// Attributes were set: a successor of this process finds them. False: it would not.
+    pub(crate) fn keep_for_successors(&self, stage: &Arc<Stage>, attributes: KeptAttributes) -> bool {
+        let mut kept = self.buffer.kept.lock();
+        let label = Label { kept: Some(attributes), epoch: attributes.epoch, ..self.label(0) };
+        let Some(mut slot) = kept.take().or_else(|| stage.take(label)) else { return false };
+        let is_kept = slot.marks(label).is_ok();
+        *kept = Some(slot);
+        is_kept
+    }
+
     fn label(&self, offset: u64) -> Label {
         let (session, (volume, ino)) = (self.volume().session(), self.key());
-        Label { session: session.id(), epoch: session.epoch(), volume, ino, offset }
+        Label { session: session.id(), epoch: session.epoch(), volume, ino, offset, kept: None }
+    }
+
+    /// The MRC has heard of the attributes that were set, or never will.
+    pub(crate) fn unkeep(&self) {
+        *self.buffer.kept.lock() = None;
     }
 
     /// The MRC has heard of more.
@@ -330,5 +349,6 @@ impl Inode {
     /// The file is gone.
     pub(crate) fn forget_mark(&self) {
         *self.buffer.mark.lock() = None;
+        self.unkeep();
     }
 }

@@ -236,7 +236,7 @@ impl Door {
             let attr = if changes == Changes::default() {
                 shared.volume.getattr(&creds, ino).await?
             } else {
-                shared.volume.setattr(&creds, ino, changes).await?
+                shared.volume.setattr_behind(&creds, ino, changes, shared.stage.as_ref()).await?
             };
             Ok(Answer::attributes(&shared.changed(&attr)))
         });

@@ -92,6 +92,9 @@ impl Drop for Asking<'_> {
 impl Inode {
     /// Takes the lease that an operation on `[offset, offset + len)` needs, asking for it when it is not held.
     pub(crate) async fn take_lease(&self, what: Use, offset: u64, len: u64) -> Result<Using> {
+        if what != Use::Read {
+            self.settle().await?;
+        }
         let session = self.volume().session();
         let leasing = session.leasing();
         let key = (self.volume().id(), self.ino());
@@ -126,6 +129,13 @@ impl Inode {
                 return Ok(Using::nothing());
             }
         }
+    }
+
+    /// Likewise, without asking.
+    pub(crate) fn take_held(&self, what: Use) -> Option<Using> {
+        let leasing = self.volume().leasing();
+        let permit = leasing.engine.lock().try_use(self.key(), what, leasing.now());
+        matches!(permit, Permit::Granted).then(|| Using { leasing: Some((leasing.clone(), self.key(), what)) })
     }
 
     fn asking<'a>(&'a self, leasing: &'a Leasing, key: Key, what: Use, span: (u64, u64)) -> Asking<'a> {

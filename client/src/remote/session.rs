@@ -100,13 +100,13 @@ tokio::task_local! {
 }
 
 /// Numbers the mutations of one request of the kernel.
-pub(crate) struct KernelRequest {
+pub struct KernelRequest {
     unique: u64,
     next: AtomicU64,
 }
 
 /// Runs `work` for the kernel's request `unique`: its mutations are numbered after it.
-pub(crate) fn for_kernel<F: Future>(unique: u64, work: F) -> impl Future<Output = F::Output> {
+pub fn for_kernel<F: Future>(unique: u64, work: F) -> impl Future<Output = F::Output> {
     REQUEST.scope(KernelRequest { unique, next: AtomicU64::new(0) }, work)
 }
 
@@ -219,6 +219,16 @@ impl Session {
         self.call::<M>(&make(numbered.origin)).await
     }
 
+    /// A mutation that the client makes for itself, also while it works for a kernel's request: a successor of this process, to
+    /// which the request is sent again, may not have to make it, and must number those of the request alike.
+    pub(crate) async fn mutate_of_own<M: Method>(
+        &self,
+        make: impl FnOnce(Origin) -> M::Request,
+    ) -> Result<M::Reply> {
+        let numbered = self.own_number().await;
+        self.call::<M>(&make(numbered.origin)).await
+    }
+
     async fn number(&self) -> Numbered<'_> {
         if let Ok((unique, step)) =
             REQUEST.try_with(|request| (request.unique, request.next.fetch_add(1, Ordering::Relaxed)))
@@ -226,6 +236,10 @@ impl Session {
             let origin = self.kernel.lock().begin(unique, step, self.clock.monotonic());
             return Numbered { session: self, origin, kernel: true };
         }
+        self.own_number().await
+    }
+
+    async fn own_number(&self) -> Numbered<'_> {
         loop {
             if let Some(origin) = self.sequence.lock().begin() {
                 return Numbered { session: self, origin, kernel: false };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use proto::error::Code;
 
-use super::{Left, Stage};
+use super::{Label, Left, Stage};
 use crate::config::Creds;
 use crate::error::{Error, Result};
 use crate::remote::Session;
@@ -48,7 +48,7 @@ impl<'a> Predecessor<'a> {
         for Left { label, data } in self.left {
             let same = (label.session, label.epoch) == (session.id(), session.epoch());
             let result = match same && label.volume == volume.id() {
-                true => write_out(volume, label.ino, label.offset, data).await,
+                true => write_out(volume, &label, data).await,
                 false => Err(Error::new(Code::Io, "its session ended meanwhile: nobody answered in time")),
             };
             match result {
@@ -79,12 +79,14 @@ impl Written {
     }
 }
 
-async fn write_out(volume: &Arc<Volume>, ino: u64, offset: u64, data: Vec<u8>) -> Result<Arc<Inode>> {
-    let inode = volume.acquire(&Creds::checked(0, 0), ino, true).await?;
-    if data.is_empty() {
-        inode.reaches(offset);
+async fn write_out(volume: &Arc<Volume>, label: &Label, data: Vec<u8>) -> Result<Arc<Inode>> {
+    let inode = volume.acquire(&Creds::checked(0, 0), label.ino, true).await?;
+    if let Some(kept) = label.kept {
+        inode.kept_before(kept);
+    } else if data.is_empty() {
+        inode.reaches(label.offset);
     } else {
-        inode.write_range(offset, data.into(), false, false).await?;
+        inode.write_range(label.offset, data.into(), false, false).await?;
     }
     Ok(inode)
 }

@@ -1,5 +1,7 @@
 //! Attributes, extended attributes, totals, permission checks, locks, metadata sync.
 
+use std::sync::Arc;
+
 use proto::error::{Code, WireError};
 use proto::find::{Find, FindReply, FindRequest};
 use proto::mrc::{
@@ -12,6 +14,7 @@ use proto::usage::{Usage, UsageReply};
 use super::Volume;
 use crate::config::Creds;
 use crate::error::Result;
+use crate::stage::Stage;
 
 /// What to change; absent fields stay.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -74,6 +77,31 @@ impl Volume {
         attr
     }
 
+    /// Like [`Volume::setattr`] for a kernel: rights and times of a file that is ours to write are answered at once.
+    pub(crate) async fn setattr_behind(
+        &self,
+        creds: &Creds,
+        ino: u64,
+        changes: Changes,
+        stage: Option<&Arc<Stage>>,
+    ) -> Result<Attr> {
+        if let Some(stage) = stage
+            && let Some(inode) = self.inode(ino)
+            && let Some(attr) = inode.keep(creds, &changes, stage).await
+        {
+            return Ok(attr);
+        }
+        self.setattr(creds, ino, changes).await
+    }
+
+    /// What was answered here is told to the MRC before it is asked about rights.
+    pub(super) async fn settle(&self, ino: u64) -> Result<()> {
+        match self.inode(ino) {
+            Some(inode) => inode.settle().await,
+            None => Ok(()),
+        }
+    }
+
     /// Changes attributes. A smaller size cuts the objects first.
     pub async fn setattr(&self, creds: &Creds, ino: u64, changes: Changes) -> Result<Attr> {
         match changes.size {
@@ -128,6 +156,7 @@ impl Volume {
 
     /// Whether the acting user may read (4), write (2), execute (1).
     pub async fn access(&self, creds: &Creds, ino: u64, mask: u32) -> Result<()> {
+        self.settle(ino).await?;
         let request = AccessRequest { head: self.head(creds), ino, mask };
         self.session().call::<Access>(&request).await.map(|_| ())
     }
@@ -161,6 +190,7 @@ impl Volume {
         {
             return kept.ok_or_else(absent);
         }
+        self.settle(ino).await?;
         let request = GetXattrRequest { head: self.head(creds), ino, name: name.to_vec() };
         let asked = self.leasing().ask();
         let reply = self.session().call::<GetXattr>(&request).await;
@@ -199,6 +229,7 @@ impl Volume {
         flags: u32,
         clear_setgid: bool,
     ) -> Result<()> {
+        self.settle(ino).await?;
         let (head, name, value) = (self.head(creds), name.to_vec(), value.map(<[u8]>::to_vec));
         let make = |origin| SetXattrRequest { head, origin, ino, name, value, flags, clear_setgid };
         let changing = self.leasing().change(self.id(), vec![(ino, None)]);

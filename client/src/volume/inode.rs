@@ -1,6 +1,7 @@
 //! A file in use on this client: its layout, the right to its objects, its size. Shared by all its handles.
 
 mod behind;
+mod kept;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -200,7 +201,7 @@ impl Inode {
         let (ino, head) = (self.ino, self.volume.head(&Creds::checked(0, 0)));
         let mark = self.room.lock().mark();
         let make = |origin| ReportWrite { head, origin, ino, truncate_epoch, want, ..ReportWrite::default() };
-        let reply = self.volume.session().mutate::<WriteDone>(make).await?;
+        let reply = self.volume.session().mutate_of_own::<WriteDone>(make).await?;
         self.granted(reply.room, mark);
         Ok(())
     }
@@ -279,7 +280,7 @@ impl Inode {
         let make =
             |origin| ReportWrite { head, origin, ino, truncate_epoch, blocks, ..ReportWrite::default() };
         let changing = self.volume.leasing().change(self.volume.id(), vec![(ino, None)]);
-        match self.volume.session().mutate::<WriteDone>(make).await {
+        match self.volume.session().mutate_of_own::<WriteDone>(make).await {
             Ok(reply) => {
                 changing.done(&reply.leases, &[&reply.attr], &[]);
                 self.granted(reply.room, mark);
@@ -298,27 +299,39 @@ impl Inode {
             return Ok(());
         }
         let _one = self.reporting.lock().await;
+        self.give_up_kept_of_another_epoch();
         let mark = self.room.lock().mark();
-        let Some(what) = self.size.lock().report() else { return Ok(()) };
+        let (what, kept, truncate_epoch) = {
+            let mut size = self.size.lock();
+            (size.report(), size.kept(), size.truncate_epoch())
+        };
+        if what.is_none() && kept.is_none() {
+            return Ok(());
+        }
         let (ino, head) = (self.ino, self.volume.head(&Creds::checked(0, 0)));
         let make = |origin| ReportWrite {
             head,
             origin,
             ino,
-            size: what.end,
-            truncate_epoch: what.truncate_epoch,
-            mtime: Some(what.mtime),
+            size: what.map_or(0, |what| what.end),
+            truncate_epoch: what.map_or(truncate_epoch, |what| what.truncate_epoch),
+            mtime: what.map(|what| what.mtime),
             blocks: None,
-            clear_setid: what.clear_setid,
+            clear_setid: what.is_some_and(|what| what.clear_setid),
             want: 0,
+            kept,
         };
         let reporting = NotReported { inode: self, armed: true };
         let changing = self.volume.leasing().change(self.volume.id(), vec![(ino, None)]);
-        match self.volume.session().mutate::<WriteDone>(make).await {
+        match self.volume.session().mutate_of_own::<WriteDone>(make).await {
             Ok(reply) => {
                 changing.done(&reply.leases, &[&reply.attr], &[]);
                 reporting.disarm();
                 self.granted(reply.room, mark);
+                // The MRC took it only if the session was the same still.
+                self.give_up_kept_of_another_epoch();
+                // In this order: who finds nothing to report may change the attributes again.
+                self.unkeep();
                 self.size.lock().reported(&reply.attr);
                 self.unmark();
                 Ok(())

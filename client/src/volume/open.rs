@@ -59,6 +59,7 @@ impl Volume {
         if let Some(file) = self.open_under_lease(creds, ino, write) {
             return Ok(file);
         }
+        self.settle(ino).await?;
         let request = OpenRequest { head: self.head(creds), ino, write, renew: false, append };
         let asked = self.leasing().ask();
         let reply = self.session().open(&request).await?;

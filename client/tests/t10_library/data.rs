@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use client::remote::session::for_kernel;
+use client::volume::attrs::Changes;
 use client::{Code, Creds};
 use proto::mrc::LockRequest;
 use proto::rpc::Empty;
@@ -34,6 +36,24 @@ async fn a_file_is_spread_over_all_osds_and_read_back() {
     }
     let other = bed.volume("b").await;
     assert_eq!(other.read_file(&root, "/wide").await.unwrap(), data);
+    bed.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_is_sent_again_means_the_same_when_there_is_nothing_left_to_report() {
+    let bed = Bed::start(1).await;
+    let (volume, root) = (bed.volume("a").await, Creds::root());
+    volume.create_exclusive(&root, "/file", b"", 0o644).await.unwrap();
+    let file = volume.open_path(&root, "/file", true).await.unwrap();
+    let chmod = async || {
+        let changes = Changes { mode: Some(0o600), ..Changes::default() };
+        volume.setattr(&root, file.ino(), changes).await.unwrap().mode & 0o7777
+    };
+    file.write_at(0, pattern(0, 1000)).await.unwrap();
+    // The first process reports the write for this request of its kernel; its successor has done that before.
+    assert_eq!(for_kernel(40, chmod()).await, 0o600);
+    assert_eq!(for_kernel(40, chmod()).await, 0o600);
+    file.close().await.unwrap();
     bed.stop().await;
 }
 

@@ -1,15 +1,15 @@
 //! A mount whose process is killed again and again while programs work on it: they notice nothing.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, FileTimes, OpenOptions, Permissions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use client::fuse::{self, MountOptions};
 use client::{Client, ClientConfig, Patience};
@@ -74,6 +74,22 @@ fn start(addr: &str, fd: &OwnedFd, memory: &Path, state: Option<&str>) -> (Child
     (child, said.expect("the mount process serves"))
 }
 
+/// Sets rights and time of a file to what only this round sets them to.
+fn tag(file: &File, round: u32) {
+    let (mode, time) = tag_of_round(round);
+    file.set_times(FileTimes::new().set_modified(UNIX_EPOCH + Duration::from_secs(time))).unwrap();
+    file.set_permissions(Permissions::from_mode(mode)).unwrap();
+}
+
+fn tag_of_round(round: u32) -> (u32, u64) {
+    (0o600 | round % 0o100, 1_000_000 + u64::from(round))
+}
+
+fn tag_of(path: &Path) -> (u32, u64) {
+    let found = fs::metadata(path).unwrap();
+    (found.mode() & 0o7777, found.modified().unwrap().duration_since(UNIX_EPOCH).unwrap().as_secs())
+}
+
 /// Works on the mount until told to stop: any error, any lost byte fails the test.
 fn work(at: &Path, number: u32, stop: &AtomicBool) -> u32 {
     let mut round = 0;
@@ -81,18 +97,28 @@ fn work(at: &Path, number: u32, stop: &AtomicBool) -> u32 {
     let log = OpenOptions::new().read(true).append(true).create(true).open(path("log")).unwrap();
     let mut big = OpenOptions::new().read(true).write(true).create_new(true).open(path("big")).unwrap();
     let mut model: Vec<u8> = Vec::new();
+    let mut tagged = OpenOptions::new().write(true).create_new(true).open(path("tagged")).unwrap();
     while !stop.load(Ordering::Relaxed) {
         let (dir, file, moved) = (path("dir"), path("dir").join("f"), path("dir").join("g"));
         fs::create_dir(&dir).unwrap();
         let mut made = OpenOptions::new().write(true).create_new(true).open(&file).unwrap();
         made.write_all(&pattern(u64::from(round), 70_000)).unwrap();
+        tag(&made, round);
         drop(made);
+        assert_eq!(tag_of(&file), tag_of_round(round));
         fs::rename(&file, &moved).unwrap();
         fs::hard_link(&moved, &file).unwrap();
         assert_eq!(fs::read(&moved).unwrap(), pattern(u64::from(round), 70_000), "round {round}");
         fs::remove_file(&moved).unwrap();
         fs::remove_file(&file).unwrap();
         fs::remove_dir(&dir).unwrap();
+        // Rights and times that were set outlive the mount process too, and do not hide a later write.
+        tagged.write_all(&[7; 100]).unwrap();
+        if round > 0 {
+            assert!(tag_of(&path("tagged")).1 > tag_of_round(round).1, "the write was the last change");
+            assert_eq!(tag_of(&path("tagged")).0, tag_of_round(round - 1).0);
+        }
+        tag(&tagged, round);
         (&log).write_all(format!("{round:07}\n").as_bytes()).unwrap();
         // Nothing of this is closed or synced: it was acknowledged, so it must outlive the mount process.
         for part in 0..20 {
@@ -105,6 +131,7 @@ fn work(at: &Path, number: u32, stop: &AtomicBool) -> u32 {
         model[at..at + over.len()].copy_from_slice(&over);
         round += 1;
         assert_eq!(log.metadata().unwrap().len(), u64::from(round) * 8);
+        assert_eq!(tag_of(&path("tagged")), tag_of_round(round - 1));
     }
     let read = BufReader::new(File::open(path("log")).unwrap());
     let lines: Vec<String> = read.lines().map(Result::unwrap).collect();

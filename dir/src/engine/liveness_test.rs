@@ -35,7 +35,15 @@ fn down(osd: u64, why: Why) -> Effect {
 }
 
 fn probe(osd: u64) -> Effect {
-    Effect::Probe { osd, addr: ADDR.into() }
+    Effect::Probe { osd, addr: ADDR.into(), after: Duration::ZERO }
+}
+
+fn probe_again(osd: u64) -> Effect {
+    Effect::Probe { osd, addr: ADDR.into(), after: LOOK_AGAIN }
+}
+
+fn probed(verdict: Verdict) -> Event {
+    Event::Probed { osd: 1, addr: ADDR.into(), verdict }
 }
 
 fn report(reporter: &str) -> Event {
@@ -64,7 +72,6 @@ fn silence_takes_down_after_the_lease_and_not_before() {
 #[test]
 fn a_late_heartbeat_and_a_refused_probe_decide() {
     let mut engine = leader(1, ms(0));
-    let probed = |verdict| Event::Probed { osd: 1, addr: ADDR.into(), verdict };
     assert_eq!(engine.handle(Event::Tick, ms(399)), []);
     assert_eq!(engine.handle(Event::Tick, ms(400)), [probe(1)]);
     assert_eq!(engine.handle(Event::Tick, ms(500)), [], "one probe at a time");
@@ -94,9 +101,50 @@ fn a_new_leader_waits_out_a_grace() {
     assert_eq!(engine.handle(Event::Tick, ms(9000)), [], "a follower decides nothing");
     assert_eq!(engine.handle(report("a"), ms(9000)), []);
     engine.handle(Event::Led, ms(10_000));
-    assert_eq!(engine.handle(Event::Tick, ms(11_899)), []);
-    assert_eq!(engine.handle(Event::Tick, ms(12_999)), [probe(1)]);
+    assert_eq!(engine.handle(Event::Tick, ms(10_399)), []);
+    assert_eq!(engine.handle(Event::Tick, ms(10_400)), [probe(1)], "it looks for itself");
+    assert_eq!(engine.handle(probed(Verdict::Unclear), ms(10_550)), []);
+    assert_eq!(engine.handle(Event::Tick, ms(11_499)), [probe(1)]);
+    assert_eq!(engine.handle(Event::Tick, ms(11_500)), [down(1, Why::Silent)], "no lease is older than the leader");
+}
+
+#[test]
+fn who_answers_a_new_leader_has_longer_to_find_it_and_not_for_ever() {
+    let mut engine = leader(1, ms(0));
+    engine.handle(Event::Lost, ms(1000));
+    engine.handle(Event::Led, ms(10_000));
+    for at in [10_400, 10_900, 11_400, 11_900, 12_400, 12_900] {
+        assert_eq!(engine.handle(Event::Tick, ms(at)), [probe(1)], "{at}");
+        assert_eq!(engine.handle(probed(Verdict::Alive), ms(at + 1)), []);
+    }
+    assert_eq!(engine.handle(Event::Tick, ms(12_999)), []);
     assert_eq!(engine.handle(Event::Tick, ms(13_000)), [down(1, Why::Silent)]);
+    // Once it has been heard of, only heartbeats count.
+    engine.handle(Event::Led, ms(20_000));
+    engine.handle(Event::Heartbeat(entry("1", 50)), ms(20_100));
+    assert_eq!(engine.handle(Event::Tick, ms(21_500)), [probe(1)]);
+    assert_eq!(engine.handle(probed(Verdict::Alive), ms(21_501)), []);
+    assert_eq!(engine.handle(Event::Tick, ms(21_600)), [down(1, Why::Silent)]);
+}
+
+#[test]
+fn a_look_that_says_nothing_is_repeated_as_long_as_somebody_was_refused() {
+    let mut engine = leader(1, ms(0));
+    assert_eq!(engine.handle(reset("a"), ms(10)), [probe(1)]);
+    assert_eq!(engine.handle(probed(Verdict::Unclear), ms(20)), [probe_again(1)], "its door closes any moment");
+    assert_eq!(engine.handle(report("a"), ms(30)), [], "one look at a time");
+    assert_eq!(engine.handle(probed(Verdict::Unclear), ms(50)), [probe_again(1)]);
+    assert_eq!(engine.handle(probed(Verdict::Dead), ms(80)), [down(1, Why::Refused)]);
+    // A hung one: until the evidence is old.
+    let mut engine = leader(1, ms(0));
+    engine.handle(reset("a"), ms(10));
+    engine.handle(Event::Stalled, ms(5_000));
+    assert_eq!(engine.handle(probed(Verdict::Unclear), ms(3_010)), []);
+    // One that was heard of since.
+    let mut engine = leader(1, ms(0));
+    engine.handle(reset("a"), ms(10));
+    engine.handle(Event::Heartbeat(entry("1", 50)), ms(15));
+    assert_eq!(engine.handle(probed(Verdict::Unclear), ms(20)), []);
 }
 
 #[test]
@@ -138,8 +186,7 @@ fn silence_while_the_dir_itself_stood_still_takes_nobody_down() {
 fn one_reporter_and_a_refused_probe_decide() {
     let mut engine = leader(1, ms(0));
     engine.handle(report("a"), ms(10));
-    let probed = |verdict| Event::Probed { osd: 1, addr: ADDR.into(), verdict };
-    assert_eq!(engine.handle(probed(Verdict::Unclear), ms(20)), []);
+    assert_eq!(engine.handle(probed(Verdict::Unclear), ms(20)), [probe_again(1)]);
     engine.handle(report("a"), ms(30));
     assert_eq!(engine.handle(probed(Verdict::Alive), ms(40)), []);
     assert_eq!(engine.handle(report("b"), ms(50)), [probe(1)], "a's report was refuted");

@@ -14,7 +14,8 @@ use crate::server::Dir;
 pub(crate) async fn run(dir: &Dir, request: &Request) -> Result<Response, WireError> {
     let OsdHeartbeat { entry, known_epoch, leaving } = parse::<HeartbeatOsd>(request)?;
     let entry = valid(entry)?;
-    dir.lead()?;
+    // A leader that may have a successor must not give a lease: the successor counts from its own election.
+    dir.fresh(request.deadline).await?;
     let uuid = entry.uuid.clone();
     let effects = dir.decide(if leaving { Event::Leaves(entry) } else { Event::Heartbeat(entry) });
     let registered = driver::carry_out(dir, effects).await.transpose()?;

@@ -3,11 +3,11 @@
 use proto::error::Code;
 use proto::id::Ino;
 use proto::limits::{BLOCK_BYTES, FILE_BYTES_MAX};
-use proto::mrc::{Attr, ReportWrite, SetAttrRequest, Time, kind};
+use proto::mrc::{Attr, KeptAttributes, ReportWrite, SetAttrRequest, Time, kind};
 use rt::table::Txn;
 
 use super::inode::{self, FLAG_APPEND, FLAG_IMMUTABLE, Inode};
-use super::{Outcome, access, refuse, volume, xattr};
+use super::{Outcome, access, refuse, session, volume, xattr};
 use crate::{quota, usage};
 
 const SETUID: u32 = 0o4000;
@@ -49,15 +49,14 @@ pub fn setattr(txn: &mut Txn<'_>, now: Time, request: &SetAttrRequest) -> Outcom
 }
 
 fn parse_times(request: &SetAttrRequest) -> Outcome<()> {
-    for time in [request.atime, request.mtime, request.btime].into_iter().flatten() {
-        if time.nanos >= 1_000_000_000 {
-            return refuse(
-                Code::InvalidArgument,
-                format!("{} nanoseconds are more than a second", time.nanos),
-            );
-        }
+    [request.atime, request.mtime, request.btime].into_iter().flatten().try_for_each(checked_time)
+}
+
+fn checked_time(time: Time) -> Outcome<()> {
+    if time.nanos < 1_000_000_000 {
+        return Ok(());
     }
-    Ok(())
+    refuse(Code::InvalidArgument, format!("{} nanoseconds are more than a second", time.nanos))
 }
 
 /// Immutable and append-only inodes let only their flags change, and their times to now.
@@ -138,6 +137,10 @@ fn change_mode(inode: &mut Inode, request: &SetAttrRequest) {
     if !head.permission_checked && head.uid != 0 && !access::in_group(head, inode.attr.gid) {
         bits &= !SETGID;
     }
+    set_mode(inode, bits);
+}
+
+fn set_mode(inode: &mut Inode, bits: u32) {
     inode.attr.mode = inode.kind() << 12 | bits;
     if let Some(acl) = &mut inode.acls.access {
         acl.chmod(bits);
@@ -189,8 +192,8 @@ fn resize(inode: &mut Inode, size: u64, blocks: Option<u64>, now: Time) -> Outco
 }
 
 /// Takes a writer's report: the size only grows, and not by a report from before a truncation. Gives the inode and
-/// whether anything changed.
-pub fn report_write(txn: &mut Txn<'_>, now: Time, request: &ReportWrite) -> Outcome<(Inode, bool)> {
+/// what changed.
+pub fn report_write(txn: &mut Txn<'_>, now: Time, request: &ReportWrite) -> Outcome<(Inode, Reported)> {
     let volume = request.head.volume;
     let mut inode = inode::get(txn, volume, request.ino)?;
     checked_size(&inode, request.size)?;
@@ -211,16 +214,54 @@ pub fn report_write(txn: &mut Txn<'_>, now: Time, request: &ReportWrite) -> Outc
         clear_setid(attr);
     }
     let written = request.mtime.is_some() || inode.attr.size != before.size;
-    let lost_capability = written && xattr::drop_capability(txn, volume, &mut inode)?;
-    if inode.attr == before && !lost_capability {
-        return Ok((inode, false));
-    }
     // The change was the write, not its report: whoever looked between the two has seen this time at the writer.
     let written_at = if written { request.mtime.map(|_| inode.attr.mtime) } else { None };
-    inode.touch(written_at.unwrap_or(now).min(now).max(before.ctime));
+    let kept = valid_kept(txn, request, &inode)?;
+    if let Some(kept) = kept {
+        set_kept(&mut inode, kept);
+    }
+    let drops = written || kept.is_some_and(|kept| kept.chown);
+    let lost_capability = drops && xattr::drop_capability(txn, volume, &mut inode)?;
+    if inode.attr == before && !lost_capability && kept.is_none() {
+        return Ok((inode, Reported::default()));
+    }
+    let changed_at = kept.map(|kept| kept.ctime).or(written_at).unwrap_or(now);
+    inode.touch(changed_at.min(now).max(before.ctime));
     inode::put(txn, volume, &inode);
     volume::resized(txn, volume, before.size, inode.attr.size)?;
     usage::changed(txn, volume, &before, &inode)?;
     quota::changed(txn, volume, &before, &inode.attr)?;
-    Ok((inode, true))
+    let written = written || kept.is_none();
+    Ok((inode, Reported { written, attributes: kept.is_some() }))
+}
+
+/// What a report changed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Reported {
+    /// Content.
+    pub written: bool,
+    /// Attributes that the writer had set and kept.
+    pub attributes: bool,
+}
+
+/// What the writer kept, if nobody else can have changed the inode since: its session was not expelled.
+fn valid_kept(txn: &Txn<'_>, request: &ReportWrite, inode: &Inode) -> Outcome<Option<KeptAttributes>> {
+    let Some(kept) = request.kept else { return Ok(None) };
+    for time in [kept.atime, kept.mtime, Some(kept.ctime)].into_iter().flatten() {
+        checked_time(time)?;
+    }
+    let row = session::find(txn, request.head.session)?;
+    let is_theirs = row.is_some_and(|row| row.epoch == kept.epoch);
+    Ok(Some(kept).filter(|_| is_theirs && !inode.has_flag(FLAG_IMMUTABLE | FLAG_APPEND)))
+}
+
+fn set_kept(inode: &mut Inode, kept: KeptAttributes) {
+    if kept.chown {
+        clear_setid(&mut inode.attr);
+    }
+    if let Some(mode) = kept.mode {
+        set_mode(inode, mode & 0o7777);
+    }
+    inode.attr.atime = kept.atime.unwrap_or(inode.attr.atime);
+    inode.attr.mtime = kept.mtime.unwrap_or(inode.attr.mtime);
 }

@@ -34,7 +34,7 @@ fn request(subtree: u64, limit: u32) -> ChangesRequest {
 }
 
 /// Everything after `from`, in pages of `limit`; and the cursor behind it.
-fn read(replica: &Replica, subtree: u64, mut from: u64, limit: u32) -> (Vec<Change>, u64) {
+pub(crate) fn read(replica: &Replica, subtree: u64, mut from: u64, limit: u32) -> (Vec<Change>, u64) {
     let (mut all, asked) = (Vec::new(), request(subtree, limit));
     loop {
         let page = page::read(&replica.table, &asked, from, replica.index()).unwrap();

@@ -2,10 +2,11 @@
 
 use mrc::command::Body;
 use mrc::namespace::inode::{FLAG_APPEND, FLAG_IMMUTABLE};
-use mrc::namespace::{access, inode, locks, make, read, volume, xattr};
+use mrc::namespace::{access, inode, locks, make, read, session, volume, xattr};
+use proto::changes::event;
 use proto::error::Code;
 use proto::mrc::{
-    AccessRequest, Attr, DropVolume, GetXattrRequest, LockRequest, RENAME_EXCHANGE, RENAME_NOREPLACE,
+    AccessRequest, Attr, DropVolume, GetXattrRequest, KeptAttributes, LockRequest, RENAME_EXCHANGE, RENAME_NOREPLACE,
     ReportWrite, Time, WalkRequest, XATTR_CREATE, XATTR_REPLACE, kind,
 };
 use proto::rpc::Origin;
@@ -257,6 +258,60 @@ fn size_reports_only_grow_and_not_across_a_truncation() {
     let huge = proto::mrc::SetAttrRequest { size: Some(1 << 63), ..replica.change_of(ino) };
     assert_eq!(code(replica.setattr(huge)), Some(Code::FileTooLarge));
     assert_eq!(volume::find(&replica.table, VOLUME).unwrap().unwrap().used_bytes, 4096);
+}
+
+#[test]
+fn attributes_that_a_writer_kept_come_last_and_only_from_the_session_that_it_was() {
+    let mut replica = tree();
+    let ino = at(&replica, "/f");
+    let begin = mrc::command::SessionBegin { session: replica.head.session, client: "test".into() };
+    replica.run(Body::SessionBegin(begin)).unwrap();
+    let epoch_of = |replica: &Replica| {
+        session::find(&replica.table, replica.head.session).unwrap().expect("it is open").epoch
+    };
+    let epoch = epoch_of(&replica);
+    let time = |seconds| Some(Time { seconds, nanos: 5 });
+    let before = replica.getattr(ino).unwrap();
+    let kept = KeptAttributes {
+        mode: Some(0o7640),
+        atime: time(11),
+        mtime: time(12),
+        ctime: Time { seconds: before.ctime.seconds + 1, nanos: 3 },
+        chown: true,
+        epoch,
+    };
+    let report = ReportWrite {
+        head: replica.head.clone(),
+        ino,
+        size: 1000,
+        mtime: time(99),
+        kept: Some(kept),
+        ..ReportWrite::default()
+    };
+    let from = replica.index();
+    replica.run(Body::WriteDone(report.clone())).unwrap();
+    let after = replica.getattr(ino).unwrap();
+    assert_eq!((after.size, after.mtime, after.atime), (1000, time(12).unwrap(), time(11).unwrap()));
+    assert_eq!((after.mode & 0o7777, after.mode >> 12), (0o7640, kind::FILE));
+    assert_eq!((after.ctime, after.change), (kept.ctime, before.change + 1));
+    let (told, _) = crate::changes::read(&replica, 1, mrc::changes::cursor_after(from), 0);
+    assert_eq!(told.iter().map(|change| change.kind).collect::<Vec<_>>(), [event::WRITTEN, event::ATTRIBUTES]);
+    // The session was expelled meanwhile: others may have set something else.
+    let raise = mrc::command::SessionRaise { session: replica.head.session, fence: true };
+    replica.run(Body::SessionRaise(raise)).unwrap();
+    assert!(epoch_of(&replica) > epoch);
+    let late = KeptAttributes { mode: Some(0o600), ..kept };
+    replica.run(Body::WriteDone(ReportWrite { kept: Some(late), ..report.clone() })).unwrap();
+    assert_eq!(replica.getattr(ino).unwrap().mode & 0o7777, 0o7640);
+    // Nor what is no time, or a file that nobody may change.
+    let bad = KeptAttributes { atime: Some(Time { seconds: 0, nanos: 1_000_000_000 }), ..kept };
+    let bad = ReportWrite { kept: Some(bad), ..report.clone() };
+    assert_eq!(code(replica.run(Body::WriteDone(bad))), Some(Code::InvalidArgument));
+    let fixed = proto::mrc::SetAttrRequest { flags: Some(inode::FLAG_IMMUTABLE), ..replica.change_of(ino) };
+    replica.setattr(fixed).unwrap();
+    let now = KeptAttributes { epoch: epoch_of(&replica), mode: Some(0o600), ..kept };
+    replica.run(Body::WriteDone(ReportWrite { kept: Some(now), ..report })).unwrap();
+    assert_eq!(replica.getattr(ino).unwrap().mode & 0o7777, 0o7640);
 }
 
 #[test]

@@ -63,6 +63,32 @@ pub struct ReportWrite {
     /// Bytes that the writer wants to allocate next: the answer's `room` is as large if the quotas leave so much.
     #[prost(uint64, tag = "9")]
     pub want: u64,
+    /// Attributes that were set after the writing and answered by the client alone.
+    #[prost(message, optional, tag = "10")]
+    pub kept: Option<KeptAttributes>,
+}
+
+/// Attributes that the holder of a lease for writing has set; they are the file's if its session was not expelled since.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct KeptAttributes {
+    /// Permission bits.
+    #[prost(uint32, optional, tag = "1")]
+    pub mode: Option<u32>,
+    /// Access time.
+    #[prost(message, optional, tag = "2")]
+    pub atime: Option<Time>,
+    /// Time of modification.
+    #[prost(message, optional, tag = "3")]
+    pub mtime: Option<Time>,
+    /// When they were set last.
+    #[prost(message, required, tag = "4")]
+    pub ctime: Time,
+    /// An owner was set, the one that it had: what an executable may do on its own goes.
+    #[prost(bool, tag = "5")]
+    pub chown: bool,
+    /// The session's epoch then.
+    #[prost(uint64, tag = "6")]
+    pub epoch: u64,
 }
 
 /// Changes attributes; absent fields stay.

@@ -35,6 +35,11 @@ impl Inode {
         size.is_gathering() || size.is_dirty()
     }
 
+    /// Whether attributes were set here and not told.
+    pub(crate) fn keeps(&self) -> bool {
+        self.size.lock().kept().is_some()
+    }
+
     /// Whether close(2) may be answered before what was written is at the OSDs and reported. Nobody misses it, for only this
     /// client may look; a successor of this process finds it and where the file ends; nothing can refuse it: there is room.
     pub(crate) fn may_land_later(&self, stage: &Stage) -> bool {
@@ -48,12 +53,12 @@ impl Inode {
     /// Whether a slot or a mark of the stage says where the file ends, and the MRC does not.
     fn is_end_kept(&self) -> bool {
         // In this order: a piece that lands leaves its mark before it counts as out.
-        let (end, gathered, knows_blocks) = {
+        let (end, gathered, knows_blocks, is_written) = {
             let size = self.size.lock();
-            (size.size(), size.gathered_end(), size.knows_blocks())
+            (size.size(), size.gathered_end(), size.knows_blocks(), size.is_written())
         };
-        knows_blocks
-            && self.is_beyond(end)
-            && (gathered == Some(end) || self.buffer.marked_end() == Some(end))
+        let has_mark = || gathered == Some(end) || self.buffer.marked_end() == Some(end);
+        // Attributes that were set have a slot of their own.
+        knows_blocks && (!is_written || self.is_beyond(end) && has_mark())
     }
 }

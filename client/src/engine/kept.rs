@@ -1,0 +1,176 @@
+//! Attributes that were set here under a lease for writing, and that the MRC does not know yet.
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+use proto::mrc::{Attr, KeptAttributes, Time, kind};
+
+use crate::volume::attrs::{Changes, NewTime};
+
+/// Bits of a mode that say what a file may do on its own.
+const SETID: u32 = 0o6000;
+/// A caller's "unchanged" for owner and group, as in chown(2).
+const UNCHANGED: u32 = u32::MAX;
+
+/// What `changes` mean for a file with these attributes, when its writer may answer that alone: rights and times, and an owner that
+/// stays. The rest has rules of the MRC's (quotas, setuid, flags). `now`: for times that are to be the present one.
+#[must_use]
+pub fn keep(attr: &Attr, changes: &Changes, now: Time, epoch: u64) -> Option<KeptAttributes> {
+    let stays = |new: Option<u32>, old: u32| new.is_none_or(|new| new == old || new == UNCHANGED);
+    let plain = attr.mode >> 12 == kind::FILE && attr.nlink > 0 && attr.flags == 0 && attr.mode & SETID == 0;
+    let known = changes.size.is_none() && changes.flags.is_none();
+    if !plain || !known || !stays(changes.uid, attr.uid) || !stays(changes.gid, attr.gid) {
+        return None;
+    }
+    let time = |time: Option<NewTime>| match time {
+        Some(NewTime::Now) => Some(now),
+        Some(NewTime::At(time)) => Some(time),
+        None => None,
+    };
+    let kept = KeptAttributes {
+        mode: changes.mode,
+        atime: time(changes.atime),
+        mtime: time(changes.mtime),
+        ctime: now,
+        chown: changes.uid.is_some() || changes.gid.is_some(),
+        epoch,
+    };
+    let valid = |time: &Time| time.nanos < 1_000_000_000;
+    [kept.atime, kept.mtime].iter().flatten().all(valid).then_some(kept)
+}
+
+/// The one after the other.
+#[must_use]
+pub fn join(earlier: Option<KeptAttributes>, later: KeptAttributes) -> KeptAttributes {
+    let Some(earlier) = earlier.filter(|earlier| earlier.epoch == later.epoch) else { return later };
+    KeptAttributes {
+        mode: later.mode.or(earlier.mode),
+        atime: later.atime.or(earlier.atime),
+        mtime: later.mtime.or(earlier.mtime),
+        ctime: later.ctime.max(earlier.ctime),
+        chown: later.chown || earlier.chown,
+        epoch: later.epoch,
+    }
+}
+
+/// As whoever asks here sees it.
+pub fn show(kept: &KeptAttributes, attr: &mut Attr) {
+    if let Some(mode) = kept.mode {
+        attr.mode = attr.mode >> 12 << 12 | mode & 0o7777;
+    }
+    attr.atime = kept.atime.unwrap_or(attr.atime);
+    attr.mtime = kept.mtime.unwrap_or(attr.mtime);
+    attr.ctime = attr.ctime.max(kept.ctime);
+}
+
+/// Words of a label of the stage.
+pub const WORDS: usize = 6;
+const HAS: u64 = 1;
+const MODE: u64 = 2;
+const ATIME: u64 = 4;
+const MTIME: u64 = 8;
+const CHOWN: u64 = 16;
+
+/// For a label; its epoch is there already.
+#[must_use]
+pub fn encode(kept: Option<&KeptAttributes>) -> [u64; WORDS] {
+    let Some(kept) = kept else { return [0; WORDS] };
+    let flag = |is: bool, bit| if is { bit } else { 0 };
+    let (atime, mtime) = (kept.atime.unwrap_or_default(), kept.mtime.unwrap_or_default());
+    let flags = HAS
+        | flag(kept.mode.is_some(), MODE)
+        | flag(kept.atime.is_some(), ATIME)
+        | flag(kept.mtime.is_some(), MTIME)
+        | flag(kept.chown, CHOWN);
+    [
+        flags | u64::from(kept.mode.unwrap_or(0)) << 32,
+        atime.seconds.cast_unsigned(),
+        mtime.seconds.cast_unsigned(),
+        u64::from(atime.nanos) | u64::from(mtime.nanos) << 32,
+        kept.ctime.seconds.cast_unsigned(),
+        u64::from(kept.ctime.nanos),
+    ]
+}
+
+/// From a label of `epoch`.
+#[must_use]
+pub fn decode(words: [u64; WORDS], epoch: u64) -> Option<KeptAttributes> {
+    let [flags, atime, mtime, nanos, ctime, ctime_nanos] = words;
+    let half = |word: u64| u32::try_from(word & u64::from(u32::MAX)).expect("half a word");
+    let time = |seconds: u64, nanos: u32| Time { seconds: seconds.cast_signed(), nanos };
+    (flags & HAS != 0).then(|| KeptAttributes {
+        mode: (flags & MODE != 0).then(|| half(flags >> 32)),
+        atime: (flags & ATIME != 0).then(|| time(atime, half(nanos))),
+        mtime: (flags & MTIME != 0).then(|| time(mtime, half(nanos >> 32))),
+        ctime: time(ctime, half(ctime_nanos)),
+        chown: flags & CHOWN != 0,
+        epoch,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Time {
+        Time { seconds, nanos: 7 }
+    }
+
+    fn file() -> Attr {
+        Attr { mode: kind::FILE << 12 | 0o600, nlink: 1, uid: 5, gid: 6, mtime: at(9), ctime: at(9), ..Attr::default() }
+    }
+
+    #[test]
+    fn what_only_the_mrc_may_decide_is_not_kept() {
+        let chmod = Changes { mode: Some(0o644), ..Changes::default() };
+        let keeps = |attr: &Attr, changes: &Changes| keep(attr, changes, at(10), 3).is_some();
+        assert!(keeps(&file(), &chmod));
+        assert!(keeps(&file(), &Changes { uid: Some(5), gid: Some(UNCHANGED), ..chmod }));
+        for changes in [
+            Changes { uid: Some(6), ..chmod },
+            Changes { gid: Some(7), ..chmod },
+            Changes { size: Some(0), ..chmod },
+            Changes { flags: Some(16), ..chmod },
+            Changes { mtime: Some(NewTime::At(Time { seconds: 1, nanos: 1_000_000_000 })), ..chmod },
+        ] {
+            assert!(!keeps(&file(), &changes), "{changes:?}");
+        }
+        for attr in [
+            Attr { mode: kind::FILE << 12 | 0o4755, ..file() },
+            Attr { mode: kind::DIR << 12 | 0o755, ..file() },
+            Attr { flags: 16, ..file() },
+            Attr { nlink: 0, ..file() },
+        ] {
+            assert!(!keeps(&attr, &chmod), "{attr:?}");
+        }
+    }
+
+    #[test]
+    fn later_ones_count_and_the_rest_stays() {
+        let times = Changes { atime: Some(NewTime::Now), mtime: Some(NewTime::At(at(1))), ..Changes::default() };
+        let first = keep(&file(), &times, at(10), 3).unwrap();
+        let second = keep(&file(), &Changes { mode: Some(0o751), ..Changes::default() }, at(11), 3).unwrap();
+        let both = join(Some(first), second);
+        let mut attr = file();
+        show(&both, &mut attr);
+        assert_eq!((attr.mode & 0o7777, attr.mode >> 12), (0o751, kind::FILE));
+        assert_eq!((attr.atime, attr.mtime, attr.ctime), (at(10), at(1), at(11)));
+        // What was kept in a session that ended is nobody's.
+        let other = KeptAttributes { epoch: 4, ..second };
+        assert_eq!(join(Some(first), other), other);
+    }
+
+    #[test]
+    fn labels_say_it_again() {
+        let all = KeptAttributes {
+            mode: Some(0o751),
+            atime: Some(Time { seconds: -5, nanos: 999_999_999 }),
+            mtime: Some(Time { seconds: i64::MAX, nanos: 1 }),
+            ctime: at(3),
+            chown: true,
+            epoch: 8,
+        };
+        let few = KeptAttributes { mode: None, atime: None, chown: false, ..all };
+        for kept in [Some(all), Some(few), None] {
+            assert_eq!(decode(encode(kept.as_ref()), 8), kept);
+        }
+    }
+}
