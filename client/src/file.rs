@@ -28,6 +28,8 @@ pub struct File {
     creds: Creds,
     write: bool,
     closed: AtomicBool,
+    /// Nothing that is written through it waits (`O_SYNC`, `O_DIRECT`).
+    at_once: AtomicBool,
     told: Told,
     /// order: a leaf.
     ahead: Mutex<Option<read::Ahead>>,
@@ -41,6 +43,7 @@ impl File {
             creds,
             write,
             closed: AtomicBool::new(false),
+            at_once: AtomicBool::new(false),
             ahead: Mutex::new(None),
         })
     }
@@ -61,6 +64,15 @@ impl File {
     #[must_use]
     pub fn is_writable(&self) -> bool {
         self.write
+    }
+
+    /// What is written through this handle has to be at the OSDs before it is answered.
+    pub(crate) fn write_at_once(&self) {
+        self.at_once.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn writes_at_once(&self) -> bool {
+        self.at_once.load(Ordering::Acquire)
     }
 
     pub(crate) fn inode(&self) -> &Arc<Inode> {

@@ -192,11 +192,7 @@ impl Engine {
         let rows = &self.rows;
         self.lives.retain(|osd, _| rows.contains_key(osd));
         for osd in rows.keys() {
-            self.lives.entry(*osd).or_insert_with(|| Life {
-                lease_until,
-                grace_until,
-                ..Life::default()
-            });
+            self.lives.entry(*osd).or_insert_with(|| Life { lease_until, grace_until, ..Life::default() });
         }
     }
 

@@ -205,8 +205,9 @@ fn put_node(txn: &mut Txn<'_>, volume: u64, record: &mut Volume, node: &Node) ->
     let acls = Acls { access: Acl::parse(&node.acl)?, default: Acl::parse(&node.default_acl)? };
     let (xattrs, xattr_list_bytes) = put_xattrs(txn, volume, node)?;
     let (parent, cookie) = if is_root { (attr.ino, 0) } else { (0, 0) };
-    let attr = proto::mrc::Attr { acl: acls.bits(), ..attr.clone() };
-    let inode = Inode { attr, xattrs, xattr_list_bytes, parent, cookie, acls, body };
+    let attr = attr.clone();
+    let mut inode = Inode { attr, xattrs, xattr_list_bytes, parent, cookie, acls, body };
+    inode.tell_lists();
     inode::put(txn, volume, &inode);
     record.inodes += u64::from(!is_root);
     if inode.kind() == kind::FILE {

@@ -258,7 +258,7 @@ fn restore_directory(
     let mut inode = make::make(txn, now, &request, None)?;
     inode.attr.mode = row.mode;
     inode.acls = Acls { access: Acl::parse(&row.acl)?, default: Acl::parse(&row.default_acl)? };
-    inode.attr.acl = inode.acls.bits();
+    inode.tell_lists();
     inode.attr.mtime = row.mtime;
     inode::put(txn, head.volume, &inode);
     Ok(inode.attr.ino)

@@ -126,6 +126,9 @@ pub struct Attr {
     /// Which access control lists it has: [`ACL_ACCESS`], [`ACL_DEFAULT`]. Without one their attributes need not be asked for.
     #[prost(uint32, tag = "16")]
     pub acl: u32,
+    /// It has neither extended attributes nor access control lists: nobody needs to ask for them. False: unknown.
+    #[prost(bool, tag = "17")]
+    pub bare: bool,
 }
 
 /// The inode has a `system.posix_acl_access` that says more than its mode.

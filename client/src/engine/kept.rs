@@ -1,7 +1,7 @@
 //! Attributes that were set here under a lease for writing, and that the MRC does not know yet.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
-use proto::mrc::{Attr, KeptAttributes, Time, kind};
+use proto::mrc::{ACL_ACCESS, Attr, KeptAttributes, Time, kind};
 
 use crate::volume::attrs::{Changes, NewTime};
 
@@ -32,9 +32,30 @@ pub fn keep(attr: &Attr, changes: &Changes, now: Time, epoch: u64) -> Option<Kep
         ctime: now,
         chown: changes.uid.is_some() || changes.gid.is_some(),
         epoch,
+        plain_acl: false,
     };
     let valid = |time: &Time| time.nanos < 1_000_000_000;
     [kept.atime, kept.mtime].iter().flatten().all(valid).then_some(kept)
+}
+
+/// What the value of an access control list means when it says no more than a mode does: what cp(1) gives to its copy.
+#[must_use]
+pub fn keep_plain_acl(attr: &Attr, value: &[u8], now: Time, epoch: u64) -> Option<KeptAttributes> {
+    const VERSION: [u8; 4] = [2, 0, 0, 0];
+    let mut bits = 0;
+    let (version, entries) = value.split_first_chunk::<4>()?;
+    if *version != VERSION || entries.len() != 24 {
+        return None;
+    }
+    for (entry, (tag, shift)) in entries.chunks_exact(8).zip([(1, 6), (4, 3), (32, 0)]) {
+        let permissions = u32::from(entry[2]);
+        if entry[..2] != [tag, 0] || permissions > 7 || entry[3] != 0 {
+            return None;
+        }
+        bits |= permissions << shift;
+    }
+    let changes = Changes { mode: Some(attr.mode & 0o7000 | bits), ..Changes::default() };
+    Some(KeptAttributes { plain_acl: true, ..keep(attr, &changes, now, epoch)? })
 }
 
 /// The one after the other.
@@ -48,6 +69,7 @@ pub fn join(earlier: Option<KeptAttributes>, later: KeptAttributes) -> KeptAttri
         ctime: later.ctime.max(earlier.ctime),
         chown: later.chown || earlier.chown,
         epoch: later.epoch,
+        plain_acl: later.plain_acl || earlier.plain_acl,
     }
 }
 
@@ -55,6 +77,9 @@ pub fn join(earlier: Option<KeptAttributes>, later: KeptAttributes) -> KeptAttri
 pub fn show(kept: &KeptAttributes, attr: &mut Attr) {
     if let Some(mode) = kept.mode {
         attr.mode = attr.mode >> 12 << 12 | mode & 0o7777;
+    }
+    if kept.plain_acl {
+        attr.acl &= !ACL_ACCESS;
     }
     attr.atime = kept.atime.unwrap_or(attr.atime);
     attr.mtime = kept.mtime.unwrap_or(attr.mtime);
@@ -68,6 +93,7 @@ const MODE: u64 = 2;
 const ATIME: u64 = 4;
 const MTIME: u64 = 8;
 const CHOWN: u64 = 16;
+const PLAIN_ACL: u64 = 32;
 
 /// For a label; its epoch is there already.
 #[must_use]
@@ -79,7 +105,8 @@ pub fn encode(kept: Option<&KeptAttributes>) -> [u64; WORDS] {
         | flag(kept.mode.is_some(), MODE)
         | flag(kept.atime.is_some(), ATIME)
         | flag(kept.mtime.is_some(), MTIME)
-        | flag(kept.chown, CHOWN);
+        | flag(kept.chown, CHOWN)
+        | flag(kept.plain_acl, PLAIN_ACL);
     [
         flags | u64::from(kept.mode.unwrap_or(0)) << 32,
         atime.seconds.cast_unsigned(),
@@ -102,6 +129,7 @@ pub fn decode(words: [u64; WORDS], epoch: u64) -> Option<KeptAttributes> {
         mtime: (flags & MTIME != 0).then(|| time(mtime, half(nanos >> 32))),
         ctime: time(ctime, half(ctime_nanos)),
         chown: flags & CHOWN != 0,
+        plain_acl: flags & PLAIN_ACL != 0,
         epoch,
     })
 }
@@ -115,7 +143,15 @@ mod tests {
     }
 
     fn file() -> Attr {
-        Attr { mode: kind::FILE << 12 | 0o600, nlink: 1, uid: 5, gid: 6, mtime: at(9), ctime: at(9), ..Attr::default() }
+        Attr {
+            mode: kind::FILE << 12 | 0o600,
+            nlink: 1,
+            uid: 5,
+            gid: 6,
+            mtime: at(9),
+            ctime: at(9),
+            ..Attr::default()
+        }
     }
 
     #[test]
@@ -144,8 +180,31 @@ mod tests {
     }
 
     #[test]
+    fn a_list_that_says_no_more_than_a_mode_is_one() {
+        let list = |entries: &[[u8; 8]]| [&[2, 0, 0, 0][..], &entries.concat()].concat();
+        let entry = |tag, permissions| [tag, 0, permissions, 0, 255, 255, 255, 255];
+        let plain = list(&[entry(1, 6), entry(4, 4), entry(32, 0)]);
+        let kept = keep_plain_acl(&file(), &plain, at(10), 3).unwrap();
+        assert_eq!((kept.mode, kept.plain_acl), (Some(0o640), true));
+        let mut attr = Attr { acl: ACL_ACCESS, ..file() };
+        show(&kept, &mut attr);
+        assert_eq!((attr.acl, attr.mode & 0o7777), (0, 0o640));
+        for other in [
+            list(&[entry(1, 6), entry(2, 4), entry(4, 4), entry(16, 6), entry(32, 0)]),
+            list(&[entry(1, 6), entry(4, 8), entry(32, 0)]),
+            list(&[entry(4, 6), entry(1, 4), entry(32, 0)]),
+            list(&[entry(1, 6), entry(4, 4)]),
+            plain[1..].to_vec(),
+            Vec::new(),
+        ] {
+            assert_eq!(keep_plain_acl(&file(), &other, at(10), 3), None, "{other:?}");
+        }
+    }
+
+    #[test]
     fn later_ones_count_and_the_rest_stays() {
-        let times = Changes { atime: Some(NewTime::Now), mtime: Some(NewTime::At(at(1))), ..Changes::default() };
+        let times =
+            Changes { atime: Some(NewTime::Now), mtime: Some(NewTime::At(at(1))), ..Changes::default() };
         let first = keep(&file(), &times, at(10), 3).unwrap();
         let second = keep(&file(), &Changes { mode: Some(0o751), ..Changes::default() }, at(11), 3).unwrap();
         let both = join(Some(first), second);
@@ -167,6 +226,7 @@ mod tests {
             ctime: at(3),
             chown: true,
             epoch: 8,
+            plain_acl: true,
         };
         let few = KeptAttributes { mode: None, atime: None, chown: false, ..all };
         for kept in [Some(all), Some(few), None] {

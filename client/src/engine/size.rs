@@ -310,6 +310,12 @@ impl Size {
         self.kept
     }
 
+    /// What of it a report may tell now: what was written before it must be told before, or with it.
+    #[must_use]
+    pub fn report_kept(&self) -> Option<KeptAttributes> {
+        self.kept.filter(|_| !self.is_gathering())
+    }
+
     /// It counts no more.
     pub fn forget_kept(&mut self) {
         self.kept = None;
@@ -328,13 +334,15 @@ impl Size {
         self.reporting
     }
 
-    /// The MRC has it.
-    pub fn reported(&mut self, attr: &Attr) {
+    /// The MRC has it, and what was set if it was `told`.
+    pub fn reported(&mut self, attr: &Attr, told: bool) {
         // The report itself changed nothing but the size and the time of the last write (and setuid, which it cleared).
-        let others = self.reporting.is_some_and(|told| told.clear_setid) || self.kept.is_some();
+        let others = self.reporting.is_some_and(|told| told.clear_setid) || told;
         self.unforced.other += u64::from(others);
         self.reporting = None;
-        self.kept = None;
+        if told {
+            self.kept = None;
+        }
         if attr.change >= self.change {
             self.learn_newer(attr);
         }
@@ -428,7 +436,7 @@ mod tests {
         assert_eq!(size.report(), None);
         assert_eq!(size.size(), 30);
         assert!(size.wrote(40, at(7), false));
-        size.reported(&attr(30, 0, 2));
+        size.reported(&attr(30, 0, 2), false);
         assert_eq!(size.size(), 40);
         let mut shown = attr(30, 0, 2);
         size.show(&mut shown);
@@ -452,7 +460,12 @@ mod tests {
 
     #[test]
     fn attributes_that_were_set_come_after_what_was_written_until_they_are_reported() {
-        let set = KeptAttributes { mode: Some(0o600), mtime: Some(at(3)), ctime: at(8), ..KeptAttributes::default() };
+        let set = KeptAttributes {
+            mode: Some(0o600),
+            mtime: Some(at(3)),
+            ctime: at(8),
+            ..KeptAttributes::default()
+        };
         let mut size = Size::new(&attr(10, 0, 1));
         assert!(size.wrote(30, at(7), false));
         assert!(!size.keep(set), "it is in the list of dirty ones");
@@ -462,8 +475,18 @@ mod tests {
         size.report().unwrap();
         size.not_reported();
         assert_eq!(size.kept(), Some(set), "tried again");
+        // More was written before it and is on its way: that comes first.
+        size.piece_begins();
+        size.gathered(30, 40, at(7));
+        assert_eq!(size.report_kept(), None);
         size.report().unwrap();
-        size.reported(&attr(30, 0, 2));
+        size.reported(&attr(30, 0, 2), false);
+        assert_eq!(size.kept(), Some(set));
+        size.landed(40, false);
+        size.piece_is_out();
+        size.report().unwrap();
+        assert_eq!(size.report_kept(), Some(set));
+        size.reported(&attr(40, 0, 3), true);
         assert!(size.kept().is_none() && !size.is_dirty());
         // Alone: that is something to report, and nothing that was written.
         let covered = size.must_force(false).unwrap();
@@ -471,7 +494,7 @@ mod tests {
         assert!(size.keep(set), "nobody knew of it");
         assert!(size.is_dirty() && !size.is_written());
         assert_eq!(size.report(), None);
-        size.reported(&attr(30, 0, 3));
+        size.reported(&attr(40, 0, 4), true);
         assert!(size.must_force(true).is_none(), "rights do not matter to the data");
         assert!(size.must_force(false).is_some());
     }
@@ -483,7 +506,7 @@ mod tests {
         // A question for attributes is answered before the report, its answer is dealt with after it.
         let mut asked = attr(0, 0, 1);
         size.report().unwrap();
-        size.reported(&Attr { mtime: at(5), ..attr(300, 0, 2) });
+        size.reported(&Attr { mtime: at(5), ..attr(300, 0, 2) }, false);
         size.learn(&asked);
         size.newest(&mut asked);
         assert_eq!((asked.size, asked.mtime, asked.change), (300, at(5), 2));
@@ -503,17 +526,17 @@ mod tests {
         size.wrote(10, at(5), false);
         assert!(!size.grows());
         size.report().unwrap();
-        size.reported(&attr(10, 0, 2));
+        size.reported(&attr(10, 0, 2), false);
         assert_eq!((size.must_force(true), size.must_force(false)), (None, None));
         // Growth counts, and what comes while the log is being forced counts for the next time.
         size.wrote(20, at(6), false);
         assert!(size.grows());
         size.report().unwrap();
-        size.reported(&attr(20, 0, 3));
+        size.reported(&attr(20, 0, 3), false);
         let growth = size.must_force(true).unwrap();
         size.wrote(30, at(7), false);
         size.report().unwrap();
-        size.reported(&attr(30, 0, 4));
+        size.reported(&attr(30, 0, 4), false);
         size.forced(growth);
         let later = size.must_force(true).expect("the second growth came after");
         size.forced(later);

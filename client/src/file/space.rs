@@ -14,12 +14,15 @@ use super::File;
 use super::read::PIECES_AT_ONCE;
 use crate::engine::leases::Use;
 use crate::error::Result;
+use crate::stage::{SLOT_BYTES, Stage};
 use crate::volume::inode::{Inode, Ticket};
 
 /// Objects asked for in one question.
 const OBJECTS_AT_ONCE: u32 = 256;
 /// Bytes copied in one step.
 const COPY_STEP: u64 = 4 << 20;
+/// The same when it is staged.
+const STAGED_STEP: u64 = SLOT_BYTES as u64;
 
 impl File {
     /// Makes a hole: the range reads as zeroes, the size stays.
@@ -78,21 +81,34 @@ impl File {
         Ok(Some(at.min(size)))
     }
 
-    /// Copies a range from another file of the volume; gives the bytes copied. Holes stay holes where whole steps are.
+    /// Copies a range from another file of the volume; gives the bytes copied.
     pub async fn copy_from(&self, source: &File, from: u64, to: u64, len: u64) -> Result<u64> {
+        self.copy_behind(source, (from, to, len), None).await
+    }
+
+    /// Likewise; with a stage what is copied is acknowledged when it is staged.
+    pub(crate) async fn copy_behind(
+        &self,
+        source: &File,
+        (from, to, len): (u64, u64, u64),
+        stage: Option<&Arc<Stage>>,
+    ) -> Result<u64> {
         source.inode().flush_buffer().await;
         let size = source.attr().await?.size;
         let len = len.min(size.saturating_sub(from));
         let mut done = 0;
         while done < len {
-            let step = COPY_STEP.min(len - done);
+            let step = if stage.is_some() { STAGED_STEP } else { COPY_STEP }.min(len - done);
             let wanted = usize::try_from(step).expect("one step");
             let data = source.read_at(from + done, wanted).await?;
             if data.is_empty() {
                 break;
             }
             let copied = data.len() as u64;
-            self.write_at(to + done, data).await?;
+            match stage {
+                Some(stage) => self.write_behind(stage, to + done, data).await?,
+                None => self.write_at(to + done, data).await?,
+            }
             done += copied;
         }
         Ok(done)

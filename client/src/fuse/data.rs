@@ -93,6 +93,7 @@ impl Shared {
         } else {
             made.attr
         };
+        self.found.lock().learn(attr.ino, new.parent, &new.name);
         if made.created {
             self.volume.leasing().made((self.volume.id(), attr.ino));
         }
@@ -108,6 +109,9 @@ impl Shared {
 
     /// `leased`: its pages were under a lease already.
     fn opened(&self, file: Arc<File>, flags: i32, leased: bool) -> Opened {
+        if flags & (libc::O_DSYNC | libc::O_DIRECT) != 0 {
+            file.write_at_once();
+        }
         let keep = leased || self.handles.is_unchanged(file.ino(), file.inode().change());
         let mut told = if keep { fopen::KEEP_CACHE } else { 0 };
         let written = wants_write(flags)
@@ -284,6 +288,8 @@ impl Shared {
     pub(super) async fn copy(&self, creds: Creds, from: Place, to: Place, len: u64) -> Result<u64> {
         let source = self.file(&creds, from.ino, from.handle).await?;
         let target = self.file(&creds, to.ino, to.handle).await?;
-        target.copy_from(&source, from.offset, to.offset, len.min(COPY_MAX)).await
+        // The kernel has taken setuid away before it asks.
+        let stage = self.stage.as_ref().filter(|_| !target.writes_at_once());
+        target.copy_behind(&source, (from.offset, to.offset, len.min(COPY_MAX)), stage).await
     }
 }

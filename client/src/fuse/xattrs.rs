@@ -11,6 +11,9 @@ use crate::error::{Code, Error, Result};
 /// Names that can be read of every inode; they are not listed, so that copies do not carry them along.
 const PREFIX: &[u8] = b"xtreemfs.";
 
+/// What cp(1) sets of every copy, mostly to no more than the mode says.
+const ACCESS_LIST: &[u8] = b"system.posix_acl_access";
+
 /// Why there is no such attribute.
 fn absent(name: &[u8]) -> Error {
     Error::new(Code::NoAttribute, format!("no attribute {}", String::from_utf8_lossy(name)))
@@ -56,6 +59,13 @@ impl Shared {
                 Code::NotPermitted,
                 format!("{name} shows a property and is not set through attributes; see `xtfs layout`"),
             ));
+        }
+        if name == ACCESS_LIST
+            && flags == 0
+            && let Some(value) = &value
+            && self.volume.set_acl_behind(&creds, ino, value, self.stage.as_ref()).await
+        {
+            return Ok(());
         }
         self.volume.setxattr_with(&creds, ino, &name, value.as_deref(), flags, clear_setgid).await
     }

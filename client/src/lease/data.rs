@@ -91,7 +91,7 @@ impl Drop for Asking<'_> {
 
 impl Inode {
     /// Takes the lease that an operation on `[offset, offset + len)` needs, asking for it when it is not held.
-    pub(crate) async fn take_lease(&self, what: Use, offset: u64, len: u64) -> Result<Using> {
+    pub(crate) async fn take_lease(self: &Arc<Self>, what: Use, offset: u64, len: u64) -> Result<Using> {
         if what != Use::Read {
             self.settle().await?;
         }
@@ -135,7 +135,8 @@ impl Inode {
     pub(crate) fn take_held(&self, what: Use) -> Option<Using> {
         let leasing = self.volume().leasing();
         let permit = leasing.engine.lock().try_use(self.key(), what, leasing.now());
-        matches!(permit, Permit::Granted).then(|| Using { leasing: Some((leasing.clone(), self.key(), what)) })
+        matches!(permit, Permit::Granted)
+            .then(|| Using { leasing: Some((leasing.clone(), self.key(), what)) })
     }
 
     fn asking<'a>(&'a self, leasing: &'a Leasing, key: Key, what: Use, span: (u64, u64)) -> Asking<'a> {

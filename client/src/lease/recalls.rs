@@ -203,7 +203,11 @@ impl Leasing {
             }
         }
         let Some(inode) = inode.filter(|_| recall.bits & LEASE_WRITE != 0) else { return Ok(()) };
-        inode.report().await.map_err(|error| format!("its size could not be reported: {error}"))
+        let told = async {
+            inode.report().await?;
+            inode.settle().await
+        };
+        told.await.map_err(|error| format!("its size could not be reported: {error}"))
     }
 
     /// Sends what is owed. False when it has to be tried again.

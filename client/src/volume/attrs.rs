@@ -12,6 +12,7 @@ use proto::mrc::{
 use proto::usage::{Usage, UsageReply};
 
 use super::Volume;
+use super::inode::kept::Setting;
 use crate::config::Creds;
 use crate::error::Result;
 use crate::stage::Stage;
@@ -87,11 +88,27 @@ impl Volume {
     ) -> Result<Attr> {
         if let Some(stage) = stage
             && let Some(inode) = self.inode(ino)
-            && let Some(attr) = inode.keep(creds, &changes, stage).await
+            && let Some(attr) = inode.keep(creds, Setting::Attributes(&changes), stage).await
         {
             return Ok(attr);
         }
         self.setattr(creds, ino, changes).await
+    }
+
+    /// Like [`Volume::setxattr`] of an access control list for a kernel, if it is answered at once. False: it is not.
+    pub(crate) async fn set_acl_behind(
+        &self,
+        creds: &Creds,
+        ino: u64,
+        value: &[u8],
+        stage: Option<&Arc<Stage>>,
+    ) -> bool {
+        match (stage, self.inode(ino)) {
+            (Some(stage), Some(inode)) => {
+                inode.keep(creds, Setting::AccessList(value), stage).await.is_some()
+            }
+            _ => false,
+        }
     }
 
     /// What was answered here is told to the MRC before it is asked about rights.
@@ -113,6 +130,7 @@ impl Volume {
                 // Written data has a time of its own; it must not overwrite an explicit one later.
                 if let Some(inode) = self.inode(ino) {
                     inode.report().await?;
+                    inode.settle().await?;
                 }
                 let attr = self.setattr_raw(creds, ino, changes, None).await?;
                 Ok(self.shown(attr))
@@ -190,6 +208,9 @@ impl Volume {
         {
             return kept.ok_or_else(absent);
         }
+        if creds.may_use_kept() && self.is_bare(ino) {
+            return Err(absent());
+        }
         self.settle(ino).await?;
         let request = GetXattrRequest { head: self.head(creds), ino, name: name.to_vec() };
         let asked = self.leasing().ask();
@@ -202,8 +223,17 @@ impl Volume {
         Ok(reply?.value)
     }
 
+    /// Whether there is surely nothing to ask for: neither extended attributes nor access control lists.
+    fn is_bare(&self, ino: u64) -> bool {
+        self.leasing().attr(self.key(ino)).is_some_and(|attr| attr.bare)
+    }
+
     /// Names of extended attributes.
     pub async fn listxattr(&self, creds: &Creds, ino: u64) -> Result<Vec<Vec<u8>>> {
+        if creds.may_use_kept() && self.is_bare(ino) {
+            return Ok(Vec::new());
+        }
+        self.settle(ino).await?;
         Ok(self.session().call::<ListXattr>(&InoRequest { head: self.head(creds), ino }).await?.names)
     }
 

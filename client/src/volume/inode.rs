@@ -1,7 +1,7 @@
 //! A file in use on this client: its layout, the right to its objects, its size. Shared by all its handles.
 
 mod behind;
-mod kept;
+pub(crate) mod kept;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -303,7 +303,7 @@ impl Inode {
         let mark = self.room.lock().mark();
         let (what, kept, truncate_epoch) = {
             let mut size = self.size.lock();
-            (size.report(), size.kept(), size.truncate_epoch())
+            (size.report(), size.report_kept(), size.truncate_epoch())
         };
         if what.is_none() && kept.is_none() {
             return Ok(());
@@ -331,8 +331,10 @@ impl Inode {
                 // The MRC took it only if the session was the same still.
                 self.give_up_kept_of_another_epoch();
                 // In this order: who finds nothing to report may change the attributes again.
-                self.unkeep();
-                self.size.lock().reported(&reply.attr);
+                if kept.is_some() {
+                    self.unkeep();
+                }
+                self.size.lock().reported(&reply.attr, kept.is_some());
                 self.unmark();
                 Ok(())
             }

@@ -182,7 +182,10 @@ impl Volume {
     pub(crate) async fn reopen(&self, creds: &Creds, ino: u64, write: bool) -> Result<Arc<File>> {
         let inode = self.acquire(creds, ino, write).await?;
         self.session().found_open(self.id(), ino, write);
-        Ok(File::new(inode, creds.clone(), write))
+        let file = File::new(inode, creds.clone(), write);
+        // How it was opened nobody knows any more.
+        file.write_at_once();
+        Ok(file)
     }
 
     fn file(&self, creds: &Creds, reply: OpenReply, write: bool) -> Arc<File> {

@@ -105,7 +105,11 @@ fn a_new_leader_waits_out_a_grace() {
     assert_eq!(engine.handle(Event::Tick, ms(10_400)), [probe(1)], "it looks for itself");
     assert_eq!(engine.handle(probed(Verdict::Unclear), ms(10_550)), []);
     assert_eq!(engine.handle(Event::Tick, ms(11_499)), [probe(1)]);
-    assert_eq!(engine.handle(Event::Tick, ms(11_500)), [down(1, Why::Silent)], "no lease is older than the leader");
+    assert_eq!(
+        engine.handle(Event::Tick, ms(11_500)),
+        [down(1, Why::Silent)],
+        "no lease is older than the leader"
+    );
 }
 
 #[test]
@@ -131,7 +135,11 @@ fn who_answers_a_new_leader_has_longer_to_find_it_and_not_for_ever() {
 fn a_look_that_says_nothing_is_repeated_as_long_as_somebody_was_refused() {
     let mut engine = leader(1, ms(0));
     assert_eq!(engine.handle(reset("a"), ms(10)), [probe(1)]);
-    assert_eq!(engine.handle(probed(Verdict::Unclear), ms(20)), [probe_again(1)], "its door closes any moment");
+    assert_eq!(
+        engine.handle(probed(Verdict::Unclear), ms(20)),
+        [probe_again(1)],
+        "its door closes any moment"
+    );
     assert_eq!(engine.handle(report("a"), ms(30)), [], "one look at a time");
     assert_eq!(engine.handle(probed(Verdict::Unclear), ms(50)), [probe_again(1)]);
     assert_eq!(engine.handle(probed(Verdict::Dead), ms(80)), [down(1, Why::Refused)]);

@@ -408,7 +408,7 @@ impl Mender<'_, '_, '_> {
                 inode.acls.access = None;
             }
         }
-        inode.attr.acl = inode.acls.bits();
+        inode.tell_lists();
         Ok(true)
     }
 

@@ -273,7 +273,7 @@ pub fn set(txn: &mut Txn<'_>, now: Time, request: &SetXattrRequest, which: Which
             );
         }
     }
-    inode.attr.acl = inode.acls.bits();
+    inode.tell_lists();
     inode.touch(now);
     inode::put(txn, volume, &inode);
     Ok(inode)

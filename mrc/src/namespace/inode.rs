@@ -78,6 +78,7 @@ impl Inode {
             truncate_epoch: 0,
             change: 1,
             acl: 0,
+            bare: true,
         };
         Self { attr, xattrs: 0, xattr_list_bytes: 0, parent: 0, cookie: 0, acls: Acls::default(), body }
     }
@@ -105,6 +106,12 @@ impl Inode {
     pub fn at_home(mut self, parent: u64, cookie: u64) -> Self {
         (self.parent, self.cookie) = (parent, cookie);
         self
+    }
+
+    /// Attributes say which lists there are, and whether anything is there that has to be asked for.
+    pub fn tell_lists(&mut self) {
+        self.attr.acl = self.acls.bits();
+        self.attr.bare = self.attr.acl == 0 && self.xattrs == 0;
     }
 
     /// Attributes changed.
@@ -200,6 +207,7 @@ impl Inode {
             truncate_epoch,
             change,
             acl,
+            bare: acl == 0 && xattrs == 0,
         };
         Some(Self { attr, xattrs, xattr_list_bytes, parent, cookie, acls, body })
     }

@@ -116,8 +116,8 @@ fn blank(parent: &Inode, request: &MakeRequest, mode: u32, ino: u64, now: Time, 
     if matches!(mode >> 12, kind::CHAR | kind::BLOCK) {
         inode.attr.rdev = request.rdev;
     }
-    inode.attr.acl = acls.bits();
     inode.acls = acls;
+    inode.tell_lists();
     inode
 }
 

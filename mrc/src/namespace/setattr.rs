@@ -259,6 +259,10 @@ fn set_kept(inode: &mut Inode, kept: KeptAttributes) {
     if kept.chown {
         clear_setid(&mut inode.attr);
     }
+    if kept.plain_acl {
+        inode.acls.access = None;
+        inode.tell_lists();
+    }
     if let Some(mode) = kept.mode {
         set_mode(inode, mode & 0o7777);
     }

@@ -149,6 +149,7 @@ pub fn set(txn: &mut Txn<'_>, now: Time, request: &SetXattrRequest) -> Outcome<I
             );
         }
     }
+    inode.tell_lists();
     inode.touch(now);
     inode::put(txn, volume, &inode);
     Ok(inode)
@@ -163,6 +164,7 @@ pub(super) fn drop_capability(txn: &mut Txn<'_>, volume: u64, inode: &mut Inode)
     txn.delete(keys::xattr(volume, inode.attr.ino, NAME));
     inode.xattrs -= 1;
     inode.xattr_list_bytes -= u32::try_from(NAME.len() + 1).expect("a short name");
+    inode.tell_lists();
     Ok(true)
 }
 

@@ -1,10 +1,11 @@
 //! Access control lists: kept, checked, handed down, and in step with the mode bits.
 
 use mrc::command::Body;
-use mrc::namespace::{access, acl, read, xattr};
+use mrc::namespace::{access, acl, read, session, xattr};
 use proto::error::{Code, WireError};
 use proto::mrc::{
-    ACL_ACCESS, ACL_DEFAULT, AccessRequest, GetXattrRequest, Head, SetAttrRequest, SetXattrRequest, kind,
+    ACL_ACCESS, ACL_DEFAULT, AccessRequest, GetXattrRequest, Head, KeptAttributes, ReportWrite,
+    SetAttrRequest, SetXattrRequest, kind,
 };
 
 use crate::fsck;
@@ -106,6 +107,33 @@ fn chmod_changes_the_mask_and_a_list_changes_the_mode() {
     replica.setxattr(f, ACCESS, None, 0).unwrap();
     replica.setxattr(f, ACCESS, None, 0).unwrap();
     assert_eq!((mode(&replica, f), replica.getattr(f).unwrap().acl), (0o4660, 0));
+    fsck::check(&replica.table);
+}
+
+#[test]
+fn attributes_say_when_nothing_needs_to_be_asked_for() {
+    let mut replica = Replica::new();
+    let f = replica.mkfile(1, "f", 0o640).unwrap();
+    let bare = |replica: &Replica| replica.getattr(f.ino).unwrap().bare;
+    assert!(f.bare && bare(&replica));
+    replica.setxattr(f.ino, ACCESS, Some(&with_user_200()), 0).unwrap();
+    assert!(!bare(&replica));
+    // The holder of a lease for writing sets a list that is no more than a mode, and tells it later.
+    let begin = mrc::command::SessionBegin { session: replica.head.session, client: "test".into() };
+    replica.run(Body::SessionBegin(begin)).unwrap();
+    let row = session::find(&replica.table, replica.head.session).unwrap().expect("it is open");
+    let ctime = replica.getattr(f.ino).unwrap().ctime;
+    let mode = Some(0o604);
+    let kept = KeptAttributes { mode, ctime, epoch: row.epoch, plain_acl: true, ..KeptAttributes::default() };
+    let report =
+        ReportWrite { head: replica.head.clone(), ino: f.ino, kept: Some(kept), ..ReportWrite::default() };
+    replica.run(Body::WriteDone(report)).unwrap();
+    let after = replica.getattr(f.ino).unwrap();
+    assert_eq!((after.acl, after.bare, after.mode & 0o7777), (0, true, 0o604));
+    replica.setxattr(f.ino, "user.a", Some(b"1"), 0).unwrap();
+    assert!(!bare(&replica));
+    replica.setxattr(f.ino, "user.a", None, 0).unwrap();
+    assert!(bare(&replica));
     fsck::check(&replica.table);
 }
 

@@ -183,6 +183,7 @@ impl Replica {
             ino,
             parent,
             name: name.into(),
+            found: None,
         };
         self.attr(Body::Link(request))
     }

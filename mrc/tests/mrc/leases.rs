@@ -275,7 +275,8 @@ async fn handles_that_a_client_opened_by_itself_keep_an_unlinked_file() {
 async fn leases_of_a_file_that_lost_one_of_two_names_stand() {
     let world = World::pair(1).await;
     let ino = world.create("f").await.attr.ino;
-    let link = LinkRequest { head: head(SESSION), origin: world.origin(), ino, parent: 1, name: "g".into() };
+    let (head, origin) = (head(SESSION), world.origin());
+    let link = LinkRequest { head, origin, ino, parent: 1, name: "g".into(), found: None };
     world.ask::<Link>(&link).await.unwrap();
     world.close(ino, true).await;
     world.acquire(SESSION, ino, W).await.unwrap();

@@ -89,6 +89,9 @@ pub struct KeptAttributes {
     /// The session's epoch then.
     #[prost(uint64, tag = "6")]
     pub epoch: u64,
+    /// An access control list was set that says no more than the mode: what it had goes.
+    #[prost(bool, tag = "7")]
+    pub plain_acl: bool,
 }
 
 /// Changes attributes; absent fields stay.
@@ -182,6 +185,20 @@ pub struct LinkRequest {
     pub parent: u64,
     /// The new name.
     #[prost(bytes = "vec", tag = "5")]
+    pub name: Vec<u8>,
+    /// The name by which the caller found the inode: refused with `Stale` when that leads elsewhere by now.
+    #[prost(message, optional, tag = "6")]
+    pub found: Option<FoundAs>,
+}
+
+/// A name in a directory.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct FoundAs {
+    /// The directory.
+    #[prost(uint64, tag = "1")]
+    pub parent: u64,
+    /// The name.
+    #[prost(bytes = "vec", tag = "2")]
     pub name: Vec<u8>,
 }
 

@@ -312,6 +312,7 @@ impl NodeLine {
             truncate_epoch: self.truncate_epoch,
             change: self.change,
             acl: 0,
+            bare: false,
         };
         let layout = self.layout.map(|layout| Layout {
             stripe_bytes: layout.stripe_bytes,

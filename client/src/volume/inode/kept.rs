@@ -17,12 +17,20 @@ use crate::volume::attrs::Changes;
 /// Attributes that a change of rights or owner changes too, by rules of the MRC.
 const TOUCHED: [&[u8]; 2] = [b"system.posix_acl_access", b"security.capability"];
 
+/// What is set.
+#[derive(Clone, Copy)]
+pub(crate) enum Setting<'a> {
+    Attributes(&'a Changes),
+    /// `system.posix_acl_access`.
+    AccessList(&'a [u8]),
+}
+
 impl Inode {
     /// Sets attributes without asking. `None`: that is the MRC's to decide, or a successor of this process would not know.
     pub(crate) async fn keep(
         self: &Arc<Self>,
         creds: &Creds,
-        changes: &Changes,
+        what: Setting<'_>,
         stage: &Arc<Stage>,
     ) -> Option<Attr> {
         let leasing = self.volume.leasing();
@@ -38,7 +46,11 @@ impl Inode {
         let mut attr = leasing.attr(self.key()).filter(|_| !touched)?;
         self.learn_and_show(&mut attr);
         let epoch = self.volume.session().epoch();
-        let set = kept::keep(&attr, changes, self.volume.now(), epoch)?;
+        let now = self.volume.now();
+        let set = match what {
+            Setting::Attributes(changes) => kept::keep(&attr, changes, now, epoch),
+            Setting::AccessList(value) => kept::keep_plain_acl(&attr, value, now, epoch),
+        }?;
         let became_dirty = {
             let mut size = self.size.lock();
             let all = kept::join(size.kept(), set);
@@ -63,8 +75,12 @@ impl Inode {
 
     /// What is kept is told before anything that needs the MRC to know it, and before the file changes again: then it is
     /// always what came last.
-    pub(crate) async fn settle(&self) -> Result<()> {
-        if self.size.lock().kept().is_some() { self.report_written().await } else { Ok(()) }
+    pub(crate) async fn settle(self: &Arc<Self>) -> Result<()> {
+        // What was written before it goes first; who writes now waits here too.
+        while self.keeps() {
+            self.report().await?;
+        }
+        Ok(())
     }
 
     /// What was kept in a session that ended meanwhile: others may have changed the file, so it is lost.
