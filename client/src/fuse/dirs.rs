@@ -11,7 +11,7 @@ use super::door::Shared;
 use super::inside;
 use super::kernel::answer::{Answer, Entry, Listing};
 use crate::config::Creds;
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Result};
 
 /// Offsets of the entries that are not the MRC's; its cookies are larger.
 const AFTER_DOT: u64 = 1;
@@ -77,38 +77,23 @@ impl Ends {
 
 impl Shared {
     /// A name's attributes, with the size of a file that is being written here.
-    pub(super) async fn lookup(&self, creds: Creds, thread: u32, parent: u64, name: &[u8]) -> Result<Entry> {
+    pub(super) async fn lookup(&self, creds: Creds, parent: u64, name: &[u8]) -> Result<Entry> {
         match inside::lookup(parent, name) {
             Some(found) => found.map(|ino| inside::entry(self, ino)),
             None => {
                 let attr = self.find(&creds, parent, name).await?;
-                let now = self.monotonic();
-                if self.found.lock().looks_again(&attr, parent, name, thread, now) {
-                    let text =
-                        format!("ino-{} was moved by another client; the path is looked up again", attr.ino);
-                    return Err(Error::new(Code::Stale, text));
-                }
+                self.found.lock().learn(attr.ino, parent, name);
                 Ok(self.entry(parent, &attr))
             }
         }
     }
 
     /// Another name for what the kernel found by the one that it asked for last.
-    pub(super) async fn link(
-        &self,
-        creds: &Creds,
-        thread: u32,
-        ino: u64,
-        (parent, name): (u64, &[u8]),
-    ) -> Result<Attr> {
-        let found = self.found.lock().name_of(ino, thread, self.monotonic());
+    pub(super) async fn link(&self, creds: &Creds, ino: u64, parent: u64, name: &[u8]) -> Result<Attr> {
+        let found = self.found.lock().name_of(ino);
         let linked = self.volume.link_as_found(creds, ino, (parent, name), found).await;
-        match &linked {
-            Ok(_) => self.found.lock().learn(ino, parent, name),
-            Err(error) if error.code == Code::Stale => {
-                self.found.lock().leads_elsewhere(ino, thread, self.monotonic());
-            }
-            Err(_) => {}
+        if linked.as_ref().is_err_and(|error| error.code == Code::Stale) {
+            self.found.lock().forget(ino);
         }
         linked
     }

@@ -198,9 +198,9 @@ impl Handler for Door {
 
 impl Door {
     fn lookup(&self, call: Call, name: &[u8]) {
-        let (name, thread) = (name.to_vec(), call.thread());
+        let name = name.to_vec();
         self.with(Op::lookup, call, move |shared, creds, parent| async move {
-            match shared.lookup(creds, thread, parent, &name).await {
+            match shared.lookup(creds, parent, &name).await {
                 Err(error) if error.code == Code::NotFound => match shared.absent_ttl(parent, &name) {
                     Duration::ZERO => Err(error),
                     ttl => Ok(Answer::no_entry(ttl)),
@@ -310,17 +310,17 @@ impl Door {
             let (name, new_name) = (&name[..], &new_name[..]);
             let what = Move { parent, name, new_parent, new_name, flags, only_if_no_writer: false };
             shared.volume.rename(&creds, what).await?;
-            shared.moved(parent, (new_parent, new_name), flags);
+            shared.moved(parent, new_parent, flags);
             Ok(Answer::done())
         });
     }
 
     fn link(&self, call: Call, ino: u64, name: &[u8]) {
-        let (name, thread) = (name.to_vec(), call.thread());
+        let name = name.to_vec();
         self.with(Op::link, call, move |shared, creds, parent| async move {
             outside(ino)?;
             outside(parent)?;
-            let attr = shared.link(&creds, thread, ino, (parent, &name)).await?;
+            let attr = shared.link(&creds, ino, parent, &name).await?;
             Ok(Answer::entry(&shared.made(parent, &attr)))
         });
     }

@@ -97,11 +97,6 @@ impl Call {
         self.header.unique
     }
 
-    /// The thread that asks; 0: of another PID namespace.
-    pub(super) fn thread(&self) -> u32 {
-        self.header.pid
-    }
-
     /// Answers without doing anything.
     pub(super) fn answer(self, answer: Answer) {
         self.responder.answer(answer);
@@ -252,7 +247,7 @@ impl Shared {
         }
     }
 
-    pub(super) fn monotonic(&self) -> Duration {
+    fn monotonic(&self) -> Duration {
         self.volume.client().config().clock.monotonic()
     }
 
@@ -288,10 +283,7 @@ impl Shared {
 
     /// A name was moved. A kernel moves what it knows along, with the time for which it believed the name in the other
     /// directory: where names of this directory are not leased, nobody would tell it to forget.
-    pub(super) fn moved(&self, from: u64, (to, name): (u64, &[u8]), flags: u32) {
-        if let Some(ino) = self.volume.leasing().named((self.volume.id(), to), name) {
-            self.found.lock().learn(ino, to, name);
-        }
+    pub(super) fn moved(&self, from: u64, to: u64, flags: u32) {
         let leased = |directory| !self.name_ttl(directory).is_zero();
         let exchanged = flags & proto::mrc::RENAME_EXCHANGE != 0;
         if !leased(to) || exchanged && !leased(from) {
