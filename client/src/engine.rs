@@ -3,7 +3,6 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod backoff;
-pub mod found;
 pub mod kept;
 pub mod kernel;
 pub mod leases;

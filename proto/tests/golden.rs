@@ -329,10 +329,6 @@ fn mrc_quota() {
         kept: Some(kept),
     };
     check("mrc-report", Kind::Request, mrc::WriteDone::NUMBER, &message, b"");
-    let found = Some(mrc::FoundAs { parent: 1, name: b"old".to_vec() });
-    let message =
-        mrc::LinkRequest { head: head(), origin: origin(), ino: 7, parent: 2, name: b"new".to_vec(), found };
-    check("mrc-link", Kind::Request, mrc::Link::NUMBER, &message, b"");
     let message = mrc::AttrReply { attr: attr(), room: Some(1 << 20), ..mrc::AttrReply::default() };
     check("mrc-report-reply", Kind::Reply, mrc::WriteDone::NUMBER, &message, b"");
 }

@@ -93,7 +93,6 @@ impl Shared {
         } else {
             made.attr
         };
-        self.found.lock().learn(attr.ino, new.parent, &new.name);
         if made.created {
             self.volume.leasing().made((self.volume.id(), attr.ino));
         }

@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use proto::mrc::{Attr, DirEntry, kind};
+use proto::mrc::{DirEntry, kind};
 
 use super::door::Shared;
 use super::inside;
 use super::kernel::answer::{Answer, Entry, Listing};
 use crate::config::Creds;
-use crate::error::{Code, Result};
+use crate::error::Result;
 
 /// Offsets of the entries that are not the MRC's; its cookies are larger.
 const AFTER_DOT: u64 = 1;
@@ -80,22 +80,8 @@ impl Shared {
     pub(super) async fn lookup(&self, creds: Creds, parent: u64, name: &[u8]) -> Result<Entry> {
         match inside::lookup(parent, name) {
             Some(found) => found.map(|ino| inside::entry(self, ino)),
-            None => {
-                let attr = self.find(&creds, parent, name).await?;
-                self.found.lock().learn(attr.ino, parent, name);
-                Ok(self.entry(parent, &attr))
-            }
+            None => self.find(&creds, parent, name).await.map(|attr| self.entry(parent, &attr)),
         }
-    }
-
-    /// Another name for what the kernel found by the one that it asked for last.
-    pub(super) async fn link(&self, creds: &Creds, ino: u64, parent: u64, name: &[u8]) -> Result<Attr> {
-        let found = self.found.lock().name_of(ino);
-        let linked = self.volume.link_as_found(creds, ino, (parent, name), found).await;
-        if linked.as_ref().is_err_and(|error| error.code == Code::Stale) {
-            self.found.lock().forget(ino);
-        }
-        linked
     }
 
     /// The entries behind `offset` that a buffer of `bytes` may hold.

@@ -320,7 +320,7 @@ impl Door {
         self.with(Op::link, call, move |shared, creds, parent| async move {
             outside(ino)?;
             outside(parent)?;
-            let attr = shared.link(&creds, ino, parent, &name).await?;
+            let attr = shared.volume.link(&creds, ino, parent, &name).await?;
             Ok(Answer::entry(&shared.made(parent, &attr)))
         });
     }

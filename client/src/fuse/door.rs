@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use proto::mrc::{Attr, kind};
 use tokio::runtime::Handle;
 
@@ -23,7 +22,6 @@ use super::kernel::responder::Responder;
 use super::mount::MountOptions;
 use super::record::{Op, Record};
 use crate::config::Creds;
-use crate::engine::found::Found;
 use crate::error::{Code, Error, Result, errno};
 use crate::file::File;
 use crate::parked;
@@ -68,8 +66,6 @@ pub(super) struct Shared {
     pub(super) direct_mmap: bool,
     /// Where acknowledged writes wait for the OSDs; without it they are acknowledged by these.
     pub(super) stage: Option<Arc<Stage>>,
-    /// By which name the kernel found an inode last. order: a leaf.
-    pub(super) found: Mutex<Found>,
     /// One handle at a time is re-opened, so that none is counted twice.
     recovering: tokio::sync::Mutex<()>,
     runtime: Handle,
@@ -146,7 +142,6 @@ impl Door {
             resumed,
             direct_mmap,
             stage,
-            found: Mutex::default(),
             recovering: tokio::sync::Mutex::new(()),
         };
         Self { shared: Arc::new(shared) }

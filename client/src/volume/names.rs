@@ -3,8 +3,8 @@
 use proto::error::{Code, WireError};
 use proto::limits::{NAME_BYTES_MAX, READDIR_ENTRIES_MAX};
 use proto::mrc::{
-    Attr, ChangeReply, DirEntry, EntryRequest, FoundAs, InoRequest, Link, LinkRequest, Lookup, MakeRequest,
-    MkDir, MkNod, RENAME_EXCHANGE, ReadDir, ReadDirReply, ReadDirRequest, ReadLink, RemoveEntry, Rename,
+    Attr, ChangeReply, DirEntry, EntryRequest, InoRequest, Link, LinkRequest, Lookup, MakeRequest, MkDir,
+    MkNod, RENAME_EXCHANGE, ReadDir, ReadDirReply, ReadDirRequest, ReadLink, RemoveEntry, Rename,
     RenameRequest, RmDir, Symlink, Unlink,
 };
 use proto::rpc::Method;
@@ -139,20 +139,9 @@ impl Volume {
 
     /// Another name for a file.
     pub async fn link(&self, creds: &Creds, ino: u64, parent: u64, name: &[u8]) -> Result<Attr> {
-        self.link_as_found(creds, ino, (parent, name), None).await
-    }
-
-    /// Like [`Volume::link`], refused as `Stale` when `found` does not lead to the inode any more.
-    pub(crate) async fn link_as_found(
-        &self,
-        creds: &Creds,
-        ino: u64,
-        (parent, name): (u64, &[u8]),
-        found: Option<FoundAs>,
-    ) -> Result<Attr> {
         let (head, name) = (self.head(creds), name.to_vec());
         let changing = self.leasing().change(self.id(), vec![(ino, None), (parent, Some(name.clone()))]);
-        let make = |origin| LinkRequest { head, origin, ino, parent, name, found };
+        let make = |origin| LinkRequest { head, origin, ino, parent, name };
         let reply = self.session().mutate::<Link>(make).await?;
         changing.done(&reply.leases, &all_of(&reply.attr, &reply.changed), &[Some(ino)]);
         Ok(self.shown(reply.attr))

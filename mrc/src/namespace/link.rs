@@ -3,7 +3,7 @@
 use proto::error::Code;
 use proto::id::Ino;
 use proto::limits::LINKS_MAX;
-use proto::mrc::{FoundAs, LinkRequest, RemoveEntry, Time};
+use proto::mrc::{LinkRequest, RemoveEntry, Time};
 use rt::table::{Reader, Txn};
 
 use super::entry::{self, Entry};
@@ -17,7 +17,6 @@ pub fn link(txn: &mut Txn<'_>, now: Time, request: &LinkRequest) -> Outcome<Inod
     let name = Name::parse_new(&request.name)?;
     let volume = request.head.volume;
     let mut inode = inode::get(txn, volume, request.ino)?;
-    still_found(txn, request)?;
     let mut parent = inode::directory(txn, volume, request.parent)?;
     access::require(&parent, &request.head, access::X)?;
     if entry::find(txn, volume, request.parent, name)?.is_some() {
@@ -47,17 +46,6 @@ pub fn link(txn: &mut Txn<'_>, now: Time, request: &LinkRequest) -> Outcome<Inod
     inode::put(txn, volume, &parent);
     inode::put(txn, volume, &inode);
     Ok(inode)
-}
-
-/// A kernel resolves the old name before it asks for the new one: when somebody moved or removed it in between, it has to look again.
-fn still_found(txn: &Txn<'_>, request: &LinkRequest) -> Outcome<()> {
-    let Some(FoundAs { parent, name }) = &request.found else { return Ok(()) };
-    let there = entry::find(txn, request.head.volume, *parent, Name::parse(name)?)?;
-    if there.is_some_and(|entry| entry.ino == request.ino) {
-        return Ok(());
-    }
-    let name = Name::parse(name)?;
-    refuse(Code::Stale, format!("{name} in directory {} is no longer {}", Ino(*parent), Ino(request.ino)))
 }
 
 /// The inode that a removal would hit; the leader asks before it decides about open files.

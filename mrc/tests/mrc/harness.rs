@@ -183,7 +183,6 @@ impl Replica {
             ino,
             parent,
             name: name.into(),
-            found: None,
         };
         self.attr(Body::Link(request))
     }

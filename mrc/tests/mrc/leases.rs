@@ -276,7 +276,7 @@ async fn leases_of_a_file_that_lost_one_of_two_names_stand() {
     let world = World::pair(1).await;
     let ino = world.create("f").await.attr.ino;
     let (head, origin) = (head(SESSION), world.origin());
-    let link = LinkRequest { head, origin, ino, parent: 1, name: "g".into(), found: None };
+    let link = LinkRequest { head, origin, ino, parent: 1, name: "g".into() };
     world.ask::<Link>(&link).await.unwrap();
     world.close(ino, true).await;
     world.acquire(SESSION, ino, W).await.unwrap();

@@ -6,8 +6,8 @@ use mrc::namespace::{access, inode, locks, make, read, session, volume, xattr};
 use proto::changes::event;
 use proto::error::Code;
 use proto::mrc::{
-    AccessRequest, Attr, DropVolume, FoundAs, GetXattrRequest, KeptAttributes, LinkRequest, LockRequest,
-    RENAME_EXCHANGE, RENAME_NOREPLACE, ReportWrite, Time, WalkRequest, XATTR_CREATE, XATTR_REPLACE, kind,
+    AccessRequest, Attr, DropVolume, GetXattrRequest, KeptAttributes, LockRequest, RENAME_EXCHANGE,
+    RENAME_NOREPLACE, ReportWrite, Time, WalkRequest, XATTR_CREATE, XATTR_REPLACE, kind,
 };
 use proto::rpc::Origin;
 
@@ -316,30 +316,6 @@ fn attributes_that_a_writer_kept_come_last_and_only_from_the_session_that_it_was
     let now = KeptAttributes { epoch: epoch_of(&replica), mode: Some(0o600), ..kept };
     replica.run(Body::WriteDone(ReportWrite { kept: Some(now), ..report })).unwrap();
     assert_eq!(replica.getattr(ino).unwrap().mode & 0o7777, 0o7640);
-}
-
-#[test]
-fn a_name_that_leads_elsewhere_by_now_is_not_linked_from() {
-    let mut replica = tree();
-    let ino = at(&replica, "/f");
-    let link = |replica: &mut Replica, name: &str, found: &str| {
-        let found = Some(FoundAs { parent: 1, name: found.into() });
-        let (head, origin) = (replica.head.clone(), Origin::default());
-        let name = name.into();
-        replica.run(Body::Link(LinkRequest { head, origin, ino, parent: 1, name, found })).map(drop)
-    };
-    assert_eq!(link(&mut replica, "g", "f"), Ok(()));
-    replica.rename((1, "f"), (1, "h"), 0, 0).unwrap();
-    assert_eq!(code(link(&mut replica, "i", "f")), Some(Code::Stale), "moved away");
-    replica.mkfile(1, "f", 0o644).unwrap();
-    assert_eq!(code(link(&mut replica, "i", "f")), Some(Code::Stale), "another file has its name");
-    assert_eq!(
-        code(link(&mut replica, "g", "f")),
-        Some(Code::Stale),
-        "before all else: the old name comes first"
-    );
-    assert_eq!(link(&mut replica, "i", "g"), Ok(()), "any of its names will do");
-    fsck::check(&replica.table);
 }
 
 #[test]

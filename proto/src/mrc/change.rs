@@ -186,20 +186,6 @@ pub struct LinkRequest {
     /// The new name.
     #[prost(bytes = "vec", tag = "5")]
     pub name: Vec<u8>,
-    /// The name by which the caller found the inode: refused with `Stale` when that leads elsewhere by now.
-    #[prost(message, optional, tag = "6")]
-    pub found: Option<FoundAs>,
-}
-
-/// A name in a directory.
-#[derive(Clone, PartialEq, Eq, prost::Message)]
-pub struct FoundAs {
-    /// The directory.
-    #[prost(uint64, tag = "1")]
-    pub parent: u64,
-    /// The name.
-    #[prost(bytes = "vec", tag = "2")]
-    pub name: Vec<u8>,
 }
 
 /// `RENAME_NOREPLACE` of rename2(2).
