@@ -352,10 +352,7 @@ impl Leases {
         for id in sessions {
             self.take_away(id, file, ALL_BITS);
             if let Some(session) = self.sessions.get_mut(&id) {
-                session.gone.insert(file);
-                if session.gone.len() > self.times.per_session {
-                    session.gone.pop_first();
-                }
+                session.gone.add(file, self.times.per_session);
             }
         }
         self.settle(now, file);
@@ -383,6 +380,10 @@ impl Leases {
     /// Something about an inode became free: whoever can go on does; the first who cannot has the rest recalled.
     fn settle(&mut self, now: Duration, file: FileId) {
         let Some(entry) = self.inodes.get(&file) else { return };
+        if entry.marks.is_empty() && entry.asking.is_empty() && !entry.holders.is_empty() {
+            // Held, and nobody waits for it: so it is with nearly all when a new leader is told of thousands.
+            return;
+        }
         if !entry.marks.is_empty() {
             let tickets: Vec<u64> = entry.marks.iter().map(|mark| mark.ticket).collect();
             for ticket in tickets {

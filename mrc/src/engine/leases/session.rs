@@ -1,6 +1,6 @@
 //! Sessions: joining, renewing, re-opening, leaving.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::{Effect, Holder, Leases, Waiting, conflicts};
@@ -36,9 +36,33 @@ pub(super) struct Session {
     pub(super) held: BTreeSet<FileId>,
     /// Inodes that it held something of when they ceased to exist. It may still tell of them: nothing tells it, and nobody
     /// else can hold anything there, for their numbers never come again. Of more than a session may hold the latest.
-    pub(super) gone: BTreeSet<FileId>,
+    pub(super) gone: Gone,
     /// Open recalls.
     pub(super) recalls: BTreeMap<u64, FileId>,
+}
+
+/// Inodes that ceased to exist, the latest.
+#[derive(Default, Debug)]
+pub(super) struct Gone {
+    known: BTreeSet<FileId>,
+    /// The same in the order in which they went; their numbers say nothing of that.
+    order: VecDeque<FileId>,
+}
+
+impl Gone {
+    pub(super) fn add(&mut self, file: FileId, max: usize) {
+        if self.known.insert(file) {
+            self.order.push_back(file);
+        }
+        while self.order.len() > max {
+            let oldest = self.order.pop_front().expect("there are more than none");
+            self.known.remove(&oldest);
+        }
+    }
+
+    fn has(&self, file: &FileId) -> bool {
+        self.known.contains(file)
+    }
 }
 
 impl Session {
@@ -106,7 +130,7 @@ impl Leases {
             opening: 0,
             state: State::Idle,
             held: BTreeSet::new(),
-            gone: BTreeSet::new(),
+            gone: Gone::default(),
             recalls: BTreeMap::new(),
         });
         (session.seen, session.epoch) = (now, opening.epoch);
@@ -174,7 +198,7 @@ impl Leases {
                     self.inodes.get(file).is_none_or(|entry| entry.others(id) & conflicts(*bits) == 0)
                 });
         }
-        let gone = |file| self.sessions.get(&id).is_some_and(|session| session.gone.contains(file));
+        let gone = |file| self.sessions.get(&id).is_some_and(|session| session.gone.has(file));
         wanted.iter().all(|(file, bits)| {
             let holder = self.inodes.get(file).and_then(|entry| entry.holder(id));
             bits & !holder.map_or(0, |holder| holder.bits) == 0 || gone(file)
@@ -199,14 +223,20 @@ impl Leases {
         session.held.insert(file);
     }
 
-    /// The session keeps of what it holds only `wanted`; gives the inodes on which it lost something.
+    /// The session keeps of what it holds only `wanted`; gives the inodes on which it lost something: a client that
+    /// opens its session again at the same leader nearly always tells exactly what it holds.
     fn keep_only(&mut self, id: u64, wanted: &BTreeMap<FileId, u32>) -> Vec<FileId> {
         let Some(session) = self.sessions.get(&id) else { return Vec::new() };
-        let held: Vec<FileId> = session.held.iter().copied().collect();
-        for file in &held {
-            self.take_away(id, *file, !wanted.get(file).copied().unwrap_or(0));
+        let keeps = |file: &FileId| wanted.get(file).copied().unwrap_or(0);
+        let loses = |file: &&FileId| {
+            let holder = self.inodes.get(file).and_then(|entry| entry.holder(id));
+            holder.is_none_or(|holder| holder.bits & !keeps(file) != 0)
+        };
+        let lost: Vec<FileId> = session.held.iter().filter(loses).copied().collect();
+        for file in &lost {
+            self.take_away(id, *file, !keeps(file));
         }
-        held
+        lost
     }
 
     /// A renewal. Gives for how long leases are good from the start of the call; `None`: open the session first.
@@ -306,7 +336,7 @@ impl Leases {
             let files = self.strip(id);
             if let Some(session) = self.sessions.get_mut(&id) {
                 session.state = State::Expelled;
-                session.gone.clear();
+                session.gone = Gone::default();
                 session.epoch = epoch;
                 self.parts -= 1;
             }
