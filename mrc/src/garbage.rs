@@ -32,8 +32,8 @@ const IN_FLIGHT: usize = 16;
 pub(crate) async fn run(mrc: Weak<Mrc>) {
     let mut after = (0, 0);
     let mut pause = ROUND;
-    // Nothing was there as of this index. Rows that were removed are gone through by every look until the table has
-    // forgotten them: after a million removals a leader that has nothing to do was kept busy by looking twice a second.
+    // Nothing was there as of this index. Every look goes through the rows that were removed, until the table has
+    // forgotten them: a leader that has nothing to do after a million removals need not do so twice a second.
     let mut empty_at = None;
     loop {
         tokio::time::sleep(pause).await;

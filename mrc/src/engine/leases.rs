@@ -188,6 +188,11 @@ impl Entry {
         self.changed.iter().flatten().find(|(by, _)| *by != session).map(|(_, at)| *at)
     }
 
+    /// Whether a change is under way or somebody asks for bits.
+    fn is_waited_for(&self) -> bool {
+        !self.marks.is_empty() || !self.asking.is_empty()
+    }
+
     fn is_idle(&self) -> bool {
         self.holders.is_empty() && self.marks.is_empty() && self.asking.is_empty()
     }
@@ -380,10 +385,6 @@ impl Leases {
     /// Something about an inode became free: whoever can go on does; the first who cannot has the rest recalled.
     fn settle(&mut self, now: Duration, file: FileId) {
         let Some(entry) = self.inodes.get(&file) else { return };
-        if entry.marks.is_empty() && entry.asking.is_empty() && !entry.holders.is_empty() {
-            // Held, and nobody waits for it: so it is with nearly all when a new leader is told of thousands.
-            return;
-        }
         if !entry.marks.is_empty() {
             let tickets: Vec<u64> = entry.marks.iter().map(|mark| mark.ticket).collect();
             for ticket in tickets {
@@ -401,7 +402,9 @@ impl Leases {
         for ticket in waiting {
             self.settle_change(ticket);
         }
-        let files: Vec<FileId> = self.inodes.keys().copied().collect();
+        // What is held and nobody waits for, which is nearly all, stays as it is.
+        let open = self.inodes.iter().filter(|(_, entry)| entry.is_waited_for() || entry.holders.is_empty());
+        let files: Vec<FileId> = open.map(|(file, _)| *file).collect();
         for file in files {
             self.settle(now, file);
         }
