@@ -1,3 +1,5 @@
+//! Checks that end because nobody wants them, and starts and questions that are repeated.
+
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use proto::id::Ino;

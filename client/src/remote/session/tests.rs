@@ -1,3 +1,5 @@
+//! A leader that does not know the session, and many callers at once.
+
 use std::sync::atomic::AtomicU32;
 
 use proto::rpc::Empty;
