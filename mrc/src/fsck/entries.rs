@@ -55,7 +55,8 @@ impl Check<'_> {
             }
             check.entry(row, &mut sum)
         })?;
-        self.directory(&sum)
+        // Of a check that was ended the last directory is not summed up whole.
+        if self.stopped { Ok(()) } else { self.directory(&sum) }
     }
 
     fn entry(&mut self, (key, value): &Pair, sum: &mut Sum) -> Outcome<()> {
