@@ -52,6 +52,9 @@ impl KernelCaches for NoKernel {
     }
 }
 
+/// Threads that have the kernel drop pages when everything is lost: tens of thousands of inodes, some of which wait.
+const FORGETTERS: usize = 4;
+
 /// The leases of one session.
 pub struct Leasing {
     clock: Arc<dyn Clock>,
@@ -190,12 +193,22 @@ impl Leasing {
         for volume in self.all_volumes() {
             volume.kernel().forget_names();
         }
-        for (volume, ino) in held {
-            let Some(volume) = self.volume(volume) else { continue };
-            let kernel = volume.kernel();
-            kernel.forget_attr(ino);
+        let volumes: HashMap<u64, Arc<Volume>> =
+            self.all_volumes().into_iter().map(|volume| (volume.id(), volume)).collect();
+        let held = held.into_iter().filter_map(|(id, ino)| Some((volumes.get(&id)?.kernel(), ino)));
+        let held: Vec<(Arc<dyn KernelCaches>, u64)> = held.collect();
+        for (kernel, ino) in &held {
+            kernel.forget_attr(*ino);
+        }
+        let Some(volume) = volumes.values().next() else { return };
+        for share in held.chunks(held.len().div_ceil(FORGETTERS).max(1)) {
+            let share = share.to_vec();
             // May wait for requests on the pages.
-            volume.runtime().spawn_blocking(move || kernel.forget_pages(ino, 0, 0));
+            volume.runtime().spawn_blocking(move || {
+                for (kernel, ino) in share {
+                    kernel.forget_pages(ino, 0, 0);
+                }
+            });
         }
     }
 
@@ -272,6 +285,14 @@ impl Leasing {
 
     fn was_just_made(&self, key: Key) -> bool {
         self.made.lock().has(key, self.now())
+    }
+
+    /// An inode ceased to exist by a change of this session (0: none did). What is still being written to it ends first.
+    pub(crate) fn freed(&self, volume: u64, ino: u64) {
+        let is_in_use = || self.volume(volume).is_some_and(|volume| volume.inode(ino).is_some());
+        if ino != 0 && !is_in_use() {
+            self.engine.lock().freed((volume, ino));
+        }
     }
 
     /// How long a kernel may believe attributes, and names of a directory.

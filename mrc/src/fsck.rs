@@ -1,13 +1,15 @@
 //! Checking a volume's rows against one another, and mending them.
 //!
-//! Pure. Entries in [`entries`], inodes in [`inodes`], what hangs on them in [`hanging`], sums in [`sums`]; what is done
-//! about it, as a command, in [`mend`]. The rules are docs/formats/mrc-store.md, the argument docs/protocols/fsck.md.
+//! Pure. Entries in [`entries`], names without a listing in [`names`], inodes in [`inodes`], what hangs on them in
+//! [`hanging`], sums in [`sums`]; what is done about it, as a command, in [`mend`]. The rules are docs/formats/mrc-store.md, the argument docs/protocols/fsck.md.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod entries;
 pub mod hanging;
 pub mod inodes;
 pub mod mend;
+pub mod names;
+mod near;
 mod rows;
 pub mod sums;
 
@@ -35,6 +37,8 @@ pub trait Told {
     fn found(&mut self, finding: Finding);
     /// So many further rows were looked at; false ends the check.
     fn looked_at(&mut self, rows: u64) -> bool;
+    /// What is looked at from now on, for people.
+    fn phase(&mut self, _phase: &'static str) {}
 }
 
 /// What an inode's row is.
@@ -60,6 +64,10 @@ pub struct Check<'a> {
     /// The asker went away.
     stopped: bool,
     rooted: BTreeSet<u64>,
+    /// Directories with a listing row whose row by name was not as it should be; bounded by what is told.
+    unnamed: BTreeSet<u64>,
+    /// The directory looked at last: neighbours lie in the same one.
+    directory: Option<(u64, Row)>,
     inodes: u64,
     bytes: u64,
     owned: BTreeMap<Subject, Taken>,
@@ -72,6 +80,8 @@ pub struct Ended {
     pub seen: u64,
     /// There is more than was told.
     pub cut: bool,
+    /// It was ended before its time: what was told is not all.
+    pub stopped: bool,
 }
 
 /// Checks a volume. Refuses when there is none.
@@ -87,19 +97,29 @@ pub fn check(reader: &dyn Reader, volume: u64, told: &mut dyn Told) -> Outcome<E
         cut: false,
         stopped: false,
         rooted: BTreeSet::from([Ino::ROOT.0]),
+        unnamed: BTreeSet::new(),
+        directory: None,
         inodes: 0,
         bytes: 0,
         owned: BTreeMap::new(),
     };
-    check.entries()?;
-    check.names()?;
-    check.inodes()?;
-    check.hanging()?;
-    check.sums()?;
-    Ok(Ended { seen, cut: check.cut })
+    check.phase("entries", Check::entries)?;
+    check.phase("names", Check::names)?;
+    check.phase("inodes", Check::inodes)?;
+    check.phase("attributes, links and locks", Check::hanging)?;
+    check.phase("sums", Check::sums)?;
+    Ok(Ended { seen, cut: check.cut, stopped: check.stopped })
 }
 
 impl Check<'_> {
+    fn phase(&mut self, name: &'static str, run: impl FnOnce(&mut Self) -> Outcome<()>) -> Outcome<()> {
+        if self.stopped {
+            return Ok(());
+        }
+        self.told.phase(name);
+        run(self)
+    }
+
     fn tell(&mut self, finding: Finding) {
         if self.found >= FINDINGS_MAX {
             self.cut = true;
@@ -110,8 +130,17 @@ impl Check<'_> {
     }
 
     /// Calls `look` with each row of a table of the volume, in order.
-    fn each_row(&mut self, table: u8, mut look: impl FnMut(&mut Self, &Pair) -> Outcome<()>) -> Outcome<()> {
-        let prefix = keys::of_volume(table, self.volume);
+    fn each_row(&mut self, table: u8, look: impl FnMut(&mut Self, &Pair) -> Outcome<()>) -> Outcome<()> {
+        self.each_row_of(keys::of_volume(table, self.volume), 1, look)
+    }
+
+    /// Calls `look` with each row that begins with `prefix`, in order; each counts as `weight` rows.
+    fn each_row_of(
+        &mut self,
+        prefix: Vec<u8>,
+        weight: u64,
+        mut look: impl FnMut(&mut Self, &Pair) -> Outcome<()>,
+    ) -> Outcome<()> {
         let end = prefix_end(&prefix);
         let mut from = prefix;
         while !self.stopped && !self.cut {
@@ -119,7 +148,7 @@ impl Check<'_> {
             for row in &rows {
                 look(self, row)?;
             }
-            self.stopped = !self.told.looked_at(rows.len() as u64);
+            self.stopped |= !self.told.looked_at(rows.len() as u64 * weight);
             match rows.last() {
                 Some((key, _)) if rows.len() == CHUNK => from = keys::after(key),
                 _ => break,
@@ -130,6 +159,18 @@ impl Check<'_> {
 
     fn look(&self, ino: u64) -> Outcome<Row> {
         look(self.reader, self.volume, ino)
+    }
+
+    /// A directory's row; that of the last one is kept.
+    fn look_in(&mut self, directory: u64) -> Outcome<&Row> {
+        if self.directory.as_ref().is_none_or(|(known, _)| *known != directory) {
+            self.directory = Some((directory, self.look(directory)?));
+        }
+        Ok(self.directory.as_ref().map(|(_, row)| row).expect("set above"))
+    }
+
+    fn is_directory(&mut self, ino: u64) -> Outcome<bool> {
+        Ok(matches!(self.look_in(ino)?, Row::Here(inode) if inode.is_dir()))
     }
 
     fn bad_row(&mut self, key: &[u8], what: &str) {

@@ -32,6 +32,9 @@ const IN_FLIGHT: usize = 16;
 pub(crate) async fn run(mrc: Weak<Mrc>) {
     let mut after = (0, 0);
     let mut pause = ROUND;
+    // Nothing was there as of this index. Every look goes through the rows that were removed, until the table has
+    // forgotten them: a leader that has nothing to do after a million removals need not do so twice a second.
+    let mut empty_at = None;
     loop {
         tokio::time::sleep(pause).await;
         pause = ROUND;
@@ -40,20 +43,26 @@ pub(crate) async fn run(mrc: Weak<Mrc>) {
         if mrc.lead(DEADLINE).await.is_err() {
             continue;
         }
+        let applied = mrc.applied();
+        if empty_at == Some(applied) {
+            continue;
+        }
         match round(&mrc, &mut after).await {
-            Ok(next) => pause = next,
+            Ok(None) => empty_at = Some(applied),
+            Ok(Some(next)) => pause = next,
             Err(error) => tracing::debug!(%error, "objects of removed files wait"),
         }
     }
 }
 
-/// One round over the garbage table. Gives the pause before the next one.
-async fn round(mrc: &Mrc, after: &mut (u64, u64)) -> Result<Duration, WireError> {
+/// One round over the garbage table. Gives the pause before the next one; `None`: there is nothing in it.
+async fn round(mrc: &Mrc, after: &mut (u64, u64)) -> Result<Option<Duration>, WireError> {
+    let from_the_start = *after == (0, 0);
     let files = collect::garbage(mrc.table(), *after, FILES_PER_ROUND)?;
     let full = files.len() == FILES_PER_ROUND;
     *after = files.last().filter(|_| full).map_or((0, 0), |file| (file.volume, file.ino));
     if files.is_empty() {
-        return Ok(ROUND);
+        return Ok((!from_the_start).then_some(ROUND));
     }
     let (signer, map) = (mrc.signer(0)?, mrc.cluster().map()?);
     let plan = Plan::of(&signer, &map, &files);
@@ -88,7 +97,7 @@ async fn round(mrc: &Mrc, after: &mut (u64, u64)) -> Result<Duration, WireError>
     for (volume, inos) in done {
         mrc.propose(Origin::default(), Body::Removed(Removed { volume, inos }), DEADLINE).await?;
     }
-    Ok(pause)
+    Ok(Some(pause))
 }
 
 /// Who has to remove what.

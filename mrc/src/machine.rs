@@ -141,7 +141,7 @@ fn after(txn: &Txn<'_>, volume: u64, touched: &[u64]) -> Outcome<Vec<Attr>> {
 
 /// The answer to a change of names.
 fn answer(txn: &Txn<'_>, volume: u64, touched: &[u64]) -> Outcome<Vec<u8>> {
-    Ok(ChangeReply { changed: after(txn, volume, touched)? }.encode_to_vec())
+    Ok(ChangeReply { changed: after(txn, volume, touched)?, freed: 0 }.encode_to_vec())
 }
 
 /// Likewise, to one that made a name for an inode.

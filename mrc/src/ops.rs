@@ -1,18 +1,26 @@
 //! One operation per file: parse the request, answer from the table or propose a command.
 
+use bytes::Bytes;
+use prost::Message;
 use proto::error::WireError;
+use proto::mrc::ChangeReply;
+use rt::rpc::Response;
 
 use crate::engine::sessions::FileId;
 use crate::namespace::inode;
 use crate::service::Mrc;
 
-/// Leases of a file that its removal freed are over. One that nobody had open may live on under another name: then its
-/// leases do, too.
-fn forget_freed(mrc: &Mrc, file: FileId) -> Result<(), WireError> {
+/// Leases of an inode that its removal freed are over. One that nobody had open may live on under another name: then its
+/// leases do, too. Gives the answer, which says so: who removed it need not tell of them any more.
+fn forget_freed(mrc: &Mrc, file: FileId, answer: Bytes) -> Result<Response, WireError> {
+    let mut message = answer;
     if file.1 != 0 && inode::find(mrc.table(), file.0, file.1)?.is_none() {
         mrc.leader().leasing().with(|engine, now| engine.forget(now, file));
+        let freed = ChangeReply { changed: Vec::new(), freed: file.1 };
+        // Two encoded messages one after the other are one with the fields of both.
+        message = [&message[..], &freed.encode_to_vec()].concat().into();
     }
-    Ok(())
+    Ok(Response { message, payload: Bytes::new() })
 }
 
 /// How often an operation decides anew when names change between its decision and its command.

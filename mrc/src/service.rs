@@ -69,7 +69,11 @@ impl Mrc {
         let member = group.me.0;
         let leader = Leader::new(clock.clone(), clock.unix().as_secs() ^ member << 48);
         let started_ns = u64::try_from(clock.unix().as_nanos()).unwrap_or(u64::MAX);
-        let checks = Checks::new(clock.clone(), started_ns);
+        let leads = {
+            let leader = leader.clone();
+            Arc::new(move || leader.sessions().leads())
+        };
+        let checks = Checks::new(clock.clone(), leads, started_ns);
         let dumps = Dumps::new(clock.clone(), started_ns);
         let machine = Arc::new(Machine::with_leading(leader.clone()));
         let mrc = Arc::new(Self {
@@ -101,6 +105,7 @@ impl Mrc {
             tracing::info!(%error, "nobody took over; the others elect without help");
         }
         self.stopping.store(true, Ordering::SeqCst);
+        self.checks.stop_all();
         for task in self.tasks.lock().drain(..) {
             task.abort();
         }

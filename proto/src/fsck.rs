@@ -99,7 +99,7 @@ pub struct RunFsck {
     /// Head.
     #[prost(message, required, tag = "1")]
     pub head: Head,
-    /// 0 starts one.
+    /// Its number. 0 starts one whose number the answer tells; a repeat of that starts another.
     #[prost(uint64, tag = "2")]
     pub check: u64,
     /// Findings that the asker has.
@@ -108,6 +108,9 @@ pub struct RunFsck {
     /// Wait this long for more, milliseconds.
     #[prost(uint64, tag = "4")]
     pub wait_ms: u64,
+    /// Starts the check `check`, a random number of the asker's, unless it runs already: so a start may be repeated.
+    #[prost(bool, tag = "5")]
+    pub begin: bool,
 }
 
 /// How a check goes.
@@ -131,6 +134,12 @@ pub struct FsckProgress {
     /// Repairs that the volume had seen, for [`MendFindings::seen`].
     #[prost(uint64, tag = "6")]
     pub seen: u64,
+    /// What it looks at, for people.
+    #[prost(string, tag = "7")]
+    pub phase: String,
+    /// Inodes that the volume says it has.
+    #[prost(uint64, tag = "8")]
+    pub inodes: u64,
 }
 
 /// Mends what was found.

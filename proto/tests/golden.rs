@@ -246,8 +246,10 @@ fn mrc_open_reply() {
     let credentials = mrc::FileCredentials { capability: capability(), layout };
     let message = mrc::OpenReply { attr: attr(), credentials, created: true, ..mrc::OpenReply::default() };
     check("mrc-open-reply", Kind::Reply, mrc::Open::NUMBER, &message, b"");
-    let message = mrc::ChangeReply { changed: vec![attr()] };
+    let message = mrc::ChangeReply { changed: vec![attr()], freed: 0 };
     check("mrc-change-reply", Kind::Reply, mrc::Rename::NUMBER, &message, b"");
+    let message = mrc::ChangeReply { changed: vec![attr()], freed: 77 };
+    check("mrc-change-freed", Kind::Reply, mrc::Unlink::NUMBER, &message, b"");
 }
 
 #[test]
@@ -349,9 +351,21 @@ fn mrc_fsck_and_lost_objects() {
     let message =
         fsck::MendFindings { head: head(), origin: origin(), seen: 2, findings: vec![finding.clone()] };
     check("mrc-fsck-mend", Kind::Request, fsck::FsckMend::NUMBER, &message, b"");
-    let message =
-        fsck::FsckProgress { check: 9, findings: vec![finding], rows: 100, done: true, cut: true, seen: 2 };
+    let message = fsck::FsckProgress {
+        check: 9,
+        findings: vec![finding],
+        rows: 100,
+        done: true,
+        cut: true,
+        seen: 2,
+        ..fsck::FsckProgress::default()
+    };
     check("mrc-fsck-progress", Kind::Reply, fsck::FsckRun::NUMBER, &message, b"");
+    let message = fsck::RunFsck { head: head(), check: 9, after: 1, wait_ms: 2000, begin: true };
+    check("mrc-fsck-begin", Kind::Request, fsck::FsckRun::NUMBER, &message, b"");
+    let message =
+        fsck::FsckProgress { check: 9, phase: "names".into(), inodes: 7, ..fsck::FsckProgress::default() };
+    check("mrc-fsck-phase", Kind::Reply, fsck::FsckRun::NUMBER, &message, b"");
     let lost = fsck::LostFile { ino: 77, objects: 3, bytes: 1 << 20, young: true, unknown: true };
     let message = fsck::CollectedLost { lost: vec![lost], after: 77, end: true, files: 5 };
     check("mrc-lost-collect", Kind::Reply, fsck::LostCollect::NUMBER, &message, b"");

@@ -36,6 +36,8 @@ pub type Ticket = u64;
 const GIVE_BACK_AT: usize = LEASES_PER_SESSION / 8 * 7;
 /// Leases given back in one go.
 const GIVE_BACK: usize = 256;
+/// Places in the order of leases that need not be those of leases.
+const ORDER_SLACK: usize = 1024;
 /// Names kept of all directories together.
 const NAMES_MAX: usize = 4 * LEASES_PER_SESSION;
 
@@ -268,7 +270,31 @@ impl Leases {
         if entry.bits == 0 {
             self.mark(key);
         }
+        self.tidy_order();
         waits
+    }
+
+    /// What was recalled and given again is in the order twice, and what was lost still once.
+    fn tidy_order(&mut self) {
+        if self.order.len() <= 2 * self.holding + ORDER_SLACK {
+            return;
+        }
+        let mut kept = BTreeSet::new();
+        let (order, entries) = (std::mem::take(&mut self.order), &self.entries);
+        let held = |key: &Key| entries.get(key).is_some_and(|entry| entry.bits != 0);
+        self.order = order.into_iter().filter(|key| held(key) && kept.insert(*key)).collect();
+    }
+
+    /// The inode ceased to exist by a change of this session, and with it all leases on it, at the leader too: they need
+    /// neither be told nor given back.
+    pub fn freed(&mut self, key: Key) {
+        let Some(entry) = self.entries.get_mut(&key) else { return };
+        let before = entry.bits;
+        self.names -= entry.lose(u32::MAX);
+        if before != 0 {
+            self.holding -= 1;
+        }
+        self.mark(key);
     }
 
     /// Whether some should be given back.

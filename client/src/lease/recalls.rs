@@ -71,7 +71,7 @@ impl Leasing {
         let request = AwaitRecallsRequest { session: session.id(), after, wait_ms };
         let wait = Duration::from_millis(u64::from(wait_ms));
         let patience = Patience::For(Duration::ZERO);
-        let (group, before) = (session.group().clone(), session.incarnation());
+        let (group, before, known) = (session.group().clone(), session.incarnation(), session.opened());
         let weak = Arc::downgrade(&session);
         // The session may end while the call waits.
         drop(session);
@@ -79,7 +79,7 @@ impl Leasing {
         let Some(session) = weak.upgrade() else { return after };
         match answer {
             Ok(reply) if before == session.incarnation() && reply.incarnation != before => {
-                reopen(&session).await;
+                reopen(&session, known).await;
                 0
             }
             Ok(reply) => {
@@ -103,7 +103,7 @@ impl Leasing {
                 last
             }
             Err(error) if error.code == Code::SessionUnknown => {
-                reopen(&session).await;
+                reopen(&session, known).await;
                 0
             }
             Err(error) if matches!(error.code, Code::UnknownMethod | Code::NotSupported) => {
@@ -259,8 +259,8 @@ impl Leasing {
     }
 }
 
-async fn reopen(session: &Session) {
-    if let Err(error) = session.reopen().await {
+async fn reopen(session: &Session, known: u64) {
+    if let Err(error) = session.reopen_past(known).await {
         tracing::debug!(%error, "the session could not be opened anew; trying again");
         tokio::time::sleep(PAUSE).await;
     }

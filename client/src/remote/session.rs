@@ -78,6 +78,9 @@ pub struct Session {
     opening: AtomicU64,
     /// The leader that the next opening is meant for; 0: any.
     meant_for: AtomicU64,
+    /// Openings begun, and the last one of them that the leader took.
+    openings: AtomicU64,
+    opened: AtomicU64,
     /// order: a leaf.
     sequence: Mutex<Sequence>,
     /// order: a leaf.
@@ -149,6 +152,8 @@ impl Session {
             epoch: AtomicU64::new(EPOCH_UNKNOWN),
             opening: AtomicU64::new(0),
             meant_for: AtomicU64::new(0),
+            openings: AtomicU64::new(0),
+            opened: AtomicU64::new(0),
             sequence: Mutex::new(Sequence::new(own_numbers)),
             kernel: Mutex::new(KernelNumbers::new(id)),
             clock,
@@ -206,8 +211,9 @@ impl Session {
         extra: Duration,
     ) -> Result<M::Reply> {
         loop {
+            let known = self.opened();
             match self.group.call_for::<M>(request, self.patience, extra).await.0 {
-                Err(error) if error.code == Code::SessionUnknown => self.reopen().await?,
+                Err(error) if error.code == Code::SessionUnknown => self.reopen_past(known).await?,
                 other => return other,
             }
         }
@@ -281,6 +287,7 @@ impl Session {
     ) -> Result<OpenReply> {
         loop {
             let gate = self.gate.read().await;
+            let known = self.opened();
             let (result, attempts) = self.group.call_for::<M>(request, self.patience, Duration::ZERO).await;
             if let Ok(reply) = &result {
                 let mut open = self.open.lock();
@@ -289,7 +296,7 @@ impl Session {
             }
             drop(gate);
             match result {
-                Err(error) if error.code == Code::SessionUnknown => self.reopen().await?,
+                Err(error) if error.code == Code::SessionUnknown => self.reopen_past(known).await?,
                 Ok(reply) => {
                     if attempts.uncertain {
                         // The leader may have counted the handle twice.
@@ -452,13 +459,14 @@ impl Session {
         loop {
             // A waiting lock does not hold the gate: it may wait for as long as the leader stays.
             let gate = if request.wait_ms == 0 { Some(self.gate.read().await) } else { None };
+            let known = self.opened();
             let (result, _) = self.group.call_for::<Lock>(request, self.patience, wait).await;
             if result.is_ok() && !request.test {
                 self.remember_lock(request);
             }
             drop(gate);
             match result {
-                Err(error) if error.code == Code::SessionUnknown => self.reopen().await?,
+                Err(error) if error.code == Code::SessionUnknown => self.reopen_past(known).await?,
                 other => return other,
             }
         }
@@ -484,9 +492,24 @@ impl Session {
         held.push(LockRequest { wait_ms: 0, ..request.clone() });
     }
 
-    /// Tells the leader everything it should know of this client.
+    /// The last opening that a leader took. What fails as `SessionUnknown` after it was asked for asks for a later one.
+    pub(crate) fn opened(&self) -> u64 {
+        self.opened.load(Ordering::Acquire)
+    }
+
+    /// Tells the leader everything it should know of this client, as it is now.
     pub async fn reopen(&self) -> Result<()> {
+        self.reopen_past(self.openings.load(Ordering::Acquire)).await
+    }
+
+    /// Opens the session unless an opening after the one with this number was taken: whatever was under way when a leader
+    /// went hears so at once, and one opening is enough for all of it. Each tells of thousands of leases, and nothing is
+    /// heard of recalls meanwhile.
+    pub(crate) async fn reopen_past(&self, opening: u64) -> Result<()> {
         let _gate = self.gate.write().await;
+        if self.opened() > opening {
+            return Ok(());
+        }
         if self.is_over() {
             let text = format!("session {:016x} of this client was ended; start the client again", self.id);
             return Err(WireError::new(Code::SessionUnknown, text));
@@ -512,6 +535,7 @@ impl Session {
                 }
             }
         };
+        self.opened.store(self.openings.load(Ordering::Acquire), Ordering::Release);
         // What is open was told without them.
         drop(self.closes.take());
         self.meant_for.store(reply.incarnation, Ordering::Release);
@@ -531,6 +555,7 @@ impl Session {
         let now = u64::try_from(self.clock.unix().as_nanos()).unwrap_or(u64::MAX);
         let opening = now.max(self.opening.load(Ordering::Acquire) + 1);
         self.opening.store(opening, Ordering::Release);
+        self.openings.fetch_add(1, Ordering::AcqRel);
         // First the leases: a handle that is told with a return of before is among those that are open.
         let leases = self.leasing.to_tell(opening);
         let request = OpenSession {
@@ -610,14 +635,14 @@ impl Session {
     pub(crate) async fn renew(&self) -> Result<()> {
         let request = RenewSession { session: self.id };
         let patience = Patience::For(Duration::from_millis(LEASE_RENEW_MS));
-        let start = self.clock.monotonic();
+        let (start, known) = (self.clock.monotonic(), self.opened());
         match self.group.call_for::<SessionRenew>(&request, patience, Duration::ZERO).await.0 {
             Ok(reply) if reply.incarnation == self.incarnation() => {
                 self.heard(&reply, start);
                 Ok(())
             }
-            Ok(_) => self.reopen().await,
-            Err(error) if error.code == Code::SessionUnknown => self.reopen().await,
+            Ok(_) => self.reopen_past(known).await,
+            Err(error) if error.code == Code::SessionUnknown => self.reopen_past(known).await,
             Err(error) => Err(error),
         }
     }
@@ -637,3 +662,6 @@ impl Session {
         self.group.call_for::<SessionClose>(&request, patience, Duration::ZERO).await.0.map(|_| ())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,15 +8,35 @@ use proto::fsck::{
 };
 
 use super::Volume;
-use crate::config::Creds;
+use crate::config::{Creds, Patience};
 use crate::error::Result;
+
+/// A question about a check.
+#[derive(Debug, Clone, Copy)]
+pub struct CheckAsk {
+    /// Its number, random, not 0.
+    pub check: u64,
+    /// Findings that the asker has.
+    pub after: u64,
+    /// Waits so long for news.
+    pub wait: Duration,
+    /// Starts it if it does not run.
+    pub begin: bool,
+}
 
 impl Volume {
     /// Starts a check (`check` 0), or asks how one goes: findings after the first `after`, waiting up to `wait` for news.
     pub async fn fsck(&self, creds: &Creds, check: u64, after: u64, wait: Duration) -> Result<FsckProgress> {
+        self.ask_check(creds, CheckAsk { check, after, wait, begin: false }, self.patience()).await
+    }
+
+    /// The same for callers that choose the number, so that a start may be repeated, and that tell somebody while they wait:
+    /// what fails is told after `patience`.
+    pub async fn ask_check(&self, creds: &Creds, ask: CheckAsk, patience: Patience) -> Result<FsckProgress> {
+        let CheckAsk { check, after, wait, begin } = ask;
         let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-        let request = RunFsck { head: self.head(creds), check, after, wait_ms };
-        self.session().group().call_for::<FsckRun>(&request, self.patience(), wait).await.0
+        let request = RunFsck { head: self.head(creds), check, after, wait_ms, begin };
+        self.session().group().call_for::<FsckRun>(&request, patience, wait).await.0
     }
 
     /// Mends findings of a check that had seen `seen` repairs.

@@ -171,6 +171,7 @@ impl Volume {
         let make = |origin| RemoveEntry { head, origin, parent, name, victim, untold_handles };
         let reply = told.result(self.session().removing(self.session().mutate::<M>(make)).await).await?;
         changing.done(&[], &reply.changed.iter().collect::<Vec<_>>(), &[None]);
+        self.leasing().freed(self.id(), reply.freed);
         Ok(())
     }
 
@@ -212,6 +213,7 @@ impl Volume {
             }
             _ => drop(changing),
         }
+        self.leasing().freed(self.id(), reply.freed);
         Ok(())
     }
 

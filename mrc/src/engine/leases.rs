@@ -188,6 +188,11 @@ impl Entry {
         self.changed.iter().flatten().find(|(by, _)| *by != session).map(|(_, at)| *at)
     }
 
+    /// Whether a change is under way or somebody asks for bits.
+    fn is_waited_for(&self) -> bool {
+        !self.marks.is_empty() || !self.asking.is_empty()
+    }
+
     fn is_idle(&self) -> bool {
         self.holders.is_empty() && self.marks.is_empty() && self.asking.is_empty()
     }
@@ -352,10 +357,7 @@ impl Leases {
         for id in sessions {
             self.take_away(id, file, ALL_BITS);
             if let Some(session) = self.sessions.get_mut(&id) {
-                session.gone.insert(file);
-                if session.gone.len() > self.times.per_session {
-                    session.gone.pop_first();
-                }
+                session.gone.add(file, self.times.per_session);
             }
         }
         self.settle(now, file);
@@ -400,7 +402,9 @@ impl Leases {
         for ticket in waiting {
             self.settle_change(ticket);
         }
-        let files: Vec<FileId> = self.inodes.keys().copied().collect();
+        // What is held and nobody waits for, which is nearly all, stays as it is.
+        let open = self.inodes.iter().filter(|(_, entry)| entry.is_waited_for() || entry.holders.is_empty());
+        let files: Vec<FileId> = open.map(|(file, _)| *file).collect();
         for file in files {
             self.settle(now, file);
         }

@@ -8,7 +8,6 @@ use super::{Check, Row, rows};
 use crate::namespace::entry::{self, Entry};
 use crate::namespace::inode::{Body, Inode};
 use crate::namespace::keys::{self, table};
-use crate::namespace::name::Name;
 use crate::namespace::{Outcome, corrupt};
 use crate::usage::{self, Amount};
 
@@ -24,14 +23,14 @@ struct Sum {
 }
 
 /// An entry as its listing row says it.
-struct Listed<'a> {
-    parent: u64,
-    entry: Entry,
-    name: &'a [u8],
+pub(super) struct Listed<'a> {
+    pub(super) parent: u64,
+    pub(super) entry: Entry,
+    pub(super) name: &'a [u8],
 }
 
 impl Listed<'_> {
-    fn finding(&self, fault: Fault, text: String) -> Finding {
+    pub(super) fn finding(&self, fault: Fault, text: String) -> Finding {
         Finding {
             fault: fault as i32,
             ino: self.entry.ino,
@@ -56,12 +55,14 @@ impl Check<'_> {
             }
             check.entry(row, &mut sum)
         })?;
-        self.directory(&sum)
+        // Of a check that was ended the last directory is not summed up whole.
+        if self.stopped { Ok(()) } else { self.directory(&sum) }
     }
 
     fn entry(&mut self, (key, value): &Pair, sum: &mut Sum) -> Outcome<()> {
         if !rows::parses(key, value) {
             self.bad_row(key, "listing");
+            self.unnamed.insert(sum.directory);
             return Ok(());
         }
         let (entry, name) = entry::parse_order(key, value)?;
@@ -69,7 +70,8 @@ impl Check<'_> {
         sum.entries += 1;
         sum.last_cookie = entry.cookie;
         let shown = String::from_utf8_lossy(&name).into_owned();
-        if !matches!(self.look(at.parent)?, Row::Here(directory) if directory.is_dir()) {
+        if !self.is_directory(at.parent)? {
+            self.unnamed.insert(at.parent);
             let text = format!("entry {shown:?} lies in {}, which is no directory", Ino(at.parent));
             self.tell(at.finding(Fault::EntryLost, text));
             return Ok(());
@@ -93,13 +95,12 @@ impl Check<'_> {
     fn by_name(&mut self, at: &Listed<'_>) -> Outcome<()> {
         let key = keys::dentry(self.volume, at.parent, at.name);
         let known = match self.reader.get(&key)? {
-            Some(value) if rows::parses(&key, &value) => {
-                entry::find(self.reader, self.volume, at.parent, Name::parse(at.name)?)?
-            }
+            Some(value) if rows::parses(&key, &value) => Some(entry::parse(&key, &value)?),
             _ => None,
         };
         let same = known.is_some_and(|known| (known.ino, known.cookie) == (at.entry.ino, at.entry.cookie));
         if !same {
+            self.unnamed.insert(at.parent);
             let shown = String::from_utf8_lossy(at.name);
             let text =
                 format!("{shown:?} is listed in {} and cannot be looked up as such", self.path(at.parent));
@@ -188,27 +189,5 @@ impl Check<'_> {
             self.tell(Finding { fault: Fault::Usage as i32, add, text, ..blank });
         }
         Ok(())
-    }
-
-    /// Rows by name, each of which must have its listing row.
-    pub(super) fn names(&mut self) -> Outcome<()> {
-        self.each_row(table::DENTRY, |check, (key, value)| {
-            if !rows::parses(key, value) {
-                check.bad_row(key, "entry");
-                return Ok(());
-            }
-            let (parent, name) = (keys::word(key, 1).ok_or_else(|| corrupt("entry", key))?, &key[17..]);
-            let Some(entry) = entry::find(check.reader, check.volume, parent, Name::parse(name)?)? else {
-                return Ok(());
-            };
-            let listed = super::listed(check.reader, check.volume, (parent, entry.cookie))?;
-            // The same name with another inode was told of with the listing.
-            if listed.is_none_or(|(_, other)| other != name) {
-                let shown = String::from_utf8_lossy(name);
-                let text = format!("{shown:?} can be looked up in {} and is not listed", check.path(parent));
-                check.tell(Listed { parent, entry, name }.finding(Fault::EntryUnlisted, text));
-            }
-            Ok(())
-        })
     }
 }

@@ -6,7 +6,8 @@ use proto::limits::XATTR_LIST_BYTES_MAX;
 use proto::mrc::kind;
 use rt::table::{Reader, prefix_end};
 
-use super::{Check, ROOTED_MAX, Row, leads_to};
+use super::near::Near;
+use super::{Check, ROOTED_MAX, Row, listed, look};
 use crate::namespace::inode::{self, Inode};
 use crate::namespace::keys::{self, table};
 use crate::namespace::{Outcome, collect, home};
@@ -15,9 +16,21 @@ use crate::quota::{self, Taken};
 /// Directories above one another at most.
 const DEPTH_MAX: usize = 1 << 16;
 
+/// Tables beside that of the inodes, looked ahead in.
+struct Beside {
+    links: Near,
+    xattrs: Near,
+    lists: Near,
+}
+
 impl Check<'_> {
     /// All inodes.
     pub(super) fn inodes(&mut self) -> Outcome<()> {
+        let mut near = Beside {
+            links: Near::new(table::LINK),
+            xattrs: Near::new(table::XATTR),
+            lists: Near::new(table::ORDER),
+        };
         self.each_row(table::INODE, |check, (key, value)| {
             let Ok(inode) = inode::parse(key, value) else {
                 check.inodes += 1;
@@ -26,14 +39,13 @@ impl Check<'_> {
             };
             check.count(&inode);
             check.place(&inode)?;
-            check.names_of(&inode)?;
-            check.attributes(&inode)?;
+            let (reader, volume, ino) = (check.reader, check.volume, inode.attr.ino);
+            check.names_of(&inode, near.links.has(reader, volume, ino)?)?;
+            check.attributes(&inode, near.xattrs.has(reader, volume, ino)?)?;
             if inode.is_dir() {
                 check.rooted(&inode)?;
-                let prefix = keys::order(check.volume, inode.attr.ino, 0);
-                let prefix = &prefix[..prefix.len() - 8];
-                if check.reader.scan(prefix, &prefix_end(prefix), 1)?.is_empty() {
-                    check.empty_directory(inode.attr.ino)?;
+                if !near.lists.has(reader, volume, ino)? {
+                    check.empty_directory(ino)?;
                 }
             }
             Ok(())
@@ -62,19 +74,24 @@ impl Check<'_> {
     }
 
     fn place(&mut self, inode: &Inode) -> Outcome<()> {
-        if !is_placed(self.reader, self.volume, inode)? {
+        // The directory is looked at first, for it is nearly always that of the inode before.
+        let lies = inode.parent != 0 && self.is_directory(inode.parent)?;
+        if !is_home(self.reader, self.volume, inode, lies)? {
             let text = format!("{} is not where it says: no name leads to it there", Ino(inode.attr.ino));
             self.about(inode, Fault::HomeLost, text);
         }
         Ok(())
     }
 
-    fn names_of(&mut self, inode: &Inode) -> Outcome<()> {
+    fn names_of(&mut self, inode: &Inode, has_links: bool) -> Outcome<()> {
         if inode.is_dir() {
             return Ok(());
         }
         let ino = inode.attr.ino;
-        let names = count_names(self.reader, self.volume, inode)?;
+        let names = match has_links {
+            true => count_names(self.reader, self.volume, inode)?,
+            false => u64::from(inode.parent != 0),
+        };
         if names != u64::from(inode.attr.nlink) {
             let text = format!("{} says that it has {} names; it has {names}", Ino(ino), inode.attr.nlink);
             self.about(inode, Fault::Links, text);
@@ -89,8 +106,11 @@ impl Check<'_> {
         Ok(())
     }
 
-    fn attributes(&mut self, inode: &Inode) -> Outcome<()> {
-        let (count, bytes) = xattrs(self.reader, self.volume, inode.attr.ino)?;
+    fn attributes(&mut self, inode: &Inode, has_some: bool) -> Outcome<()> {
+        let (count, bytes) = match has_some {
+            true => xattrs(self.reader, self.volume, inode.attr.ino)?,
+            false => (0, 0),
+        };
         if (count, bytes) != (inode.xattrs, inode.xattr_list_bytes) {
             let text = format!(
                 "{} says that it has {} extended attributes; it has {count}",
@@ -134,6 +154,12 @@ impl Check<'_> {
 
 /// Whether an inode's home leads to it.
 pub(super) fn is_placed(reader: &(impl Reader + ?Sized), volume: u64, inode: &Inode) -> Outcome<bool> {
+    let lies = matches!(look(reader, volume, inode.parent)?, Row::Here(above) if above.is_dir());
+    is_home(reader, volume, inode, lies)
+}
+
+/// The same; the caller knows whether the home `lies` in a directory.
+fn is_home(reader: &(impl Reader + ?Sized), volume: u64, inode: &Inode, lies: bool) -> Outcome<bool> {
     let (ino, link) = (inode.attr.ino, (inode.parent, inode.cookie));
     if ino == Ino::ROOT.0 {
         return Ok(link == (ino, 0) && inode.is_dir());
@@ -141,7 +167,7 @@ pub(super) fn is_placed(reader: &(impl Reader + ?Sized), volume: u64, inode: &In
     if link == (0, 0) {
         return Ok(inode.attr.nlink == 0 && inode.kind() == kind::FILE);
     }
-    leads_to(reader, volume, link, ino)
+    Ok(lies && listed(reader, volume, link)?.is_some_and(|(entry, _)| entry.ino == ino))
 }
 
 /// Names that lead to an inode and that it knows.

@@ -34,11 +34,16 @@ pub fn find(
 ) -> Outcome<Option<Entry>> {
     let key = keys::dentry(volume, parent, name.bytes());
     let Some(value) = reader.get(&key)? else { return Ok(None) };
+    parse(&key, &value).map(Some)
+}
+
+/// Parses a row by name.
+pub fn parse(key: &[u8], value: &[u8]) -> Outcome<Entry> {
     let parse = || {
-        let mut c = Cursor::new(&value)?;
+        let mut c = Cursor::new(value)?;
         Some(Entry { ino: c.u64()?, kind: u32::from(c.u8()?), cookie: c.u64()? })
     };
-    parse().map(Some).ok_or_else(|| corrupt("entry", &key))
+    parse().ok_or_else(|| corrupt("entry", key))
 }
 
 /// Parses a row of the listing order: the entry and its name.

@@ -107,6 +107,12 @@ pub fn order(volume: u64, parent: u64, cookie: u64) -> Vec<u8> {
     key(table::ORDER, &[volume, parent, cookie], &[])
 }
 
+/// Start of all of a directory's entries by cookie.
+#[must_use]
+pub fn listing_of(volume: u64, parent: u64) -> Vec<u8> {
+    key(table::ORDER, &[volume, parent], &[])
+}
+
 /// An extended attribute; with an empty name the start of all of the inode's.
 #[must_use]
 pub fn xattr(volume: u64, ino: u64, name: &[u8]) -> Vec<u8> {

@@ -21,12 +21,11 @@ pub(crate) async fn run(mrc: &Mrc, request: Request) -> Result<Response, WireErr
     let ask = parse::<FsckRun>(&request)?;
     access::require_root(&ask.head, "check volumes")?;
     mrc.lead(request.deadline).await?;
-    let number = match ask.check {
-        0 => {
-            volume::live(mrc.table(), ask.head.volume)?;
-            mrc.checks().start(mrc.shared_table(), ask.head.volume)?
-        }
-        number => number,
+    let number = if ask.begin || ask.check == 0 {
+        let inodes = volume::live(mrc.table(), ask.head.volume)?.inodes;
+        mrc.checks().start(mrc.shared_table(), (ask.head.volume, inodes), ask.check)?
+    } else {
+        ask.check
     };
     let wait = Duration::from_millis(ask.wait_ms).min(WAIT_MAX);
     Ok(Response::of(&mrc.checks().ask(number, ask.after, wait).await?))

@@ -1,6 +1,5 @@
 //! Moves a name; what it replaces is freed or, when open, orphaned.
 
-use bytes::Bytes;
 use proto::error::{Code, WireError};
 use proto::mrc::{RENAME_EXCHANGE, Rename, RenameRequest};
 use rt::rpc::{Request, Response, parse};
@@ -48,8 +47,7 @@ async fn once(mrc: &Mrc, ask: &RenameRequest, request: &Request) -> Result<Respo
     let (expected_moved, expected_replaced) = (ino(moved), ino(target));
     let body = Body::Rename(Move { request: ask.clone(), closed, expected_moved, expected_replaced });
     let message = change.run(mrc.propose(ask.origin, body, request.deadline)).await?;
-    super::forget_freed(mrc, (ask.head.volume, closed))?;
-    Ok(Response { message, payload: Bytes::new() })
+    super::forget_freed(mrc, (ask.head.volume, closed), message)
 }
 
 /// What a rename makes untrue elsewhere; handles that its client tells of are counted.

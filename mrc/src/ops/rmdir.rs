@@ -1,6 +1,5 @@
 //! Removes an empty directory.
 
-use bytes::Bytes;
 use proto::error::WireError;
 use proto::mrc::{RemoveEntry, RmDir};
 use rt::rpc::{Request, Response, parse};
@@ -36,5 +35,5 @@ async fn once(mrc: &Mrc, ask: &RemoveEntry, request: &Request) -> Result<Respons
     let expected = change.is_watched().then(|| victim.map_or(0, |entry| entry.ino));
     let body = Body::RmDir(Remove { request: ask.clone(), closed: 0, expected });
     let message = change.run(mrc.propose(ask.origin, body, request.deadline)).await?;
-    Ok(Response { message, payload: Bytes::new() })
+    super::forget_freed(mrc, (volume, victim.map_or(0, |entry| entry.ino)), message)
 }

@@ -4,8 +4,6 @@ use proto::error::WireError;
 use proto::mrc::{RemoveEntry, Unlink};
 use rt::rpc::{Request, Response, parse};
 
-use bytes::Bytes;
-
 use crate::command::{self, Body, Remove};
 use crate::engine::leases::Claim;
 use crate::engine::sessions::Handles;
@@ -57,6 +55,5 @@ async fn once(mrc: &Mrc, ask: &RemoveEntry, request: &Request) -> Result<Respons
     let expected = change.is_watched().then(|| victim.map_or(0, |entry| entry.ino));
     let body = Body::Unlink(Remove { request: ask.clone(), closed, expected });
     let message = change.run(mrc.propose(ask.origin, body, request.deadline)).await?;
-    super::forget_freed(mrc, (ask.head.volume, closed))?;
-    Ok(Response { message, payload: Bytes::new() })
+    super::forget_freed(mrc, (ask.head.volume, closed), message)
 }

@@ -372,3 +372,63 @@ fn a_name_that_leads_elsewhere_meanwhile_is_decided_anew() {
     replica.run(remove(Some(ino))).unwrap();
     replica.run(remove(Some(0))).map(drop).unwrap_err();
 }
+
+/// What a mount that walked through a large tree holds.
+const MANY: u64 = 60_000;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn thousands_of_leases_are_told_to_a_new_leader_and_told_again() {
+    let mut world = World::new(1).await;
+    assert_eq!(world.recalls(SESSION, 0).await.unwrap(), []);
+    let epoch = world.reopen(SESSION, 0, &[]).await.session_epoch;
+    world.restart().await;
+    let leases: Vec<(u64, u32)> = (0..MANY).map(|ino| (1_000 + ino, A | R)).collect();
+    for (what, count) in [("told", MANY), ("told again", MANY), ("half of them told", MANY / 2)] {
+        let began = std::time::Instant::now();
+        let reply = world.reopen(SESSION, epoch, &leases[..usize::try_from(count).unwrap()]).await;
+        println!("{what}: {:.1} ms", began.elapsed().as_secs_f64() * 1000.0);
+        assert_eq!((reply.session_epoch, reply.lease_ttl_ms), (epoch, LEASE_TTL_MS), "{what}");
+        assert_eq!(world.mrc.leader().lease_counts().held as u64, count, "{what}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_answer_to_a_removal_names_what_ceased_to_exist() {
+    let world = World::pair(1).await;
+    let open = world.create_as(SESSION, "f").await;
+    let ino = open.attr.ino;
+    let request = |name: &str, victim| RemoveEntry {
+        head: head(SESSION),
+        origin: world.origin(),
+        parent: 1,
+        name: name.into(),
+        victim,
+        untold_handles: 0,
+    };
+    let link =
+        LinkRequest { head: head(SESSION), origin: world.origin(), ino, parent: 1, name: b"g".to_vec() };
+    world.ask::<Link>(&link).await.unwrap();
+    assert_eq!(world.ask::<Unlink>(&request("f", ino)).await.unwrap().freed, 0, "it has another name");
+    let last = request("g", ino);
+    assert_eq!(world.ask::<Unlink>(&last).await.unwrap().freed, 0, "it is open");
+    let closed = world.create_as(SESSION, "h").await.attr.ino;
+    world.close(closed, true).await;
+    let reply = world.ask::<Unlink>(&request("h", closed)).await.unwrap();
+    assert_eq!(reply.freed, closed);
+    assert_eq!(
+        reply.changed.iter().map(|attr| attr.ino).collect::<Vec<_>>(),
+        [1],
+        "the rest of the answer stays"
+    );
+    let make = MakeRequest {
+        head: head(SESSION),
+        origin: world.origin(),
+        parent: 1,
+        name: b"d".to_vec(),
+        mode: 0o755,
+        ..MakeRequest::default()
+    };
+    let made = world.ask::<MkDir>(&make).await.unwrap().attr.ino;
+    let reply = world.ask::<proto::mrc::RmDir>(&request("d", made)).await.unwrap();
+    assert_eq!(reply.freed, made);
+}

@@ -52,6 +52,9 @@ pub struct ChangeReply {
     /// a name, what was moved or lost one of several names. Who holds leases on them may keep them.
     #[prost(message, repeated, tag = "1")]
     pub changed: Vec<Attr>,
+    /// The inode that ceased to exist by it, and all leases on it; 0: none did, or the answer is a repeated one.
+    #[prost(uint64, tag = "2")]
+    pub freed: u64,
 }
 
 /// Resolves several names at once, starting at `parent`; stops at the first symlink.

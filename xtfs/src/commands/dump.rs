@@ -156,6 +156,10 @@ impl Load {
         run_with_tasks(async {
             let opened = place.open(global, &what).await?;
             let done = self.load(&opened, &what, file, &content).await;
+            let done = match done {
+                Ok(()) => super::fsck::must_be_clean(&opened, &what, global.timeout).await,
+                failed => failed,
+            };
             opened.close().await;
             done?;
             tell(&content, "loaded", global.json);
@@ -209,7 +213,7 @@ impl Load {
             let set = opened.volume.set_quota(&creds(), quota.kind(), quota.id, Some(quota.limits())).await;
             set.map_err(|error| Failure::wire(what, &error))?;
         }
-        super::fsck::must_be_clean(opened, what).await
+        Ok(())
     }
 }
 

@@ -1,24 +1,23 @@
 //! `xtfs fsck`: compares a volume's metadata with itself, and mends it.
 
+mod pass;
+
 use std::time::Duration;
 
 use clap::Args;
 use client::Error;
 use proto::error::Code;
-use proto::fsck::{Fault, Finding, FsckProgress, MEND_MAX};
+use proto::fsck::{Fault, Finding, MEND_MAX};
 use serde_json::{Value, json};
 
 use crate::args::Global;
 use crate::failure::{Failure, Outcome};
 use crate::output;
 use crate::place::{Opened, creds, place, run_with_tasks};
+use pass::{Pass, pass};
 
 /// Passes of check and repair before giving up.
 const PASSES_MAX: usize = 10;
-/// One question waits this long for news.
-const WAIT: Duration = Duration::from_secs(5);
-/// Starts anew when the leader changes, this often.
-const STARTS_MAX: usize = 5;
 
 /// Check a volume's metadata while it is in use, and repair it
 #[derive(Debug, Args)]
@@ -33,32 +32,25 @@ pub(crate) struct Fsck {
     dry_run: bool,
 }
 
-/// What one pass found.
-struct Pass {
-    findings: Vec<Finding>,
-    rows: u64,
-    seen: u64,
-    cut: bool,
-}
-
 impl Fsck {
     pub(crate) fn run(self, global: &Global) -> Outcome {
         let what = format!("checking {}", self.url);
         let place = place(&self.url)?;
         run_with_tasks(async {
             let opened = place.open(global, &what).await?;
-            let done = self.check(&opened, &what, global.json).await;
+            let done = self.check(&opened, &what, global).await;
             opened.close().await;
             done
         })
     }
 
-    async fn check(&self, opened: &Opened, what: &str, json: bool) -> Outcome {
+    async fn check(&self, opened: &Opened, what: &str, global: &Global) -> Outcome {
+        let (json, timeout) = (global.json, global.timeout);
         let failed = |error: &Error| Failure::wire(what, error);
         let (mut found, mut mended, mut passes) = (0, 0, 0);
         let left = loop {
             passes += 1;
-            let pass = pass(opened).await.map_err(|error| failed(&error))?;
+            let pass = pass(opened, timeout).await.map_err(|error| failed(&error))?;
             if passes == 1 {
                 found = pass.findings.len();
             }
@@ -73,7 +65,7 @@ impl Fsck {
                 );
                 break pass.findings.len();
             }
-            match mend(opened, pass.seen, &chosen).await {
+            match mend(opened, timeout, (pass.seen, &chosen)).await {
                 Ok(count) => mended += count,
                 // Somebody else repairs too: see what that left.
                 Err(error) if error.code == Code::Stale => {}
@@ -93,35 +85,9 @@ impl Fsck {
     }
 }
 
-/// One whole check. A new leader knows nothing of it: then anew.
-async fn pass(opened: &Opened) -> client::Result<Pass> {
-    let mut last = None;
-    for _ in 0..STARTS_MAX {
-        match try_pass(opened).await {
-            Err(error) if error.code == Code::Stale => last = Some(error),
-            other => return other,
-        }
-    }
-    Err(last.expect("the loop ran"))
-}
-
-async fn try_pass(opened: &Opened) -> client::Result<Pass> {
-    let mut findings: Vec<Finding> = Vec::new();
-    let mut number = 0;
-    loop {
-        let asked = opened.volume.fsck(&creds(), number, findings.len() as u64, WAIT).await?;
-        let FsckProgress { check, findings: new, rows, done, cut, seen } = asked;
-        number = check;
-        findings.extend(new);
-        if done {
-            return Ok(Pass { findings, rows, seen, cut });
-        }
-    }
-}
-
 /// After a load: everything has to fit together.
-pub(super) async fn must_be_clean(opened: &Opened, what: &str) -> Result<(), Failure> {
-    let pass = pass(opened).await.map_err(|error| Failure::wire(what, &error))?;
+pub(super) async fn must_be_clean(opened: &Opened, what: &str, timeout: Duration) -> Result<(), Failure> {
+    let pass = pass(opened, timeout).await.map_err(|error| Failure::wire(what, &error))?;
     match pass.findings.first() {
         None => Ok(()),
         Some(finding) => Err(Failure::new(
@@ -144,14 +110,18 @@ fn chosen(findings: &[Finding]) -> Vec<Finding> {
 }
 
 /// Mends in batches; a batch that meets a damaged row is tried finding by finding.
-async fn mend(opened: &Opened, mut seen: u64, findings: &[Finding]) -> client::Result<u64> {
+async fn mend(
+    opened: &Opened,
+    timeout: Duration,
+    (mut seen, findings): (u64, &[Finding]),
+) -> client::Result<u64> {
     let mut mended = 0;
     for batch in findings.chunks(MEND_MAX) {
         match opened.volume.mend(&creds(), seen, batch.to_vec()).await {
             Ok(done) => (seen, mended) = (done.seen, mended + done.mended),
             Err(error) if error.code == Code::Corrupt && batch.len() > 1 => {
                 // How far the batch came is not known: a new pass tells.
-                return one_by_one(opened, batch).await.map(|more| mended + more);
+                return one_by_one(opened, timeout, batch).await.map(|more| mended + more);
             }
             Err(error) if error.code == Code::Corrupt => {}
             Err(error) => return Err(error),
@@ -160,8 +130,8 @@ async fn mend(opened: &Opened, mut seen: u64, findings: &[Finding]) -> client::R
     Ok(mended)
 }
 
-async fn one_by_one(opened: &Opened, findings: &[Finding]) -> client::Result<u64> {
-    let mut seen = pass(opened).await?.seen;
+async fn one_by_one(opened: &Opened, timeout: Duration, findings: &[Finding]) -> client::Result<u64> {
+    let mut seen = pass(opened, timeout).await?.seen;
     let mut mended = 0;
     for finding in findings {
         // Sums were taken before the rows around them changed: those wait for the next pass.

@@ -450,3 +450,37 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_a_removal_freed_is_neither_told_nor_counted() {
+    let mut leases = leases();
+    answer(&mut leases, LEASE_ATTR | LEASE_WRITE, 1, 5);
+    assert_eq!((leases.len(), leases.held().len()), (1, 1));
+    let before = leases.begin();
+    leases.freed(KEY);
+    leases.freed(KEY);
+    assert_eq!((leases.len(), leases.held().len()), (0, 0));
+    assert_eq!(leases.attr(KEY, NOW), None);
+    assert_eq!(leases.try_use(KEY, Use::Write, NOW), Permit::Ask);
+    // Another process had it open after all: what the leader asks back then is given back.
+    let late = recall(KEY, LEASE_WRITE, 9);
+    leases.recalled(&late);
+    assert_eq!(leases.returned(&late).bits, LEASE_WRITE);
+    leases.end(before);
+    assert!(leases.is_empty());
+}
+
+#[test]
+fn a_lease_that_comes_and_goes_takes_up_no_room() {
+    let mut leases = leases();
+    let other = (1, 8);
+    leases.assume(other, LEASE_ATTR);
+    for number in (1..20_000).step_by(2) {
+        answer(&mut leases, LEASE_ATTR, number, number);
+        let back = recall(KEY, LEASE_ATTR, number);
+        leases.recalled(&Recall { recall: number + 1, ..back });
+        leases.returned(&Recall { recall: number + 1, ..back });
+    }
+    assert!(leases.order.len() <= ORDER_SLACK + 2, "{}", leases.order.len());
+    assert!(leases.order.contains(&other));
+}

@@ -1,6 +1,6 @@
 //! Sessions: joining, renewing, re-opening, leaving.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::{Effect, Holder, Leases, Waiting, conflicts};
@@ -36,9 +36,33 @@ pub(super) struct Session {
     pub(super) held: BTreeSet<FileId>,
     /// Inodes that it held something of when they ceased to exist. It may still tell of them: nothing tells it, and nobody
     /// else can hold anything there, for their numbers never come again. Of more than a session may hold the latest.
-    pub(super) gone: BTreeSet<FileId>,
+    pub(super) gone: Gone,
     /// Open recalls.
     pub(super) recalls: BTreeMap<u64, FileId>,
+}
+
+/// Inodes that ceased to exist, the latest.
+#[derive(Default, Debug)]
+pub(super) struct Gone {
+    known: BTreeSet<FileId>,
+    /// The same in the order in which they went; their numbers say nothing of that.
+    order: VecDeque<FileId>,
+}
+
+impl Gone {
+    pub(super) fn add(&mut self, file: FileId, max: usize) {
+        if self.known.insert(file) {
+            self.order.push_back(file);
+        }
+        while self.order.len() > max {
+            let oldest = self.order.pop_front().expect("there are more than none");
+            self.known.remove(&oldest);
+        }
+    }
+
+    fn has(&self, file: &FileId) -> bool {
+        self.known.contains(file)
+    }
 }
 
 impl Session {
@@ -83,14 +107,27 @@ pub enum OpenRefused {
     Late(u64),
 }
 
+/// What is told, in order, each inode once. Clients tell it in order.
+fn sorted(told: &[(FileId, u32)]) -> Vec<(FileId, u32)> {
+    let mut wanted = told.to_vec();
+    wanted.sort_unstable_by_key(|(file, _)| *file);
+    wanted.dedup_by(|later, kept| {
+        let same = later.0 == kept.0;
+        kept.1 |= if same { later.1 } else { 0 };
+        same
+    });
+    for (_, bits) in &mut wanted {
+        *bits &= super::ALL_BITS;
+    }
+    wanted
+}
+
 impl Leases {
-    /// Opens or re-opens a session; it holds exactly what it tells afterwards.
+    /// Opens or re-opens a session; it holds exactly what it tells afterwards. That may be tens of thousands, while
+    /// everybody waits: each costs as few steps as can be.
     pub fn open_session(&mut self, now: Duration, id: u64, opening: Opening<'_>) -> Result<(), OpenRefused> {
         self.may_open(id, opening)?;
-        let mut wanted: BTreeMap<FileId, u32> = BTreeMap::new();
-        for (file, bits) in opening.told {
-            *wanted.entry(*file).or_default() |= bits & super::ALL_BITS;
-        }
+        let wanted = sorted(opening.told);
         let awaited = self.awaited.contains_key(&id);
         if !self.may_take_up(id, awaited, &wanted) {
             let refused = self.refuse(id, awaited);
@@ -106,7 +143,7 @@ impl Leases {
             opening: 0,
             state: State::Idle,
             held: BTreeSet::new(),
-            gone: BTreeSet::new(),
+            gone: Gone::default(),
             recalls: BTreeMap::new(),
         });
         (session.seen, session.epoch) = (now, opening.epoch);
@@ -118,10 +155,7 @@ impl Leases {
             self.enable(id);
         }
         if awaited {
-            for (file, bits) in wanted.iter().filter(|(_, bits)| **bits != 0) {
-                self.take_up(id, *file, *bits);
-                changed.push(*file);
-            }
+            changed.extend(self.take_up(id, &wanted));
             self.awaited.remove(&id);
         }
         for file in changed {
@@ -167,46 +201,66 @@ impl Leases {
     }
 
     /// Whether everything told is held already, or can be believed after a change of leader.
-    fn may_take_up(&self, id: u64, awaited: bool, wanted: &BTreeMap<FileId, u32>) -> bool {
+    fn may_take_up(&self, id: u64, awaited: bool, wanted: &[(FileId, u32)]) -> bool {
         if awaited {
             return wanted.len() <= self.times.per_session
                 && wanted.iter().all(|(file, bits)| {
                     self.inodes.get(file).is_none_or(|entry| entry.others(id) & conflicts(*bits) == 0)
                 });
         }
-        let gone = |file| self.sessions.get(&id).is_some_and(|session| session.gone.contains(file));
+        let gone = |file| self.sessions.get(&id).is_some_and(|session| session.gone.has(file));
         wanted.iter().all(|(file, bits)| {
             let holder = self.inodes.get(file).and_then(|entry| entry.holder(id));
             bits & !holder.map_or(0, |holder| holder.bits) == 0 || gone(file)
         })
     }
 
-    fn take_up(&mut self, id: u64, file: FileId, bits: u32) {
-        let entry = self.inodes.entry(file).or_default();
-        entry.holders.push(Holder {
-            session: id,
-            bits,
-            // Below every number that this leader gives: a return under the former leader's numbers counts.
-            number: 0,
-            recalled: 0,
-            upto: 0,
-            recall: 0,
-            since: Duration::ZERO,
-            tell: false,
-        });
-        self.counts.held += 1;
+    /// What a session tells a leader that knows nothing of it; it holds nothing before. Gives the inodes that somebody waits
+    /// for.
+    fn take_up(&mut self, id: u64, wanted: &[(FileId, u32)]) -> Vec<FileId> {
+        let told = || wanted.iter().filter(|(_, bits)| *bits != 0);
+        let mut waited_for = Vec::new();
+        for (file, bits) in told() {
+            let entry = self.inodes.entry(*file).or_default();
+            if entry.is_waited_for() {
+                waited_for.push(*file);
+            }
+            entry.holders.push(Holder {
+                session: id,
+                bits: *bits,
+                // Below every number that this leader gives: a return under the former leader's numbers counts.
+                number: 0,
+                recalled: 0,
+                upto: 0,
+                recall: 0,
+                since: Duration::ZERO,
+                tell: false,
+            });
+            self.counts.held += 1;
+        }
         let session = self.sessions.get_mut(&id).expect("opened by the caller");
-        session.held.insert(file);
+        // In order, so that it is built in one go.
+        session.held = told().map(|(file, _)| *file).collect();
+        waited_for
     }
 
-    /// The session keeps of what it holds only `wanted`; gives the inodes on which it lost something.
-    fn keep_only(&mut self, id: u64, wanted: &BTreeMap<FileId, u32>) -> Vec<FileId> {
+    /// The session keeps of what it holds only `wanted`; gives the inodes on which it lost something: a client that
+    /// opens its session again at the same leader nearly always tells exactly what it holds.
+    fn keep_only(&mut self, id: u64, wanted: &[(FileId, u32)]) -> Vec<FileId> {
         let Some(session) = self.sessions.get(&id) else { return Vec::new() };
-        let held: Vec<FileId> = session.held.iter().copied().collect();
-        for file in &held {
-            self.take_away(id, *file, !wanted.get(file).copied().unwrap_or(0));
+        let (mut lost, mut wanted) = (Vec::new(), wanted.iter().peekable());
+        for file in &session.held {
+            while wanted.next_if(|(told, _)| told < file).is_some() {}
+            let keeps = wanted.peek().filter(|(told, _)| told == file).map_or(0, |(_, bits)| *bits);
+            let holder = self.inodes.get(file).and_then(|entry| entry.holder(id));
+            if holder.is_none_or(|holder| holder.bits & !keeps != 0) {
+                lost.push((*file, keeps));
+            }
         }
-        held
+        for (file, keeps) in &lost {
+            self.take_away(id, *file, !keeps);
+        }
+        lost.into_iter().map(|(file, _)| file).collect()
     }
 
     /// A renewal. Gives for how long leases are good from the start of the call; `None`: open the session first.
@@ -306,7 +360,7 @@ impl Leases {
             let files = self.strip(id);
             if let Some(session) = self.sessions.get_mut(&id) {
                 session.state = State::Expelled;
-                session.gone.clear();
+                session.gone = Gone::default();
                 session.epoch = epoch;
                 self.parts -= 1;
             }
@@ -322,7 +376,7 @@ impl Leases {
 
     /// Takes everything from a session and ends its waiting acquisitions; gives the inodes concerned.
     fn strip(&mut self, id: u64) -> Vec<FileId> {
-        let mut files = self.keep_only(id, &BTreeMap::new());
+        let mut files = self.keep_only(id, &[]);
         files.extend(self.end_asking(id));
         // Whoever waits for recalls hears that the session is over.
         self.effects.push(Effect::Recall(id));

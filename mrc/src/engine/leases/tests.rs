@@ -587,3 +587,46 @@ fn a_lease_on_what_its_holder_removed_may_be_told_again() {
     let untrue = [(F, A)];
     assert_eq!(leases.open_session(T0 + ms(20), 2, told(5, true, &untrue)), Err(OpenRefused::Expelling));
 }
+
+#[test]
+fn what_went_last_may_be_told_again_however_old_it_was() {
+    let mut leases = leading(&[1]);
+    // More than a session may hold come and go; then one that is older than all of them.
+    leases.grant(T0, 1, F, A | R | W);
+    for ino in 100..110 {
+        leases.grant(T0, 1, (1, ino), A);
+        leases.forget(T0, (1, ino));
+    }
+    leases.forget(T0, F);
+    let all = [(F, A | R | W), ((1, 109), A)];
+    let again = Opening { number: 1, ..told(5, true, &all) };
+    assert_eq!(leases.open_session(T0 + ms(10), 1, again), Ok(()));
+    // What went long before is forgotten, so that this is bounded.
+    let old = [((1, 100), A)];
+    let again = Opening { number: 2, ..told(5, true, &old) };
+    assert_eq!(leases.open_session(T0 + ms(20), 1, again), Err(OpenRefused::Expelling));
+    leases.invariants();
+}
+
+#[test]
+fn telling_the_same_again_settles_nothing_and_telling_less_frees_the_rest() {
+    let mut leases = leading(&[1, 2]);
+    leases.grant(T0, 1, F, A | R | W);
+    leases.grant(T0, 1, G, A);
+    let (pass, waits) = begin(&mut leases, T0, 2, change(F, A | W));
+    assert!(waits);
+    leases.take_effects();
+    let all = [(F, A | R | W), (G, A)];
+    let again = Opening { number: 1, ..told(5, true, &all) };
+    assert_eq!(leases.open_session(T0 + ms(10), 1, again), Ok(()));
+    leases.invariants();
+    let ticket = pass.ticket().unwrap();
+    assert_eq!((leases.standing(ticket), leases.take_effects()), (Standing::Waits, Vec::new()));
+    assert_eq!(leases.recalls(1, 0, 9).len(), 1, "it is still asked back");
+    let less = [(F, R), (G, A)];
+    let again = Opening { number: 2, ..told(5, true, &less) };
+    assert_eq!(leases.open_session(T0 + ms(20), 1, again), Ok(()));
+    leases.invariants();
+    assert_eq!(leases.standing(ticket), Standing::Free);
+    assert_eq!((leases.holders(F), leases.holders(G)), (vec![(1, R)], vec![(1, A)]));
+}
