@@ -3,7 +3,7 @@
 # that was acknowledged is lost. Then a check of all the metadata answers, also while leaders go on being killed.
 #   ENTRIES  files   KILLS  kills of the leader under load   WORKERS  per mount
 . "$(dirname "$0")/instance.sh"
-: "${ENTRIES:=$(sized 100000 20000)}" "${KILLS:=$(sized 12 4)}" "${WORKERS:=8}"
+: "${ENTRIES:=$(sized 100000 4000)}" "${KILLS:=$(sized 12 3)}" "${WORKERS:=8}"
 must_up --separate --dirs 1 --mrcs 3 --osds 1 --no-exec
 url=xtfs://$(jq -r .dir "$work/up.json")/default
 second=$work/second
