@@ -82,7 +82,7 @@ fn tag(file: &File, round: u32) {
 }
 
 fn tag_of_round(round: u32) -> (u32, u64) {
-    (0o600 | round % 0o100, 1_000_000 + u64::from(round))
+    (0o600 | (round % 0o100), 1_000_000 + u64::from(round))
 }
 
 fn tag_of(path: &Path) -> (u32, u64) {

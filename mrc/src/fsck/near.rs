@@ -30,11 +30,8 @@ impl Near {
         let all = keys::of_volume(self.table, volume);
         let from = [&all[..], &ino.to_be_bytes()].concat();
         let rows = reader.scan(&from, &rt::table::prefix_end(&all), 1)?;
-        let next = match rows.first() {
-            // A damaged key is told of elsewhere; here nothing is known.
-            Some((key, _)) => Some(keys::word(key, 1).unwrap_or(ino)),
-            None => None,
-        };
+        // A damaged key is told of elsewhere; here nothing is known.
+        let next = rows.first().map(|(key, _)| keys::word(key, 1).unwrap_or(ino));
         self.next = Some((next, ino));
         Ok(next)
     }

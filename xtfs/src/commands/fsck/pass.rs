@@ -171,10 +171,11 @@ mod tests {
         })
     }
 
+    /// What was asked: the check, behind which finding, whether to begin.
+    type Asked = Vec<(u64, u64, bool)>;
+
     /// What was asked, what was said, how it ended; each answer takes a second.
-    fn run(
-        answers: Vec<client::Result<FsckProgress>>,
-    ) -> (Vec<(u64, u64, bool)>, Vec<Said>, client::Result<usize>) {
+    fn run(answers: Vec<client::Result<FsckProgress>>) -> (Asked, Vec<Said>, client::Result<usize>) {
         let clock = ManualClock::new();
         let (asked, said) = (RefCell::new(Vec::new()), RefCell::new(Vec::new()));
         let answers = RefCell::new(VecDeque::from(answers));
