@@ -56,7 +56,7 @@ summary() {
   [ "$median" -le "$2" ] && [ "$most" -le "$3" ] && ok "$text" || bad "$text; limits $2 and $3"
 }
 
-rounds=$(sized 10 3)
+rounds=$(sized 10 7)
 for n in $(seq 2); do round none "$n"; done
 for n in $(seq "$rounds"); do round kill "$n"; done
 for n in $(seq "$(sized 6 2)"); do round stop "$n"; done
