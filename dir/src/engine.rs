@@ -99,6 +99,8 @@ struct Life {
     evidence: BTreeMap<String, (Duration, bool)>,
     /// A probe is on its way until then.
     probe_until: Duration,
+    /// It was asked for by a report; else by the tick, which nothing may hold up.
+    for_report: bool,
     /// Late heartbeats are looked into no sooner than then.
     suspect_next: Duration,
     /// A death was put into the log and should show by then.
@@ -242,6 +244,7 @@ impl Engine {
         if life.probe_until > now {
             return Vec::new();
         }
+        life.for_report = true;
         vec![life.probe(osd, addr, Duration::ZERO, now)]
     }
 
@@ -261,7 +264,13 @@ impl Engine {
                 life.lease_until = life.lease_until.max(life.grace_until.min(now + LEASE));
                 Vec::new()
             }
-            Verdict::Unclear if !life.evidence.is_empty() => vec![life.probe(osd, addr, LOOK_AGAIN, now)],
+            Verdict::Unclear if !life.evidence.is_empty() => {
+                if life.for_report {
+                    return vec![life.probe(osd, addr, LOOK_AGAIN, now)];
+                }
+                life.suspect_next = now + LOOK_AGAIN;
+                Vec::new()
+            }
             Verdict::Dead | Verdict::Unclear => Vec::new(),
         }
     }
@@ -273,7 +282,7 @@ impl Engine {
             if life.lease_until <= now {
                 effects.extend(life.take_down(*osd, &row.entry.addr, Why::Silent, now));
             } else if life.suspect_at() <= now && life.verdict_until <= now && life.probe_until <= now {
-                life.suspect_next = now + SUSPECT;
+                (life.suspect_next, life.for_report) = (now + SUSPECT, false);
                 effects.push(life.probe(*osd, &row.entry.addr, Duration::ZERO, now));
             }
         }

@@ -143,6 +143,13 @@ fn a_look_that_says_nothing_is_repeated_as_long_as_somebody_was_refused() {
     assert_eq!(engine.handle(report("a"), ms(30)), [], "one look at a time");
     assert_eq!(engine.handle(probed(Verdict::Unclear), ms(50)), [probe_again(1)]);
     assert_eq!(engine.handle(probed(Verdict::Dead), ms(80)), [down(1, Why::Refused)]);
+    // Late already: the tick looks again, and is never held up, for it is what sees that the lease is out.
+    let mut engine = leader(1, ms(0));
+    assert_eq!(engine.handle(Event::Tick, ms(400)), [probe(1)]);
+    assert_eq!(engine.handle(reset("a"), ms(410)), []);
+    assert_eq!(engine.handle(probed(Verdict::Unclear), ms(550)), []);
+    assert_eq!(engine.next_tick(ms(550)), ms(575));
+    assert_eq!(engine.handle(Event::Tick, ms(575)), [probe(1)]);
     // A hung one: until the evidence is old.
     let mut engine = leader(1, ms(0));
     engine.handle(reset("a"), ms(10));
