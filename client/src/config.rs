@@ -99,6 +99,7 @@ impl Creds {
             gid: self.gid,
             groups: self.groups.clone(),
             permission_checked: self.checked,
+            snapshot: 0,
         }
     }
 }

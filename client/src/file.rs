@@ -66,6 +66,11 @@ impl File {
         self.write
     }
 
+    /// Nobody counts this handle.
+    pub(crate) fn needs_no_close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
     /// What is written through this handle has to be at the OSDs before it is answered.
     pub(crate) fn write_at_once(&self) {
         self.at_once.store(true, Ordering::Release);

@@ -11,6 +11,7 @@ pub mod open;
 pub mod paths;
 pub mod quota;
 pub mod replicas;
+pub mod snapshots;
 pub mod trash;
 
 use std::collections::{BTreeMap, HashMap};
@@ -37,6 +38,9 @@ const REPORTS_TOGETHER: Duration = Duration::from_millis(5);
 /// How often what was written is reported to the MRC while a file stays open.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 
+/// Volume numbers have fewer bits than this.
+const PAST_BITS: u32 = 40;
+
 /// Files reported at the same time.
 const REPORTS_AT_ONCE: usize = 32;
 
@@ -45,6 +49,8 @@ pub struct Volume {
     client: Arc<Client>,
     session: Arc<Session>,
     entry: VolumeEntry,
+    /// Shows this snapshot; 0: the present.
+    snapshot: u64,
     this: Weak<Volume>,
     /// Files that this client has open or uses right now. order: a leaf.
     inodes: Mutex<HashMap<u64, Weak<Inode>>>,
@@ -61,11 +67,19 @@ pub struct Volume {
 
 impl Volume {
     pub(crate) fn new(client: Arc<Client>, entry: VolumeEntry, session: Arc<Session>) -> Arc<Self> {
+        let volume = Self::at(client, entry, session, 0);
+        volume.session.leasing().attach(&volume);
+        volume.report_in_background();
+        volume
+    }
+
+    fn at(client: Arc<Client>, entry: VolumeEntry, session: Arc<Session>, snapshot: u64) -> Arc<Self> {
         let runtime = tokio::runtime::Handle::current();
-        let volume = Arc::new_cyclic(|this| Self {
+        Arc::new_cyclic(|this| Self {
             client,
             session,
             entry,
+            snapshot,
             this: this.clone(),
             inodes: Mutex::new(HashMap::new()),
             dirty: Mutex::default(),
@@ -73,10 +87,7 @@ impl Volume {
             quota: AtomicBool::new(false),
             kernel: RwLock::new(Arc::new(NoKernel)),
             runtime,
-        });
-        volume.session.leasing().attach(&volume);
-        volume.report_in_background();
-        volume
+        })
     }
 
     /// Its entry at the DIR: id, name, defaults.
@@ -116,7 +127,8 @@ impl Volume {
     }
 
     pub(crate) fn key(&self, ino: u64) -> Key {
-        (self.entry.volume, ino)
+        // What a snapshot shows is never leased, and must not be taken for what is.
+        (self.entry.volume | self.snapshot << PAST_BITS, ino)
     }
 
     /// From now on this kernel is told what to forget.
@@ -145,7 +157,7 @@ impl Volume {
     }
 
     pub(crate) fn head(&self, creds: &Creds) -> Head {
-        creds.head(self.entry.volume, self.session.id())
+        Head { snapshot: self.snapshot, ..creds.head(self.entry.volume, self.session.id()) }
     }
 
     /// Wall time, as it goes into attributes.
@@ -153,6 +165,12 @@ impl Volume {
     pub fn now(&self) -> Time {
         let now = self.client.now();
         Time { seconds: i64::try_from(now.as_secs()).unwrap_or(i64::MAX), nanos: now.subsec_nanos() }
+    }
+
+    /// Whether it shows a snapshot: nothing of it changes.
+    #[must_use]
+    pub fn is_past(&self) -> bool {
+        self.snapshot != 0
     }
 
     /// The shared state of a file that is in use on this client.

@@ -16,6 +16,7 @@ use proto::mrc::{
     SetXattrRequest,
 };
 use proto::quota::SetQuota;
+use proto::snapshot::{CloneRequest, SnapshotRequest};
 use proto::stripe::Layout;
 use proto::trash::{KeepTrash, TrashRequest};
 
@@ -223,6 +224,17 @@ pub struct CountOwned {
     pub limit: u32,
 }
 
+/// A bounded step of removing what only removed snapshots needed.
+#[derive(Clone, Copy, PartialEq, Message)]
+pub struct SnapshotSweep {
+    /// Volume.
+    #[prost(uint64, tag = "1")]
+    pub volume: u64,
+    /// Most rows.
+    #[prost(uint32, tag = "2")]
+    pub limit: u32,
+}
+
 /// The commands. Tags are never reused.
 #[derive(Clone, PartialEq, prost::Oneof)]
 #[allow(missing_docs, reason = "each variant is the message it holds")]
@@ -291,6 +303,16 @@ pub enum Body {
     TrashRemove(TrashRequest),
     #[prost(message, tag = "41")]
     SetLayout(SetLayout),
+    #[prost(message, tag = "42")]
+    SnapshotCreate(SnapshotRequest),
+    #[prost(message, tag = "43")]
+    SnapshotRemove(SnapshotRequest),
+    #[prost(message, tag = "44")]
+    SnapshotSweep(SnapshotSweep),
+    #[prost(message, tag = "45")]
+    Thaw(Which),
+    #[prost(message, tag = "46")]
+    CloneData(CloneRequest),
 }
 
 /// See the module.
@@ -299,7 +321,7 @@ pub struct Command {
     /// Which one.
     #[prost(
         oneof = "Body",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 30, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 50, 51"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 30, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 50, 51"
     )]
     pub body: Option<Body>,
 }

@@ -13,10 +13,10 @@ use rt::table::{Pair, Reader, Txn, prefix_end};
 
 use crate::namespace::acl::{Acl, Acls};
 use crate::namespace::entry::{self, Entry};
-use crate::namespace::inode::{self, Body, FIRST_COOKIE, Inode};
+use crate::namespace::inode::{self, Body, FIRST_COOKIE, Inode, Layers};
 use crate::namespace::keys::{self, table};
 use crate::namespace::name::Name;
-use crate::namespace::record::{Cursor, Writer};
+use crate::namespace::record::{Cursor, VERSION, Writer};
 use crate::namespace::volume::{self, Volume};
 use crate::namespace::{Outcome, corrupt, home, refuse};
 
@@ -39,7 +39,7 @@ pub fn dump(reader: &dyn Reader, volume: u64, take: &mut dyn FnMut(DumpPage) -> 
     each_row(reader, volume, table::INODE, &mut |(key, value)| {
         let inode = inode::parse(key, value)?;
         // A file without a name ends with those who have it open.
-        if inode.parent != 0 {
+        if inode.parent != 0 || inode.is_hidden() {
             let node = node_of(reader, volume, &inode)?;
             pages.add(node.encoded_len(), |page| page.nodes.push(node));
         }
@@ -108,6 +108,10 @@ impl Pages<'_> {
 
 fn node_of(reader: &dyn Reader, volume: u64, inode: &Inode) -> Outcome<Node> {
     let mut node = Node { attr: inode.attr.clone(), ..Node::default() };
+    if inode.layers.is_some() {
+        // Snapshots are not in a dump.
+        node.shares = Layers { died: 0, ..inode.shares() }.encode_to_vec();
+    }
     match &inode.body {
         Body::Directory { next_cookie } => node.next_cookie = *next_cookie,
         Body::File(_) => node.layout = Some(inode.layout()?),
@@ -205,10 +209,21 @@ fn put_node(txn: &mut Txn<'_>, volume: u64, record: &mut Volume, node: &Node) ->
     let acls = Acls { access: Acl::parse(&node.acl)?, default: Acl::parse(&node.default_acl)? };
     let (xattrs, xattr_list_bytes) = put_xattrs(txn, volume, node)?;
     let (parent, cookie) = if is_root { (attr.ino, 0) } else { (0, 0) };
-    let attr = attr.clone();
-    let mut inode = Inode { attr, xattrs, xattr_list_bytes, parent, cookie, acls, body };
+    let mut inode =
+        Inode { attr: attr.clone(), xattrs, xattr_list_bytes, parent, cookie, acls, layers: None, body };
     inode.tell_lists();
+    let Ok(shares) = Layers::decode(node.shares.as_slice()) else {
+        return damaged(format!("what {what} shares with others does not parse"));
+    };
+    inode.set_shares(shares);
     inode::put(txn, volume, &inode);
+    if !node.shares.is_empty() {
+        record.layered = true;
+        txn.put(keys::frozen(volume, attr.ino), vec![VERSION]);
+    }
+    if shares.hidden {
+        return Ok(());
+    }
     record.inodes += u64::from(!is_root);
     if inode.kind() == kind::FILE {
         record.used_bytes = record.used_bytes.saturating_add(inode.attr.size);

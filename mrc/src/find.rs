@@ -47,6 +47,9 @@ pub fn find(reader: &(impl Reader + ?Sized), request: &FindRequest, now_s: i64) 
         }
         let inode = inode::parse(key, value)?;
         after = inode.attr.ino;
+        if inode.is_hidden() {
+            continue;
+        }
         if let Some(path) = places.matches(inode, &query, now_s)? {
             found.push(path);
         }

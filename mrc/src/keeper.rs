@@ -10,7 +10,9 @@ use proto::mrc::kind;
 use proto::rpc::Origin;
 
 use crate::changes::trim;
-use crate::command::{Body, CountOwned, DropDone, DropStep, FoldUsage, SessionEnd, TrimChanges, Which};
+use crate::command::{
+    Body, CountOwned, DropDone, DropStep, FoldUsage, SessionEnd, SnapshotSweep, TrimChanges, Which,
+};
 use crate::leader::Leader;
 use crate::namespace::entry::Entry;
 use crate::namespace::volume::Volume;
@@ -36,6 +38,10 @@ const FOLD_STEPS_PER_ROUND: usize = 16;
 const COUNT_STEPS_PER_ROUND: usize = 64;
 /// Things in the trash whose time is over that go in one round.
 const EXPIRED_PER_ROUND: usize = 256;
+/// Rows of the past or frozen data that one command looks at.
+const SWEEP_ROWS: u32 = 256;
+/// Such commands per volume and round.
+const SWEEP_STEPS_PER_ROUND: usize = 64;
 /// Rows that one command removes of a dropped volume.
 const DROP_ROWS: u32 = 512;
 /// Such commands per volume and round: the group has other work too.
@@ -97,6 +103,7 @@ async fn round(mrc: &Mrc, after: &mut (u64, u64)) -> Result<(), WireError> {
             fold_usage(mrc, id).await?;
             count_owned(mrc, id).await?;
             expire_trash(mrc, id, &record).await?;
+            sweep_snapshots(mrc, id).await?;
         }
     }
     Ok(())
@@ -160,6 +167,20 @@ async fn count_owned(mrc: &Mrc, id: u64) -> Result<(), WireError> {
         }
         let step = CountOwned { volume: id, limit: COUNT_STEP };
         mrc.propose(Origin::default(), Body::CountOwned(step), DEADLINE).await?;
+        tokio::task::yield_now().await;
+    }
+    mrc.leader().wake_keeper();
+    Ok(())
+}
+
+/// Rows and data that only removed snapshots needed go.
+async fn sweep_snapshots(mrc: &Mrc, id: u64) -> Result<(), WireError> {
+    for _ in 0..SWEEP_STEPS_PER_ROUND {
+        if !volume::find(mrc.table(), id)?.is_some_and(|record| record.sweeping) {
+            return Ok(());
+        }
+        let step = SnapshotSweep { volume: id, limit: SWEEP_ROWS };
+        mrc.propose(Origin::default(), Body::SnapshotSweep(step), DEADLINE).await?;
         tokio::task::yield_now().await;
     }
     mrc.leader().wake_keeper();

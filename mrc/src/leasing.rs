@@ -50,6 +50,8 @@ struct State {
     expels: VecDeque<Expulsion>,
     /// Changes whose caller left before the answer: they may still be applied.
     lingering: Vec<Pass>,
+    /// Likewise snapshots: volume and generation.
+    hushes: Vec<(u64, u64)>,
 }
 
 /// See the module.
@@ -76,6 +78,7 @@ impl Leasing {
             polls: BTreeMap::new(),
             expels: VecDeque::new(),
             lingering: Vec::new(),
+            hushes: Vec::new(),
         };
         Arc::new(Self { clock, state: Mutex::new(state), fences: Mutex::default(), work: Notify::new() })
     }
@@ -129,6 +132,7 @@ impl Leasing {
         let mut state = self.state.lock();
         state.expels.clear();
         state.lingering.clear();
+        state.hushes.clear();
         drop(state);
         self.fences.lock().clear();
         self.work.notify_one();
@@ -212,6 +216,11 @@ impl Leasing {
         self.state.lock().polls.remove(&session);
     }
 
+    fn linger_hush(&self, volume: u64, generation: u64) {
+        self.state.lock().hushes.push((volume, generation));
+        self.work.notify_one();
+    }
+
     fn linger(&self, pass: Pass) {
         self.state.lock().lingering.push(pass);
         self.work.notify_one();
@@ -285,9 +294,14 @@ pub(crate) async fn run(mrc: Weak<Mrc>, leasing: Arc<Leasing>) {
 }
 
 async fn round(mrc: &Mrc, leasing: &Leasing) {
-    let (expels, lingering) = {
+    let (expels, lingering, hushes) = {
         let mut state = leasing.state.lock();
-        (std::mem::take(&mut state.expels), std::mem::take(&mut state.lingering))
+        let state = &mut *state;
+        (
+            std::mem::take(&mut state.expels),
+            std::mem::take(&mut state.lingering),
+            std::mem::take(&mut state.hushes),
+        )
     };
     let expelling = expels.iter().map(|expulsion| mrc.expel(*expulsion));
     let results = futures::future::join_all(expelling).await;
@@ -302,16 +316,22 @@ async fn round(mrc: &Mrc, leasing: &Leasing) {
             again = true;
         }
     }
-    if !lingering.is_empty() {
+    if !lingering.is_empty() || !hushes.is_empty() {
         match mrc.barrier().await {
             Ok(()) => leasing.with(|engine, now| {
                 for pass in &lingering {
                     engine.finish(now, pass, true);
                 }
+                for (volume, generation) in &hushes {
+                    engine.unhush(now, *volume, *generation);
+                }
             }),
             // Without leadership the passes are void anyway.
             Err(_) => {
-                leasing.state.lock().lingering.extend(lingering);
+                let mut state = leasing.state.lock();
+                state.lingering.extend(lingering);
+                state.hushes.extend(hushes);
+                drop(state);
                 again = leasing.with(|engine, _| engine.leads());
             }
         }

@@ -8,6 +8,7 @@ use prost::Message;
 use proto::changes::event;
 use proto::mrc::{Attr, AttrReply, ChangeReply, ReplicasReply};
 use proto::rpc::Empty;
+use proto::snapshot::SnapshotReply;
 use quorum::{Applied, StateMachine};
 use rt::table::Txn;
 
@@ -16,8 +17,8 @@ use crate::command::{self, Body, Command, CreateDone, DropDone, SessionRaised};
 use crate::dump::load;
 use crate::fsck::mend::mend;
 use crate::namespace::{
-    Broken, Fail, Outcome, collect, inode, inode::Inode, layout, link, locks, make, rename, replicas,
-    session, setattr, time_of, volume, xattr,
+    Broken, Fail, Outcome, collect, inode, inode::Inode, layout, link, locks, make, past, rename, replicas,
+    session, setattr, shared, snapshot, time_of, volume, xattr,
 };
 use crate::quota::count;
 use crate::quota::room::room;
@@ -56,7 +57,7 @@ impl StateMachine for Machine {
         txn.savepoint();
         let result = match Command::parse(command) {
             Ok(body) => match expectation_holds(txn, &body) {
-                Ok(true) => run(txn, at, &body),
+                Ok(true) => run(txn, at, &body).and_then(|reply| past::keep(txn).map(|()| reply)),
                 Ok(false) => return Ok(command::moved()),
                 Err(fail) => Err(fail),
             },
@@ -255,6 +256,18 @@ fn run(txn: &mut Txn<'_>, at: Applied, body: &Body) -> Outcome<Vec<u8>> {
             mend(txn, now, ask.head.volume, ask.seen, &ask.findings).map(|done| done.encode_to_vec())
         }
         Body::CountOwned(step) => count::step(txn, step.volume, step.limit).map(empty),
+        Body::Thaw(which) => shared::thaw(txn, now, which.volume, which.ino).map(made),
+        Body::SnapshotCreate(ask) => {
+            let snapshot = snapshot::create(txn, now, ask)?;
+            Ok(SnapshotReply { snapshot }.encode_to_vec())
+        }
+        Body::SnapshotRemove(ask) => snapshot::remove(txn, ask).map(empty),
+        Body::SnapshotSweep(step) => snapshot::sweep(txn, step.volume, step.limit).map(empty),
+        Body::CloneData(ask) => {
+            let inode = shared::clone(txn, now, ask)?;
+            Log::new(at, &ask.head).changed(txn, event::WRITTEN, &inode)?;
+            Ok(made(inode))
+        }
         Body::SessionBegin(begin) => session::open(txn, now, begin.session, &begin.client).map(empty),
         Body::SessionEnd(end) => session::end(txn, now, end.session).map(empty),
         Body::SessionLeases(leases) => session::enable_leases(txn, leases.session).map(empty),

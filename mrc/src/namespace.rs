@@ -19,12 +19,15 @@ pub mod link;
 pub mod locks;
 pub mod make;
 pub mod name;
+pub mod past;
 pub mod read;
 pub mod record;
 pub mod rename;
 pub mod replicas;
 pub mod session;
 pub mod setattr;
+pub mod shared;
+pub mod snapshot;
 pub mod volume;
 pub mod xattr;
 

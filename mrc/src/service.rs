@@ -10,6 +10,7 @@ use proto::capability::{Capability, CapabilityKey, READ, WRITE};
 use proto::dir::ServiceEntry;
 use proto::error::WireError;
 use proto::limits::CAPABILITY_TTL_MS;
+use proto::mrc::{Base, FileCredentials};
 use proto::raft::Deliver;
 use proto::rpc::{Method as _, Origin};
 use proto::stripe::{Layout, Striping};
@@ -29,7 +30,8 @@ use crate::engine::sessions::FileId;
 use crate::leader::Leader;
 use crate::leasing::metrics::LeaseMetrics;
 use crate::machine::Machine;
-use crate::namespace::{layout, session, volume};
+use crate::namespace::inode::{self, Inode};
+use crate::namespace::{layout, session, shared, volume};
 use crate::{agent, garbage, keeper, leasing, server};
 
 /// What a member needs to start.
@@ -263,6 +265,33 @@ impl Mrc {
         }
         let expires_ms = self.unix_ms().saturating_add(CAPABILITY_TTL_MS);
         Ok(Signer { key: self.cluster.key()?, session_epoch, expires_ms })
+    }
+
+    /// What a session needs to use a file's data, and what shows through it.
+    pub(crate) fn credentials(
+        &self,
+        signer: &Signer,
+        (volume, session): (u64, u64),
+        write: bool,
+        inode: &Inode,
+    ) -> Result<FileCredentials, WireError> {
+        let top = inode.top();
+        let mut row = match top == inode.attr.ino {
+            true => inode.clone(),
+            false => inode::get_any(self.table(), volume, top)?,
+        };
+        let layout = row.layout()?;
+        let capability = signer.capability((volume, top), session, write, &layout);
+        let (mut bases, mut bytes) = (Vec::new(), u64::MAX);
+        while row.shares().base != 0 && bases.len() <= 2 * shared::CHAIN_MAX {
+            let shares = row.shares();
+            bytes = bytes.min(shares.base_bytes);
+            row = inode::get_any(self.table(), volume, shares.base)?;
+            let layout = row.layout()?;
+            let capability = signer.capability((volume, shares.base), session, false, &layout);
+            bases.push(Base { capability, layout, bytes });
+        }
+        Ok(FileCredentials { capability, layout, bases, truncate_epoch: inode.attr.truncate_epoch })
     }
 
     /// Ends a session everywhere.

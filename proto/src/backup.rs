@@ -57,6 +57,9 @@ pub struct Node {
     /// Extended attributes.
     #[prost(message, repeated, tag = "7")]
     pub xattrs: Vec<Xattr>,
+    /// What the file shares with others, as the MRC keeps it (docs/formats/mrc-store.md, "Layers"); empty: nothing.
+    #[prost(bytes = "vec", tag = "8")]
+    pub shares: Vec<u8>,
 }
 
 /// A name.

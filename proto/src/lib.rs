@@ -32,5 +32,6 @@ pub mod osd;
 pub mod query;
 pub mod quota;
 pub mod raft;
+pub mod snapshot;
 pub mod trash;
 pub mod usage;

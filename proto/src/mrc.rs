@@ -62,6 +62,9 @@ pub struct Head {
     /// The sender (a mount with `default_permissions`) has checked permissions already.
     #[prost(bool, tag = "6")]
     pub permission_checked: bool,
+    /// Reads only: the volume as it was in this snapshot; 0: as it is.
+    #[prost(uint64, tag = "7")]
+    pub snapshot: u64,
 }
 
 /// A time: seconds and nanoseconds since 1970, negative before it.
@@ -129,6 +132,9 @@ pub struct Attr {
     /// It has neither extended attributes nor access control lists: nobody needs to ask for them. False: unknown.
     #[prost(bool, tag = "17")]
     pub bare: bool,
+    /// Under which number the OSDs hold what is written to the file; 0: its own. Another one after a snapshot or a clone.
+    #[prost(uint64, tag = "18")]
+    pub layer: u64,
 }
 
 /// The inode has a `system.posix_acl_access` that says more than its mode.
@@ -145,6 +151,26 @@ pub struct FileCredentials {
     /// Where the objects are.
     #[prost(message, required, tag = "2")]
     pub layout: Layout,
+    /// What shows through where these objects were never written, the nearest first. See docs/protocols/snapshots.md.
+    #[prost(message, repeated, tag = "3")]
+    pub bases: Vec<Base>,
+    /// With bases: the file's [`Attr::truncate_epoch`] of which they are. After a later truncation less shows through.
+    #[prost(uint64, tag = "4")]
+    pub truncate_epoch: u64,
+}
+
+/// Data that lies below a file's own and is never written any more.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Base {
+    /// The right to read it.
+    #[prost(message, required, tag = "1")]
+    pub capability: Capability,
+    /// Where it is.
+    #[prost(message, required, tag = "2")]
+    pub layout: Layout,
+    /// From here on it does not show through, bytes.
+    #[prost(uint64, tag = "3")]
+    pub bytes: u64,
 }
 
 crate::methods! {

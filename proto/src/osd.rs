@@ -99,6 +99,10 @@ pub struct ReadReply {
     /// The object's length, bytes (end of its last written byte).
     #[prost(uint32, tag = "4")]
     pub object_bytes: u32,
+    /// Blocks of the payload that were never written (or were punched) as (first, count) pairs, flattened; behind the payload
+    /// none was.
+    #[prost(uint32, repeated, tag = "5")]
+    pub holes: Vec<u32>,
 }
 
 /// Cuts the file on this OSD: objects beyond go, the boundary object is cut.

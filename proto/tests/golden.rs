@@ -13,7 +13,9 @@ use proto::frame::{self, Frame, Header, Kind};
 use proto::id::{Ino, ObjectKey, ObjectNo, VolumeId};
 use proto::rpc::{Method, Origin};
 use proto::stripe::{Column, Layout, Replication};
-use proto::{backup, changes, checksum, dir, find, fsck, layout, mrc, osd, quota, raft, trash, usage};
+use proto::{
+    backup, changes, checksum, dir, find, fsck, layout, mrc, osd, quota, raft, snapshot, trash, usage,
+};
 
 #[path = "golden/replicas.rs"]
 mod replicas;
@@ -89,6 +91,7 @@ fn head() -> mrc::Head {
         gid: 100,
         groups: vec![4, 27],
         permission_checked: true,
+        snapshot: 0,
     }
 }
 
@@ -116,6 +119,7 @@ fn attr() -> mrc::Attr {
         change: 9,
         acl: 3,
         bare: false,
+        layer: 0,
     }
 }
 
@@ -243,7 +247,8 @@ fn mrc_open_reply() {
         view: 1,
         previous: Vec::new(),
     };
-    let credentials = mrc::FileCredentials { capability: capability(), layout };
+    let credentials =
+        mrc::FileCredentials { capability: capability(), layout, ..mrc::FileCredentials::default() };
     let message = mrc::OpenReply { attr: attr(), credentials, created: true, ..mrc::OpenReply::default() };
     check("mrc-open-reply", Kind::Reply, mrc::Open::NUMBER, &message, b"");
     let message = mrc::ChangeReply { changed: vec![attr()], freed: 0 };
@@ -392,6 +397,7 @@ fn mrc_backup() {
         acl: vec![2],
         default_acl: vec![3],
         xattrs: vec![backup::Xattr { name: b"user.a".to_vec(), value: b"v".to_vec() }],
+        shares: Vec::new(),
     };
     let name = backup::NameOf { parent: 1, name: b"n".to_vec(), ino: 77, cookie: 3 };
     let striping = proto::stripe::Striping { stripe_bytes: 1 << 20, width: 1, replicas: 1, replication: 0 };
@@ -415,6 +421,39 @@ fn mrc_layout_of_a_directory() {
     check("mrc-layout-set", Kind::Request, layout::LayoutSet::NUMBER, &message, b"");
     let message = layout::LayoutDefault { striping, from: 77 };
     check("mrc-layout-default", Kind::Reply, layout::LayoutGet::NUMBER, &message, b"");
+}
+
+#[test]
+fn mrc_snapshot() {
+    let snapshot = snapshot::SnapshotInfo {
+        id: 3,
+        name: b"before".to_vec(),
+        directory: 77,
+        created: attr().mtime,
+        uid: 1000,
+        path: b"d/e".to_vec(),
+        detached: true,
+    };
+    let message = snapshot::SnapshotList { snapshots: vec![snapshot] };
+    check("mrc-snapshot-list", Kind::Reply, snapshot::SnapshotLs::NUMBER, &message, b"");
+    let message =
+        snapshot::SnapshotRequest { head: head(), origin: origin(), ino: 77, name: b"before".to_vec() };
+    check("mrc-snapshot-create", Kind::Request, snapshot::SnapshotCreate::NUMBER, &message, b"");
+    let message =
+        snapshot::CloneRequest { head: head(), origin: origin(), from: 77, from_snapshot: 3, to: 78 };
+    check("mrc-clone-data", Kind::Request, snapshot::CloneData::NUMBER, &message, b"");
+    let message = mrc::InoRequest { head: mrc::Head { snapshot: 3, ..head() }, ino: 77 };
+    check("mrc-getattr-snapshot", Kind::Request, mrc::GetAttr::NUMBER, &message, b"");
+    let layout =
+        Layout { stripe_bytes: 4096, columns: vec![Column { osds: vec![1] }], view: 1, ..Layout::default() };
+    let base = mrc::Base { capability: capability(), layout: layout.clone(), bytes: 12345 };
+    let credentials =
+        mrc::FileCredentials { capability: capability(), layout, bases: vec![base], truncate_epoch: 2 };
+    let attr = mrc::Attr { layer: 79, ..attr() };
+    let message = mrc::OpenReply { attr, credentials, ..mrc::OpenReply::default() };
+    check("mrc-open-layered", Kind::Reply, mrc::Open::NUMBER, &message, b"");
+    let message = osd::ReadReply { holes: vec![1, 2, 7, 1], ..osd::ReadReply::default() };
+    check("osd-read-holes", Kind::Reply, osd::Read::NUMBER, &message, b"");
 }
 
 #[test]
@@ -513,6 +552,7 @@ fn method_numbers_are_unique_and_lie_in_their_service() {
         ("mrc", 0x02, fsck::METHODS),
         ("mrc", 0x02, backup::METHODS),
         ("mrc", 0x02, trash::METHODS),
+        ("mrc", 0x02, snapshot::METHODS),
         ("mrc", 0x02, layout::METHODS),
         ("osd", 0x03, osd::METHODS),
     ] {

@@ -144,5 +144,6 @@ pub(crate) fn head(volume: u64) -> Head {
         gid: nix::unistd::getegid().as_raw(),
         groups: groups.into_iter().map(nix::unistd::Gid::as_raw).collect(),
         permission_checked: false,
+        snapshot: 0,
     }
 }

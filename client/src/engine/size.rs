@@ -160,8 +160,15 @@ impl Size {
         }
     }
 
+    /// The data that the file shows (0: its own), and of which truncation.
+    #[must_use]
+    pub fn shows(&self) -> (u64, u64) {
+        (self.newest.layer, self.newest.truncate_epoch)
+    }
+
     fn learn_newer(&mut self, attr: &Attr) {
-        if attr.size != self.size || attr.truncate_epoch > self.truncate_epoch {
+        let moved = attr.layer != self.newest.layer;
+        if attr.size != self.size || attr.truncate_epoch > self.truncate_epoch || moved {
             self.unforced.size += 1;
         }
         self.change = attr.change;

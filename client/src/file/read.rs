@@ -18,10 +18,10 @@ use super::File;
 use crate::engine::leases::Use;
 use crate::engine::readahead::ReadAhead;
 use crate::error::Result;
-use crate::volume::inode::{Inode, Ticket};
+use crate::volume::inode::{Inode, TOP, Ticket};
 
 /// Pieces of one read or write under way at the same time.
-pub(super) const PIECES_AT_ONCE: usize = 64;
+pub(crate) const PIECES_AT_ONCE: usize = 64;
 /// Read-ahead fetches in blocks of this size, bytes.
 const AHEAD_BLOCK: u64 = 1 << 20;
 
@@ -172,6 +172,9 @@ impl Inode {
     /// Reads `[offset, offset + len)`, all of it; the caller has cut it at the end of the file.
     pub(crate) async fn read_range(self: &Arc<Self>, offset: u64, len: u64) -> Result<Bytes> {
         let credentials = self.credentials();
+        if !credentials.bases.is_empty() {
+            return self.read_through(offset, len).await;
+        }
         let stripe = credentials.layout.stripe_bytes.max(1);
         let mut cut = pieces(stripe, offset, len);
         let (Some(first), second) = (cut.next(), cut.next()) else { return Ok(Bytes::new()) };
@@ -205,17 +208,40 @@ impl Inode {
 
     /// One piece as the OSD holds it: may be shorter than asked, the rest is a hole.
     async fn read_data(self: &Arc<Self>, piece: Piece) -> Result<Bytes> {
-        let key = self.object_key(piece);
+        self.ask_data(TOP, piece).await.map(|(_, data)| data)
+    }
+
+    /// One piece of some data of the file, and its holes: parts of it that were never written.
+    pub(crate) async fn read_data_of(
+        self: &Arc<Self>,
+        data: u64,
+        piece: Piece,
+    ) -> Result<(Bytes, Vec<Range<u32>>)> {
+        let (told, bytes) = self.ask_data(data, piece).await?;
+        Ok((bytes, told.holes(piece)))
+    }
+
+    async fn ask_data(self: &Arc<Self>, data: u64, piece: Piece) -> Result<(Told, Bytes)> {
         let mut again = false;
         loop {
-            let make = |ticket: &Ticket<'_>| ReadRequest {
-                head: ticket.head(piece.object.0),
-                offset: piece.offset,
-                len: piece.len,
-                check: again,
+            let made_for = std::sync::atomic::AtomicU64::new(0);
+            let make = |ticket: &Ticket<'_>| {
+                made_for.store(ticket.capability.ino, std::sync::atomic::Ordering::Relaxed);
+                ReadRequest {
+                    head: ticket.head(piece.object.0),
+                    offset: piece.offset,
+                    len: piece.len,
+                    check: again,
+                }
             };
-            let result = self.call_object::<Read>(piece.object, make, Bytes::new()).await;
-            match result.and_then(|(reply, payload)| cut_verified(key, piece, &reply, &payload)) {
+            let result = self.call_object_of::<Read>(data, piece.object, make, Bytes::new()).await;
+            let key = ObjectKey { ino: Ino(made_for.into_inner()), ..self.object_key(piece) };
+            let cut = result.and_then(|(reply, payload)| {
+                let bytes = cut_verified(key, piece, &reply, &payload)?;
+                let blocks = u32::try_from(payload.len().div_ceil(BLOCK_BYTES)).unwrap_or(u32::MAX);
+                Ok((Told { first: reply.first_block, blocks, holes: reply.holes }, bytes))
+            });
+            match cut {
                 // Once more: it may have been damaged on the way; if on the disk, the OSD finds it now and mends it.
                 Err(error) if error.code == Code::Corrupt && !again => {
                     tracing::warn!(%error, "a read is done again, with a check at the OSD");
@@ -227,7 +253,33 @@ impl Inode {
     }
 
     pub(crate) fn object_key(&self, piece: Piece) -> ObjectKey {
-        ObjectKey { volume: VolumeId(self.volume().id()), ino: Ino(self.ino()), object: piece.object }
+        let ino = self.credentials().capability.ino;
+        ObjectKey { volume: VolumeId(self.volume().id()), ino: Ino(ino), object: piece.object }
+    }
+}
+
+/// What an answer says of holes.
+struct Told {
+    first: u32,
+    /// Blocks of the payload.
+    blocks: u32,
+    /// (first, count) pairs within it.
+    holes: Vec<u32>,
+}
+
+impl Told {
+    /// The parts of a piece that were never written, ascending.
+    fn holes(&self, piece: Piece) -> Vec<Range<u32>> {
+        const BLOCK: u32 = BLOCK_BYTES as u32;
+        let within = |first: u32, end: u32| {
+            let from = first.saturating_mul(BLOCK).max(piece.offset) - piece.offset;
+            let to = end.saturating_mul(BLOCK).min(piece.offset + piece.len).saturating_sub(piece.offset);
+            from..to
+        };
+        let end = self.first + self.blocks;
+        let told =
+            self.holes.chunks_exact(2).map(|hole| within(hole[0], hole[0].saturating_add(hole[1]).min(end)));
+        told.chain([within(end, u32::MAX)]).filter(|hole| hole.start < hole.end).collect()
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use proto::error::{Code, WireError};
-use proto::limits::FILE_BYTES_MAX;
+use proto::limits::{BLOCK_BYTES, FILE_BYTES_MAX};
 use proto::osd::{Punch, PunchRequest, StatObjects, StatObjectsReply, StatObjectsRequest};
 use proto::stripe::pieces;
 
@@ -15,12 +15,14 @@ use super::read::PIECES_AT_ONCE;
 use crate::engine::leases::Use;
 use crate::error::Result;
 use crate::stage::{SLOT_BYTES, Stage};
-use crate::volume::inode::{Inode, Ticket};
+use crate::volume::inode::{Inode, TOP, Ticket};
 
 /// Objects asked for in one question.
 const OBJECTS_AT_ONCE: u32 = 256;
 /// Bytes copied in one step.
 const COPY_STEP: u64 = 4 << 20;
+/// Zeroes written in one step.
+const ZERO_STEP: u64 = 4 << 20;
 /// The same when it is staged.
 const STAGED_STEP: u64 = SLOT_BYTES as u64;
 
@@ -121,6 +123,16 @@ impl Inode {
             return Ok(());
         }
         let _shared = self.data.read().await;
+        // Where something would show through a hole, zeroes are written.
+        let shown = self.shows_through(offset..offset + len);
+        let mut at = shown.as_ref().map_or(offset, |shown| shown.start);
+        while let Some(shown) = shown.as_ref().filter(|shown| at < shown.end) {
+            let step = ZERO_STEP.min(shown.end - at);
+            let zeroes = Bytes::from(vec![0; usize::try_from(step).expect("one step")]);
+            self.write_objects(at, zeroes, false).await?;
+            at += step;
+        }
+        let (offset, len) = (at, offset + len - at);
         let stripe = self.credentials().layout.stripe_bytes.max(1);
         futures::stream::iter(pieces(stripe, offset, len))
             .map(|piece| async move {
@@ -140,27 +152,38 @@ impl Inode {
 
     /// The next range of data at or behind `offset`, below `size`; neighbouring objects of data are not joined.
     async fn next_data(self: &Arc<Self>, offset: u64, size: u64) -> Result<Option<std::ops::Range<u64>>> {
-        let layout = self.credentials().layout.clone();
-        let stripe = u64::from(layout.stripe_bytes.max(1));
-        let first = offset / stripe;
-        let columns =
-            (0..layout.columns.len()).map(|column| self.first_data_of(column, first, offset, stripe));
-        let found = futures::future::try_join_all(columns).await?;
-        let nearest = found.into_iter().flatten().min_by_key(|range| range.start);
-        Ok(nearest.filter(|range| range.start < size).map(|range| range.start..range.end.min(size)))
+        let mut nearest: Option<std::ops::Range<u64>> = None;
+        for (data, layout, bytes) in self.all_data() {
+            let end = size.min(bytes);
+            if offset >= end {
+                continue;
+            }
+            let stripe = u64::from(layout.stripe_bytes.max(1));
+            let first = offset / stripe;
+            let columns = (0..layout.columns.len())
+                .map(|column| self.first_data_of((data, column), first, offset, stripe));
+            let found = futures::future::try_join_all(columns).await?;
+            let found = found.into_iter().flatten().min_by_key(|range| range.start);
+            let found = found.filter(|range| range.start < end).map(|range| range.start..range.end.min(end));
+            nearest = match (nearest, found) {
+                (Some(one), Some(other)) if other.start < one.start => Some(other),
+                (one, other) => one.or(other),
+            };
+        }
+        Ok(nearest)
     }
 
     /// The first data of one column at or behind `offset`.
     async fn first_data_of(
         self: &Arc<Self>,
-        column: usize,
+        (data, column): (u64, usize),
         first: u64,
         offset: u64,
         stripe: u64,
     ) -> Result<Option<std::ops::Range<u64>>> {
         let mut from_object = first;
         loop {
-            let reply = self.stat_objects(column, from_object).await?;
+            let reply = self.stat_objects(data, column, from_object).await?;
             for object in &reply.objects {
                 let base = object.object * stripe;
                 for range in object.data.chunks_exact(2) {
@@ -178,7 +201,12 @@ impl Inode {
         }
     }
 
-    async fn stat_objects(self: &Arc<Self>, column: usize, from_object: u64) -> Result<StatObjectsReply> {
+    async fn stat_objects(
+        self: &Arc<Self>,
+        data: u64,
+        column: usize,
+        from_object: u64,
+    ) -> Result<StatObjectsReply> {
         let make = |ticket: &Ticket<'_>| StatObjectsRequest {
             capability: ticket.capability.clone(),
             from_object,
@@ -186,25 +214,29 @@ impl Inode {
             replicas: ticket.replicas(),
             map_epoch: ticket.map_epoch,
         };
-        Ok(self.call_column::<StatObjects>(column, make, Bytes::new()).await?.0)
+        Ok(self.call_column_of::<StatObjects>(data, column, make, Bytes::new()).await?.0)
     }
 
-    /// What the OSDs have allocated for this file, bytes.
+    /// What the OSDs have allocated for this file, bytes: what it shares is counted, what is hidden below too.
     pub(crate) async fn allocated_at_osds(self: &Arc<Self>) -> Result<u64> {
-        let layout = self.credentials().layout.clone();
         let mut sum = 0;
-        for column in 0..layout.columns.len() {
-            let mut from_object = 0;
-            loop {
-                let reply = self.stat_objects(column, from_object).await?;
-                sum += reply.objects.iter().map(|object| u64::from(object.allocated)).sum::<u64>();
-                match reply.objects.last() {
-                    Some(last) if reply.more => from_object = last.object + 1,
-                    _ => break,
+        let all = self.all_data();
+        let layered = all.len() > 1;
+        for (data, layout, _) in all {
+            for column in 0..layout.columns.len() {
+                let mut from_object = 0;
+                loop {
+                    let reply = self.stat_objects(data, column, from_object).await?;
+                    sum += reply.objects.iter().map(|object| u64::from(object.allocated)).sum::<u64>();
+                    match reply.objects.last() {
+                        Some(last) if reply.more => from_object = last.object + 1,
+                        _ => break,
+                    }
                 }
             }
         }
-        Ok(sum)
+        let whole = self.size().div_ceil(BLOCK_BYTES as u64) * BLOCK_BYTES as u64;
+        Ok(if layered { sum.min(whole) } else { sum })
     }
 
     /// The end of the last byte that any OSD holds of this file.
@@ -215,7 +247,7 @@ impl Inode {
         for column in 0..layout.columns.len() {
             let mut from_object = 0;
             loop {
-                let reply = self.stat_objects(column, from_object).await?;
+                let reply = self.stat_objects(TOP, column, from_object).await?;
                 let Some(last) = reply.objects.last() else { break };
                 ends.insert(column, last.object * stripe + u64::from(last.bytes));
                 if !reply.more {

@@ -157,6 +157,18 @@ impl Inode {
 
     /// Writes at the OSDs; nobody is told of it.
     pub(super) async fn write_objects(self: &Arc<Self>, offset: u64, data: Bytes, sync: bool) -> Result<()> {
+        self.fill_edges(offset, data.len() as u64).await?;
+        let _unfilled = self.unfilled().await;
+        self.write_objects_unfilled(offset, data, sync).await
+    }
+
+    /// Likewise; every block that is covered in part is whole, or nothing shows through it.
+    pub(crate) async fn write_objects_unfilled(
+        self: &Arc<Self>,
+        offset: u64,
+        data: Bytes,
+        sync: bool,
+    ) -> Result<()> {
         let generation = self.volume().leasing().generation();
         let stripe = self.credentials().layout.stripe_bytes.max(1);
         let mut cut = pieces(stripe, offset, data.len() as u64);

@@ -43,17 +43,23 @@ impl Locked {
 /// Holds a lease for an operation.
 pub struct Using {
     leasing: Option<(Arc<Leasing>, Key, Use)>,
+    /// Of a snapshot nothing changes.
+    past: bool,
 }
 
 impl Using {
     /// Without leases there is nothing to hold.
     pub(crate) fn nothing() -> Self {
-        Self { leasing: None }
+        Self { leasing: None, past: false }
+    }
+
+    fn of_the_past() -> Self {
+        Self { leasing: None, past: true }
     }
 
     /// Whether others cannot change data or size meanwhile.
     pub(crate) fn is_held(&self) -> bool {
-        self.leasing.is_some()
+        self.past || self.leasing.is_some()
     }
 }
 
@@ -92,13 +98,23 @@ impl Drop for Asking<'_> {
 impl Inode {
     /// Takes the lease that an operation on `[offset, offset + len)` needs, asking for it when it is not held.
     pub(crate) async fn take_lease(self: &Arc<Self>, what: Use, offset: u64, len: u64) -> Result<Using> {
+        if self.volume().is_past() {
+            return Ok(Using::of_the_past());
+        }
         if what != Use::Read {
             self.settle().await?;
         }
+        let using = self.take_bits(what, offset, len).await?;
+        // Under the lease: the right must be for the data that the file shows now.
+        self.follow_top(what).await?;
+        Ok(using)
+    }
+
+    async fn take_bits(self: &Arc<Self>, what: Use, offset: u64, len: u64) -> Result<Using> {
         let session = self.volume().session();
         let leasing = session.leasing();
         let key = (self.volume().id(), self.ino());
-        let using = || Using { leasing: Some((leasing.clone(), key, what)) };
+        let using = || Using { leasing: Some((leasing.clone(), key, what)), past: false };
         loop {
             match leasing.engine.lock().try_use(key, what, leasing.now()) {
                 Permit::Granted => return Ok(using()),
@@ -136,7 +152,7 @@ impl Inode {
         let leasing = self.volume().leasing();
         let permit = leasing.engine.lock().try_use(self.key(), what, leasing.now());
         matches!(permit, Permit::Granted)
-            .then(|| Using { leasing: Some((leasing.clone(), self.key(), what)) })
+            .then(|| Using { leasing: Some((leasing.clone(), self.key(), what)), past: false })
     }
 
     fn asking<'a>(&'a self, leasing: &'a Leasing, key: Key, what: Use, span: (u64, u64)) -> Asking<'a> {

@@ -146,6 +146,7 @@ impl Volume {
         changes: Changes,
         blocks: Option<u64>,
     ) -> Result<Attr> {
+        self.must_be_present()?;
         let head = self.head(creds);
         let (atime, atime_now) = NewTime::parts(changes.atime);
         let (mtime, mtime_now) = NewTime::parts(changes.mtime);
@@ -259,6 +260,7 @@ impl Volume {
         flags: u32,
         clear_setgid: bool,
     ) -> Result<()> {
+        self.must_be_present()?;
         self.settle(ino).await?;
         let (head, name, value) = (self.head(creds), name.to_vec(), value.map(<[u8]>::to_vec));
         let make = |origin| SetXattrRequest { head, origin, ino, name, value, flags, clear_setgid };

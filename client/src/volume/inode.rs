@@ -2,6 +2,7 @@
 
 mod behind;
 pub(crate) mod kept;
+mod layers;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -28,6 +29,7 @@ use crate::error::Result;
 use crate::file::buffer::Buffer;
 use crate::file::latch::Errors;
 use crate::lease::Locked;
+pub(crate) use layers::TOP;
 
 /// A call to an OSD that takes longer is told of in the log.
 const SLOW: Duration = Duration::from_secs(1);
@@ -54,6 +56,10 @@ pub struct Inode {
     /// One report or renewal at a time.
     reporting: tokio::sync::Mutex<()>,
     renewing: tokio::sync::Mutex<()>,
+    /// Blocks being filled from below: writers share it, who fills has it alone. Order: after `data`.
+    filling: tokio::sync::RwLock<()>,
+    /// Blocks of the top that are surely there. order: a leaf.
+    filled: Mutex<layers::Filled>,
     /// What the kernel holds locked for requests that wait for a lease.
     pub(crate) locked: Locked,
     /// One append at a time.
@@ -76,6 +82,8 @@ impl Inode {
             errors: Errors::default(),
             reporting: tokio::sync::Mutex::new(()),
             renewing: tokio::sync::Mutex::new(()),
+            filling: tokio::sync::RwLock::new(()),
+            filled: Mutex::default(),
             locked: Locked::default(),
             appending: tokio::sync::Mutex::new(()),
             leaving: AtomicUsize::new(0),
@@ -89,7 +97,8 @@ impl Inode {
             let mark = self.room.lock().mark();
             self.granted(reply.room, mark);
         }
-        if write || !self.may_write() {
+        let moved = reply.credentials.capability.ino != self.credentials().capability.ino;
+        if write || !self.may_write() || moved {
             *self.credentials.write() = Arc::new(reply.credentials);
             self.write.fetch_or(write, Ordering::AcqRel);
         }
@@ -437,8 +446,19 @@ impl Inode {
         make: impl Fn(&Ticket<'_>) -> M::Request,
         payload: Bytes,
     ) -> Result<(M::Reply, Bytes)> {
+        self.call_object_of::<M>(TOP, object, make, payload).await
+    }
+
+    /// The same of other data of the file: its number, or [`TOP`].
+    pub(crate) async fn call_object_of<M: Method>(
+        &self,
+        data: u64,
+        object: ObjectNo,
+        make: impl Fn(&Ticket<'_>) -> M::Request,
+        payload: Bytes,
+    ) -> Result<(M::Reply, Bytes)> {
         let credentials = self.credentials();
-        let columns = &credentials.layout.columns;
+        let columns = &self.right_to(&credentials, data)?.1.columns;
         if columns.is_empty() {
             return Err(WireError::new(
                 Code::NoSpace,
@@ -446,12 +466,23 @@ impl Inode {
             ));
         }
         let column = usize::try_from(object.0 % columns.len() as u64).expect("less than a length");
-        self.call_column::<M>(column, make, payload).await
+        self.call_column_of::<M>(data, column, make, payload).await
     }
 
     /// Calls the first OSD of a column that is up until it answers or patience ends.
     pub(crate) async fn call_column<M: Method>(
         &self,
+        column: usize,
+        make: impl Fn(&Ticket<'_>) -> M::Request,
+        payload: Bytes,
+    ) -> Result<(M::Reply, Bytes)> {
+        self.call_column_of::<M>(TOP, column, make, payload).await
+    }
+
+    /// The same of other data of the file: its number, or [`TOP`].
+    pub(crate) async fn call_column_of<M: Method>(
+        &self,
+        data: u64,
         column: usize,
         make: impl Fn(&Ticket<'_>) -> M::Request,
         payload: Bytes,
@@ -465,16 +496,12 @@ impl Inode {
         loop {
             let map = self.volume.osds().map();
             let credentials = self.credentials();
-            let osds = credentials.layout.columns.get(column).map_or(&[][..], |column| &column.osds);
+            let (capability, layout) = self.right_to(&credentials, data)?;
+            let osds = layout.columns.get(column).map_or(&[][..], |column| &column.osds);
             let osd = map.primary(osds).ok_or_else(|| {
                 WireError::new(Code::Internal, format!("a column of ino-{} has no OSD", self.ino))
             })?;
-            let ticket = Ticket {
-                capability: &credentials.capability,
-                map_epoch: map.epoch,
-                layout: &credentials.layout,
-                column,
-            };
+            let ticket = Ticket { capability, map_epoch: map.epoch, layout, column };
             let request = make(&ticket);
             let attempt = self.volume.osds().call_once::<M>(osd, &map, &request, payload.clone());
             let result = if osds.len() > 1 {

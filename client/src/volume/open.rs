@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use proto::mrc::{
-    Attr, Create, CreateRequest, FileCredentials, MakeRequest, OpenReply, OpenRequest, TmpFile, kind,
+    Attr, Create, CreateRequest, FileCredentials, MakeRequest, Open, OpenReply, OpenRequest, TmpFile, kind,
 };
 
 use super::Volume;
@@ -56,6 +56,9 @@ impl Volume {
 
     /// Opens a file; with `append` every write will go to its end (`O_APPEND`), as append-only files want it.
     pub async fn open_with(&self, creds: &Creds, ino: u64, write: bool, append: bool) -> Result<Arc<File>> {
+        if self.is_past() {
+            return self.open_past(creds, ino, write).await;
+        }
         if let Some(file) = self.open_under_lease(creds, ino, write) {
             return Ok(file);
         }
@@ -65,6 +68,18 @@ impl Volume {
         let reply = self.session().open(&request).await?;
         asked.learn(self.id(), &reply.leases, [&reply.attr]);
         Ok(self.file(creds, reply, write))
+    }
+
+    /// Opens what a snapshot shows: nobody counts the handle.
+    async fn open_past(&self, creds: &Creds, ino: u64, write: bool) -> Result<Arc<File>> {
+        if write {
+            self.must_be_present()?;
+        }
+        let request = OpenRequest { head: self.head(creds), ino, write, renew: false, append: false };
+        let reply = self.session().call::<Open>(&request).await?;
+        let file = File::new(self.adopt(reply, false), creds.clone(), false);
+        file.needs_no_close();
+        Ok(file)
     }
 
     /// Opens without a call: attributes are kept, the caller's rights were checked by its kernel, and a capability that
@@ -79,7 +94,10 @@ impl Volume {
         let generation = self.leasing().generation();
         let rights = self.rights.lock().get(&ino).cloned().filter(|rights| {
             let fresh = rights.credentials.capability.expires_ms > now_ms + RIGHTS_LEFT_MS;
-            fresh && rights.generation == generation && (rights.write || !write)
+            let (data, bases) = (rights.credentials.capability.ino, &rights.credentials.bases);
+            let same = data == if attr.layer == 0 { ino } else { attr.layer }
+                && (bases.is_empty() || rights.credentials.truncate_epoch == attr.truncate_epoch);
+            fresh && same && rights.generation == generation && (rights.write || !write)
         });
         let credentials = FileCredentials::clone(&rights.filter(|_| plain)?.credentials);
         self.session().open_untold(self.id(), ino, write);
@@ -110,6 +128,8 @@ impl Volume {
                 && kept.write
                 && !write
                 && kept.credentials.layout == now.credentials.layout
+                && kept.credentials.capability.ino == now.credentials.capability.ino
+                && kept.credentials.truncate_epoch == now.credentials.truncate_epoch
         });
         if !better {
             rights.insert(reply.attr.ino, now);
@@ -136,6 +156,7 @@ impl Volume {
         options: CreateOptions,
         append: bool,
     ) -> Result<Created> {
+        self.must_be_present()?;
         let (head, name) = (self.head(creds), name.to_vec());
         let entry = name.clone();
         let mode = libc::S_IFREG | (options.mode & 0o7777);
@@ -164,6 +185,7 @@ impl Volume {
     /// Creates a file without a name in a directory (`O_TMPFILE`): it is gone with its last close unless
     /// [`Volume::link`] gave it a name, which `exclusive` forbids.
     pub async fn tmpfile(&self, creds: &Creds, parent: u64, options: CreateOptions) -> Result<Created> {
+        self.must_be_present()?;
         let head = self.head(creds);
         let mode = libc::S_IFREG | (options.mode & 0o7777);
         let make = |origin| CreateRequest {

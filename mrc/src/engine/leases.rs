@@ -246,6 +246,8 @@ pub struct Leases {
     condemned: BTreeSet<u64>,
     /// Inodes with a remembered change, by its time.
     cooling: VecDeque<(Duration, FileId)>,
+    /// Volumes of which nobody is given the right to write, and by how many snapshots.
+    hushed: BTreeMap<u64, usize>,
     effects: Vec<Effect>,
     counts: Counts,
 }
@@ -271,6 +273,7 @@ impl Leases {
             owing: BTreeSet::new(),
             condemned: BTreeSet::new(),
             cooling: VecDeque::new(),
+            hushed: BTreeMap::new(),
             effects: Vec::new(),
             counts: Counts::default(),
         }
@@ -342,6 +345,53 @@ impl Leases {
     #[must_use]
     pub fn is_written_by_others(&self, session: u64, file: FileId) -> bool {
         self.inodes.get(&file).is_some_and(|entry| entry.others(session) & LEASE_WRITE != 0)
+    }
+
+    /// Files of a volume that somebody may write, up to `limit`.
+    #[must_use]
+    pub fn writers(&self, volume: u64, limit: usize) -> Vec<FileId> {
+        let of_volume = self.inodes.range((volume, 0)..=(volume, u64::MAX));
+        let written =
+            of_volume.filter(|(_, entry)| entry.holders.iter().any(|holder| holder.bits & LEASE_WRITE != 0));
+        written.map(|(file, _)| *file).take(limit).collect()
+    }
+
+    /// From now on nobody is given the right to write in a volume; gives what [`Leases::unhush`] wants.
+    pub fn hush(&mut self, volume: u64) -> u64 {
+        *self.hushed.entry(volume).or_default() += 1;
+        self.generation
+    }
+
+    /// Whether that hush still stands: this member has led all the time since.
+    #[must_use]
+    pub fn is_hushed(&self, volume: u64, generation: u64) -> bool {
+        self.leading && generation == self.generation && self.hushed.contains_key(&volume)
+    }
+
+    /// The snapshot is made, or surely will not be.
+    pub fn unhush(&mut self, now: Duration, volume: u64, generation: u64) {
+        if !self.leading || generation != self.generation {
+            return;
+        }
+        let left = self.hushed.get_mut(&volume).map_or(0, |count| {
+            *count -= 1;
+            *count
+        });
+        if left > 0 {
+            return;
+        }
+        self.hushed.remove(&volume);
+        let asked = self.inodes.range((volume, 0)..=(volume, u64::MAX));
+        let files: Vec<FileId> =
+            asked.filter(|(_, entry)| !entry.asking.is_empty()).map(|(file, _)| *file).collect();
+        for file in files {
+            self.settle(now, file);
+        }
+    }
+
+    /// Bits that nobody is given in a volume.
+    fn hushed(&self, volume: u64) -> u32 {
+        if self.hushed.contains_key(&volume) { LEASE_WRITE } else { 0 }
     }
 
     /// The bits that a session holds on an inode, those under recall included.
@@ -436,7 +486,7 @@ impl Leases {
             assert!(entry.asking.len() <= ASKING_PER_INODE);
             for asker in &entry.asking {
                 assert!(!self.is_expelled(asker.session), "{file:?}: {asker:?} is asked for by nobody");
-                assert!(!self.may_be_given(entry, *asker), "{file:?}: {asker:?} waits for nothing");
+                assert!(!self.may_be_given(*file, entry, *asker), "{file:?}: {asker:?} waits for nothing");
             }
             for mark in &entry.marks {
                 if !matches!(self.waiting.get(&mark.ticket), Some(Waiting::Change { ready: false, .. })) {

@@ -53,6 +53,9 @@ impl Check<'_> {
     }
 
     fn count(&mut self, inode: &Inode) {
+        if inode.is_hidden() {
+            return;
+        }
         self.inodes += 1;
         if inode.kind() == kind::FILE {
             self.bytes = self.bytes.saturating_add(inode.attr.size);
@@ -98,6 +101,7 @@ impl Check<'_> {
         }
         if inode.attr.nlink == 0
             && inode.kind() == kind::FILE
+            && !inode.is_hidden()
             && !collect::is_orphan(self.reader, self.volume, ino)?
         {
             let text = format!("{} has no name, and nothing would ever free it", Ino(ino));

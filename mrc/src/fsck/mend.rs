@@ -444,8 +444,10 @@ impl Mender<'_, '_, '_> {
     }
 
     fn garbage(&mut self) -> Outcome<bool> {
-        if matches!(self.look(self.finding.ino)?, Row::Missing) {
-            return Ok(false);
+        match self.look(self.finding.ino)? {
+            Row::Missing => return Ok(false),
+            Row::Here(inode) if inode.shares().gone => return Ok(false),
+            _ => {}
         }
         self.txn.delete(keys::garbage(self.volume, self.finding.ino));
         Ok(true)

@@ -1,12 +1,13 @@
 //! Which rows parse, table by table.
 
 use proto::quota::QuotaLimits;
+use proto::snapshot::SnapshotInfo;
 use proto::stripe::{Layout, Striping};
 
 use crate::changes;
 use crate::namespace::keys::{self, table};
 use crate::namespace::record::{Cursor, unversioned};
-use crate::namespace::{entry, inode, locks, name::Name};
+use crate::namespace::{entry, inode, locks, name::Name, past};
 use crate::quota::Taken;
 use crate::trash;
 use crate::usage::Amount;
@@ -55,6 +56,9 @@ pub(super) fn parses(key: &[u8], value: &[u8]) -> bool {
             words(2)
                 && unversioned::<Striping>(value).is_some_and(|striping| striping.check() == Ok(striping))
         }
+        table::SNAPSHOT => words(2) && unversioned::<SnapshotInfo>(value).is_some(),
+        table::FROZEN => words(2) && Cursor::new(value).is_some(),
+        table::PAST => past::parses(key, value),
         table::TRASH => words(3) && unversioned::<trash::Row>(value).is_some(),
         _ => true,
     }

@@ -113,6 +113,51 @@ impl Drop for Change {
     }
 }
 
+/// While this lives, nobody is given the right to write in a volume.
+pub(crate) struct Hush {
+    leasing: Arc<Leasing>,
+    volume: u64,
+    generation: u64,
+    /// Proposed, outcome not known yet.
+    proposed: bool,
+}
+
+impl Hush {
+    /// Proposes the snapshot. When the caller leaves before the answer, the hush stays until the outcome is certain.
+    pub(crate) async fn run<T>(
+        &mut self,
+        propose: impl Future<Output = Result<T, WireError>>,
+    ) -> Result<T, WireError> {
+        if !self.leasing.with(|engine, _| engine.is_hushed(self.volume, self.generation)) {
+            return Err(leadership_lost());
+        }
+        self.proposed = true;
+        let result = propose.await;
+        let certain = result.as_ref().err().is_none_or(|error| error.code.has_no_side_effects());
+        self.proposed = !certain;
+        result
+    }
+}
+
+impl Drop for Hush {
+    fn drop(&mut self) {
+        if self.proposed {
+            self.leasing.linger_hush(self.volume, self.generation);
+        } else {
+            self.leasing.with(|engine, now| engine.unhush(now, self.volume, self.generation));
+        }
+    }
+}
+
+impl Mrc {
+    /// From now on nobody is given the right to write in a volume.
+    pub(crate) fn hush(&self, volume: u64) -> Hush {
+        let leasing = self.leader().leasing().clone();
+        let generation = leasing.with(|engine, _| engine.hush(volume));
+        Hush { leasing, volume, generation, proposed: false }
+    }
+}
+
 impl Leasing {
     /// Begins a change without waiting; true: it has to wait.
     pub(super) fn begin(self: &Arc<Self>, session: u64, claims: Claims) -> Result<(Change, bool), WireError> {

@@ -88,7 +88,7 @@ impl Mrc {
     }
 
     /// Recalls the right to write from others; nobody gets it while the guards live.
-    async fn silence(
+    pub(crate) async fn silence(
         &self,
         session: u64,
         files: &[FileId],

@@ -9,7 +9,7 @@ use rt::table::{Reader, Txn, prefix_end};
 use super::inode::{self, Body, Inode};
 use super::keys::{self, table};
 use super::record::{Cursor, Writer};
-use super::{Outcome, corrupt, locks, replicas, volume};
+use super::{Outcome, corrupt, locks, replicas, shared, volume};
 use crate::quota;
 
 /// One link of `inode` (no directory) went away. With the last one a file whose number is not `closed` (nobody
@@ -33,7 +33,6 @@ pub fn drop_link(txn: &mut Txn<'_>, now: Time, volume: u64, inode: &mut Inode, c
 /// Removes an inode and everything that hangs on it.
 pub fn free(txn: &mut Txn<'_>, volume: u64, inode: &Inode) -> Outcome<()> {
     let ino = inode.attr.ino;
-    txn.delete(keys::inode(volume, ino));
     if inode.xattrs > 0 {
         let prefix = keys::xattr(volume, ino, &[]);
         for (key, _) in txn.scan(&prefix, &prefix_end(&prefix), XATTR_LIST_BYTES_MAX)? {
@@ -42,6 +41,9 @@ pub fn free(txn: &mut Txn<'_>, volume: u64, inode: &Inode) -> Outcome<()> {
     }
     if inode.kind() == kind::FILE {
         locks::remove_all(txn, volume, ino)?;
+    }
+    if inode.kind() != kind::FILE || !shared::freed(txn, volume, inode)? {
+        txn.delete(keys::inode(volume, ino));
         discard(txn, volume, inode)?;
     }
     if let Some(mut record) = volume::find(txn, volume)? {

@@ -20,6 +20,8 @@ pub const FLAG_APPEND: u32 = 0x20;
 pub const FIRST_COOKIE: u64 = 3;
 
 const BODY_AT: usize = 130;
+/// Beside the bits of the access control lists: [`Layers`] follow.
+const LAYERED: u8 = 0x80;
 
 /// What belongs to the kind.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -52,8 +54,39 @@ pub struct Inode {
     pub cookie: u64,
     /// Access control lists.
     pub acls: Acls,
+    /// What a file shares with others; `None`: nothing.
+    pub layers: Option<Box<Layers>>,
     /// What belongs to the kind.
     pub body: Body,
+}
+
+/// How a file's data hangs together with that of others. See docs/protocols/snapshots.md.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct Layers {
+    /// The data that the file shows; 0: its own, which is that of its number.
+    #[prost(uint64, tag = "1")]
+    pub top: u64,
+    /// Another file shows the same data: before this one is written it gets a new top.
+    #[prost(bool, tag = "2")]
+    pub sealed: bool,
+    /// Others that need the data of this number: files whose top it is, and data that it shows through.
+    #[prost(uint32, tag = "3")]
+    pub refs: u32,
+    /// The newest snapshot when the data of this number was last given up by somebody: snapshots up to it may show it.
+    #[prost(uint64, tag = "4")]
+    pub died: u64,
+    /// The data below that of this number; 0: none.
+    #[prost(uint64, tag = "5")]
+    pub base: u64,
+    /// From here on `base` does not show through, bytes.
+    #[prost(uint64, tag = "6")]
+    pub base_bytes: u64,
+    /// No file: only data that others need.
+    #[prost(bool, tag = "7")]
+    pub hidden: bool,
+    /// The data of this number is given up for good; the file shows other data.
+    #[prost(bool, tag = "8")]
+    pub gone: bool,
 }
 
 impl Inode {
@@ -79,8 +112,10 @@ impl Inode {
             change: 1,
             acl: 0,
             bare: true,
+            layer: 0,
         };
-        Self { attr, xattrs: 0, xattr_list_bytes: 0, parent: 0, cookie: 0, acls: Acls::default(), body }
+        let acls = Acls::default();
+        Self { attr, xattrs: 0, xattr_list_bytes: 0, parent: 0, cookie: 0, acls, layers: None, body }
     }
 
     /// File type, see [`kind`].
@@ -126,6 +161,33 @@ impl Inode {
         self.touch(now);
     }
 
+    /// What it shares; default: nothing.
+    #[must_use]
+    pub fn shares(&self) -> Layers {
+        self.layers.as_deref().copied().unwrap_or_default()
+    }
+
+    /// Sets what it shares, and what its attributes say of that.
+    pub fn set_shares(&mut self, layers: Layers) {
+        self.attr.layer = layers.top;
+        self.layers = (layers != Layers::default()).then(|| Box::new(layers));
+    }
+
+    /// The number of the data that it shows.
+    #[must_use]
+    pub fn top(&self) -> u64 {
+        match self.attr.layer {
+            0 => self.attr.ino,
+            top => top,
+        }
+    }
+
+    /// Whether it is no file but data that others need.
+    #[must_use]
+    pub fn is_hidden(&self) -> bool {
+        self.layers.as_ref().is_some_and(|layers| layers.hidden)
+    }
+
     /// The layout of a file.
     pub fn layout(&self) -> Outcome<Layout> {
         match &self.body {
@@ -156,11 +218,16 @@ impl Inode {
             .u32(self.xattr_list_bytes)
             .u64(self.parent)
             .u64(self.cookie)
-            .u8(u8::try_from(self.acls.bits()).expect("two bits"));
+            .u8(u8::try_from(self.acls.bits()).expect("two bits")
+                | if self.layers.is_some() { LAYERED } else { 0 });
         let lists = [&self.acls.access, &self.acls.default].into_iter().flatten();
         let writer = lists.map(Acl::to_value).fold(writer, |writer, value| {
             writer.u32(u32::try_from(value.len()).expect("bounded by its entries")).raw(&value)
         });
+        let writer = match &self.layers {
+            Some(layers) => writer.bytes(&layers.encode_to_vec()),
+            None => writer,
+        };
         match &self.body {
             Body::Directory { next_cookie } => writer.u64(*next_cookie).0,
             Body::File(bytes) | Body::Symlink(bytes) => writer.tail(bytes),
@@ -184,6 +251,11 @@ impl Inode {
             Some(Some(Acl::parse(c.raw(bytes)?).ok()??))
         };
         let acls = Acls { access: list(ACL_ACCESS)?, default: list(ACL_DEFAULT)? };
+        let layers = match acl & u32::from(LAYERED) {
+            0 => None,
+            _ => Some(Box::new(Layers::decode(c.bytes()?).ok()?)),
+        };
+        let acl = acl & (ACL_ACCESS | ACL_DEFAULT);
         let body = match mode >> 12 {
             kind::DIR => Body::Directory { next_cookie: c.u64()? },
             kind::FILE => Body::File(c.rest().to_vec()),
@@ -208,8 +280,9 @@ impl Inode {
             change,
             acl,
             bare: acl == 0 && xattrs == 0,
+            layer: layers.as_ref().map_or(0, |layers| layers.top),
         };
-        Some(Self { attr, xattrs, xattr_list_bytes, parent, cookie, acls, body })
+        Some(Self { attr, xattrs, xattr_list_bytes, parent, cookie, acls, layers, body })
     }
 }
 
@@ -220,6 +293,11 @@ pub fn parse(key: &[u8], value: &[u8]) -> Outcome<Inode> {
 
 /// An inode, if it exists.
 pub fn find(reader: &(impl Reader + ?Sized), volume: u64, ino: u64) -> Outcome<Option<Inode>> {
+    Ok(find_any(reader, volume, ino)?.filter(|inode| !inode.is_hidden()))
+}
+
+/// Likewise, also data that only others need.
+pub fn find_any(reader: &(impl Reader + ?Sized), volume: u64, ino: u64) -> Outcome<Option<Inode>> {
     let key = keys::inode(volume, ino);
     match reader.get(&key)? {
         Some(value) => Ok(Some(parse(&key, &value)?)),
@@ -232,6 +310,14 @@ pub fn get(reader: &(impl Reader + ?Sized), volume: u64, ino: u64) -> Outcome<In
     match find(reader, volume, ino)? {
         Some(inode) => Ok(inode),
         None => refuse(Code::Stale, format!("{} of {} does not exist any more", Ino(ino), VolumeId(volume))),
+    }
+}
+
+/// Likewise, also data that only others need.
+pub fn get_any(reader: &(impl Reader + ?Sized), volume: u64, ino: u64) -> Outcome<Inode> {
+    match find_any(reader, volume, ino)? {
+        Some(inode) => Ok(inode),
+        None => get(reader, volume, ino),
     }
 }
 

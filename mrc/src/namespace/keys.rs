@@ -44,11 +44,17 @@ pub mod table {
     pub const TRASH: u8 = 0x28;
     /// Defaults of directories for new files.
     pub const LAYOUT: u8 = 0x29;
+    /// Snapshots.
+    pub const SNAPSHOT: u8 = 0x2a;
+    /// Rows as they were when a snapshot was made.
+    pub const PAST: u8 = 0x2b;
+    /// Data that nobody writes any more.
+    pub const FROZEN: u8 = 0x2c;
 }
 
 /// Tables that hold one volume's rows, in the order in which a dropped volume loses them: inodes last, because
 /// while one exists a command may still write beside it.
-pub const VOLUME_TABLES: [u8; 16] = [
+pub const VOLUME_TABLES: [u8; 19] = [
     table::DENTRY,
     table::ORDER,
     table::XATTR,
@@ -65,6 +71,9 @@ pub const VOLUME_TABLES: [u8; 16] = [
     table::OWNED,
     table::TRASH,
     table::LAYOUT,
+    table::SNAPSHOT,
+    table::PAST,
+    table::FROZEN,
 ];
 
 fn key(table: u8, words: &[u64], tail: &[u8]) -> Vec<u8> {
@@ -213,6 +222,18 @@ pub fn trash(volume: u64, removed_ms: u64, ino: u64) -> Vec<u8> {
 #[must_use]
 pub fn layout(volume: u64, directory: u64) -> Vec<u8> {
     key(table::LAYOUT, &[volume, directory], &[])
+}
+
+/// A snapshot.
+#[must_use]
+pub fn snapshot(volume: u64, id: u64) -> Vec<u8> {
+    key(table::SNAPSHOT, &[volume, id], &[])
+}
+
+/// Data that nobody writes any more.
+#[must_use]
+pub fn frozen(volume: u64, ino: u64) -> Vec<u8> {
+    key(table::FROZEN, &[volume, ino], &[])
 }
 
 /// The `index`-th integer of a key.

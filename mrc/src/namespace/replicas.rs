@@ -23,7 +23,7 @@ const PAGE_ROWS: usize = 1024;
 
 /// Gives a file new lists; the old ones stay beside them until [`complete`].
 pub fn set(txn: &mut Txn<'_>, request: &SetReplicasRequest) -> Outcome<Layout> {
-    let (volume, mut inode) = (request.head.volume, inode::get(txn, request.head.volume, request.ino)?);
+    let (volume, mut inode) = (request.head.volume, inode::get_any(txn, request.head.volume, request.ino)?);
     let mut layout = layout_at(&inode, request.view, &request.head)?;
     if !layout.previous.is_empty() {
         return refuse(
@@ -59,7 +59,7 @@ pub fn set(txn: &mut Txn<'_>, request: &SetReplicasRequest) -> Outcome<Layout> {
 
 /// The new lists have everything: the old ones go, and what OSDs hold that are in no list any more.
 pub fn complete(txn: &mut Txn<'_>, request: &CompleteReplicasRequest) -> Outcome<Layout> {
-    let (volume, mut inode) = (request.head.volume, inode::get(txn, request.head.volume, request.ino)?);
+    let (volume, mut inode) = (request.head.volume, inode::get_any(txn, request.head.volume, request.ino)?);
     let mut layout = layout_at(&inode, request.view, &request.head)?;
     if layout.previous.is_empty() {
         return Ok(layout);

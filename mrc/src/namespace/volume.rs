@@ -59,6 +59,40 @@ pub struct Volume {
     /// Repairs by `fsck`.
     #[prost(uint64, tag = "11")]
     pub repairs: u64,
+    /// Snapshots, the oldest first.
+    #[prost(message, repeated, tag = "16")]
+    pub snapshots: Vec<Moment>,
+    /// The number of the last snapshot. Only grows.
+    #[prost(uint64, tag = "17")]
+    pub last_snapshot: u64,
+    /// What only removed snapshots needed has to go.
+    #[prost(bool, tag = "18")]
+    pub sweeping: bool,
+    /// Where that goes on.
+    #[prost(bytes = "vec", tag = "19")]
+    pub swept: Vec<u8>,
+    /// Some files share data.
+    #[prost(bool, tag = "20")]
+    pub layered: bool,
+}
+
+/// When a snapshot was made, in the volume's own count.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct Moment {
+    /// The snapshot's number.
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// The next inode number then: what has a smaller one was there.
+    #[prost(uint64, tag = "2")]
+    pub next_ino: u64,
+}
+
+impl Volume {
+    /// The newest snapshot that exists.
+    #[must_use]
+    pub fn newest_snapshot(&self) -> Option<Moment> {
+        self.snapshots.last().copied()
+    }
 }
 
 /// The record if the volume is known here.
@@ -138,6 +172,7 @@ pub fn init(txn: &mut Txn<'_>, now: Time, request: &InitVolume) -> Outcome<()> {
 pub fn start_drop(txn: &mut Txn<'_>, volume: u64) -> Outcome<()> {
     if let Some(mut record) = find(txn, volume)? {
         record.dropping = true;
+        record.snapshots.clear();
         put(txn, volume, &record);
     }
     Ok(())
@@ -168,7 +203,10 @@ pub fn drop_step(txn: &mut Txn<'_>, volume: u64, limit: u32) -> Outcome<bool> {
     let rows = txn.scan(&prefix, &prefix_end(&prefix), left)?;
     let finished = rows.len() < left;
     for (key, value) in rows {
-        collect::discard(txn, volume, &inode::parse(&key, &value)?)?;
+        let inode = inode::parse(&key, &value)?;
+        if !inode.shares().gone {
+            collect::discard(txn, volume, &inode)?;
+        }
         txn.delete(key);
     }
     if finished {

@@ -1,7 +1,7 @@
 //! Asks for a lease; waits for others to give theirs back.
 
 use proto::error::{Code, WireError};
-use proto::mrc::{AcquireLease, Attr, AttrReply};
+use proto::mrc::{AcquireLease, Attr, AttrReply, LEASE_WRITE};
 use rt::rpc::{Request, Response, parse};
 
 use crate::engine::leases::ALL_BITS;
@@ -23,6 +23,10 @@ pub(crate) async fn serve(mrc: &Mrc, request: Request) -> Result<Response, WireE
     // Nothing is given on what does not exist.
     read::getattr(mrc.table(), file.0, file.1)?;
     let given = mrc.leader().leasing().acquire(ask.head.session, file, ask.bits, request.deadline).await?;
+    // A snapshot that comes after this has to take the right back first.
+    if ask.bits & LEASE_WRITE != 0 {
+        mrc.thaw(file, request.deadline).await?;
+    }
     // Given before the row is read.
     let reading = Reading { head: &ask.head, directory: None, deadline: request.deadline };
     let (attr, _) = mrc

@@ -68,7 +68,8 @@ fn verdict(mrc: &Mrc, volume: u64, ino: u64) -> Result<Option<Verdict>, WireErro
     if ino >= record.next_ino {
         return Ok(Some(Verdict::Unknown));
     }
-    if inode::find(mrc.table(), volume, ino)?.is_some() || collect::is_garbage(mrc.table(), volume, ino)? {
+    if inode::find_any(mrc.table(), volume, ino)?.is_some() || collect::is_garbage(mrc.table(), volume, ino)?
+    {
         return Ok(None);
     }
     Ok(Some(Verdict::Lost))

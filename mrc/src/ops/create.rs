@@ -31,8 +31,21 @@ pub(crate) async fn serve(mrc: &Mrc, request: Request) -> Result<Response, WireE
     let wanted = LEASE_ATTR | LEASE_READ | if write { LEASE_WRITE } else { 0 };
     let reading = Reading { head: &head, directory: None, deadline: request.deadline };
     let (attr, leases) = lease(mrc, reading, &done, wanted).await?;
-    let capability = signer.capability(file, session, write, &done.layout);
-    let credentials = FileCredentials { capability, layout: done.layout };
+    let mut attr = attr;
+    let mut found = mrc.thawed(file, &leases, request.deadline).await?;
+    if found.is_none() && attr.layer != 0 {
+        found = inode::find(mrc.table(), volume, file.1)?;
+    }
+    let credentials = match found {
+        Some(inode) => {
+            attr = inode.attr.clone();
+            mrc.credentials(&signer, (volume, session), write, &inode)?
+        }
+        None => {
+            let capability = signer.capability(file, session, write, &done.layout);
+            FileCredentials { capability, layout: done.layout, ..FileCredentials::default() }
+        }
+    };
     let room = if write { room_of(mrc, file)? } else { None };
     Ok(Response::of(&OpenReply {
         attr,

@@ -10,6 +10,9 @@ use crate::service::Mrc;
 
 pub(crate) async fn serve(mrc: &Mrc, request: Request) -> Result<Response, WireError> {
     let ask = parse::<GetAttr>(&request)?;
+    if ask.head.snapshot != 0 {
+        return super::past::getattr(mrc, &ask, &request).await;
+    }
     let reading = Reading { head: &ask.head, directory: None, deadline: request.deadline };
     let (attr, leases) = mrc
         .read_leased(

@@ -9,8 +9,11 @@ use crate::service::Mrc;
 
 pub(crate) async fn serve(mrc: &Mrc, request: Request) -> Result<Response, WireError> {
     let ask = parse::<GetLayout>(&request)?;
+    if ask.head.snapshot != 0 {
+        return super::past::layout(mrc, &ask, &request).await;
+    }
     mrc.lead(request.deadline).await?;
-    let inode = inode::get(mrc.table(), ask.head.volume, ask.ino)?;
+    let inode = inode::get_any(mrc.table(), ask.head.volume, ask.ino)?;
     let layout = inode.layout()?;
     let handles = mrc.leader().sessions().handles((ask.head.volume, ask.ino));
     Ok(Response::of(&LayoutReply {

@@ -9,6 +9,9 @@ use crate::service::Mrc;
 
 pub(crate) async fn serve(mrc: &Mrc, request: Request) -> Result<Response, WireError> {
     let ask = parse::<ListXattr>(&request)?;
+    if ask.head.snapshot != 0 {
+        return super::past::listxattr(mrc, &ask, &request).await;
+    }
     mrc.read(request.deadline).await?;
     Ok(Response::of(&XattrNames { names: xattr::list(mrc.table(), &ask.head, ask.ino)? }))
 }

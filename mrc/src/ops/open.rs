@@ -1,7 +1,7 @@
 //! Opens a file: counts the handle in memory, reads one row, signs a capability.
 
 use proto::error::WireError;
-use proto::mrc::{Attr, FileCredentials, LEASE_ATTR, LEASE_READ, LEASE_WRITE, Open, OpenReply, OpenRequest};
+use proto::mrc::{Attr, LEASE_ATTR, LEASE_READ, LEASE_WRITE, Open, OpenReply, OpenRequest};
 use rt::rpc::{Request, Response, parse};
 
 use crate::leasing::read::Reading;
@@ -12,6 +12,9 @@ use crate::service::{Mrc, Signer};
 
 pub(crate) async fn serve(mrc: &Mrc, request: Request) -> Result<Response, WireError> {
     let ask = parse::<Open>(&request)?;
+    if ask.head.snapshot != 0 {
+        return super::past::open(mrc, &ask, &request).await;
+    }
     mrc.lead(request.deadline).await?;
     let signer = mrc.signer(ask.head.session)?;
     let (session, file) = (ask.head.session, (ask.head.volume, ask.ino));
@@ -50,7 +53,7 @@ async fn reply(
 ) -> Result<Response, WireError> {
     let reading = Reading { head: &ask.head, directory: None, deadline: request.deadline };
     let wanted = LEASE_ATTR | LEASE_READ | if ask.write { LEASE_WRITE } else { 0 };
-    let (inode, leases) = mrc
+    let (mut inode, leases) = mrc
         .read_leased(
             reading,
             || read(mrc, ask),
@@ -58,13 +61,19 @@ async fn reply(
             |_| wanted,
         )
         .await?;
-    let layout = inode.layout()?;
-    let room = if ask.write { room(mrc.table(), ask.head.volume, &inode, 0)? } else { None };
     let file = (ask.head.volume, ask.ino);
-    let capability = signer.capability(file, ask.head.session, ask.write, &layout);
+    let leaseless =
+        ask.write && !mrc.leader().leasing().with(|engine, _| engine.takes_part(ask.head.session));
+    let thawed = match leaseless {
+        true => mrc.thaw(file, request.deadline).await?,
+        false => mrc.thawed(file, &leases, request.deadline).await?,
+    };
+    inode = thawed.unwrap_or(inode);
+    let room = if ask.write { room(mrc.table(), ask.head.volume, &inode, 0)? } else { None };
+    let credentials = mrc.credentials(signer, (file.0, ask.head.session), ask.write, &inode)?;
     Ok(Response::of(&OpenReply {
         attr: inode.attr,
-        credentials: FileCredentials { capability, layout },
+        credentials,
         created: false,
         leases,
         room,
@@ -73,10 +82,14 @@ async fn reply(
 }
 
 fn read(mrc: &Mrc, ask: &OpenRequest) -> Result<Inode, WireError> {
-    let inode = inode::get(mrc.table(), ask.head.volume, ask.ino)?;
     if ask.renew {
+        // Who looks after replicas opens data that only others need, too.
+        let inode = inode::get_any(mrc.table(), ask.head.volume, ask.ino)?;
         make::is_openable(&inode)?;
-    } else {
+        return Ok(inode);
+    }
+    let inode = inode::get(mrc.table(), ask.head.volume, ask.ino)?;
+    {
         make::may_open(&inode, &ask.head, ask.write, ask.append)?;
     }
     Ok(inode)

@@ -10,6 +10,9 @@ use crate::service::Mrc;
 
 pub(crate) async fn serve(mrc: &Mrc, request: Request) -> Result<Response, WireError> {
     let ask = parse::<ReadDir>(&request)?;
+    if ask.head.snapshot != 0 {
+        return super::past::readdir(mrc, &ask, &request).await;
+    }
     let reading = Reading { head: &ask.head, directory: Some(ask.ino), deadline: request.deadline };
     let (page, leases) = mrc
         .read_leased(

@@ -29,7 +29,7 @@ pub(crate) async fn serve(mrc: &Mrc, request: Request) -> Result<Response, WireE
         mrc.leader().sessions().close_file(session, file, write);
     })?;
     let capability = signer.capability(file, session, write, &done.layout);
-    let credentials = FileCredentials { capability, layout: done.layout };
+    let credentials = FileCredentials { capability, layout: done.layout, ..FileCredentials::default() };
     let room = if write { super::create::room_of(mrc, file)? } else { None };
     Ok(Response::of(&OpenReply { attr: done.attr, credentials, created: true, room, ..OpenReply::default() }))
 }

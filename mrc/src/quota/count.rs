@@ -126,8 +126,9 @@ pub fn step(txn: &mut Txn<'_>, volume: u64, limit: u32) -> Outcome<()> {
     let rows = txn.scan(&from, &prefix_end(&keys::of_volume(table::INODE, volume)), limit)?;
     let finished = rows.len() < limit;
     for (key, value) in rows {
-        let attr = inode::parse(&key, &value)?.attr;
-        for subject in super::owners(attr.uid, attr.gid) {
+        let inode = inode::parse(&key, &value)?;
+        let (counts, attr) = (!inode.is_hidden(), inode.attr);
+        for subject in super::owners(attr.uid, attr.gid).into_iter().filter(|_| counts) {
             add(txn, volume, subject, Taken::of(&attr))?;
         }
         record.counted = attr.ino;

@@ -32,7 +32,7 @@ pub(crate) struct Replica {
 }
 
 pub(crate) fn head(uid: u32, gid: u32, permission_checked: bool) -> Head {
-    Head { volume: VOLUME, session: 5, uid, gid, groups: Vec::new(), permission_checked }
+    Head { volume: VOLUME, session: 5, uid, gid, groups: Vec::new(), permission_checked, snapshot: 0 }
 }
 
 pub(crate) fn layout() -> Layout {

@@ -91,7 +91,15 @@ impl Cluster {
 }
 
 fn head() -> Head {
-    Head { volume: VOLUME, session: SESSION, uid: 0, gid: 0, groups: Vec::new(), permission_checked: true }
+    Head {
+        volume: VOLUME,
+        session: SESSION,
+        uid: 0,
+        gid: 0,
+        groups: Vec::new(),
+        permission_checked: true,
+        snapshot: 0,
+    }
 }
 
 fn create(name: &str, sequence: u64) -> CreateRequest {

@@ -309,7 +309,15 @@ impl World {
 }
 
 pub(crate) fn head(session: u64) -> Head {
-    Head { volume: VOLUME, session, uid: 0, gid: 0, groups: Vec::new(), permission_checked: true }
+    Head {
+        volume: VOLUME,
+        session,
+        uid: 0,
+        gid: 0,
+        groups: Vec::new(),
+        permission_checked: true,
+        snapshot: 0,
+    }
 }
 
 fn valid(capability: &Capability, rights: u32) {

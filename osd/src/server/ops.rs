@@ -192,6 +192,7 @@ impl Osd {
             checksums: outcome.sums,
             version: outcome.version,
             object_bytes: outcome.length,
+            holes: outcome.holes.iter().flat_map(|(first, count)| [*first, *count]).collect(),
         };
         Ok(Response::with_payload(&reply, outcome.data))
     }

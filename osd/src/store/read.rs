@@ -29,6 +29,8 @@ pub struct ReadOutcome {
     pub version: u64,
     /// The object's length.
     pub length: u32,
+    /// (first, count) of the blocks within `data` that hold nothing, ascending.
+    pub holes: Vec<(u32, u32)>,
 }
 
 /// A piece with what is needed to read it after the lock is gone.
@@ -66,6 +68,7 @@ impl Shard {
         let bytes = plan.end as usize - first_block as usize * BLOCK_BYTES;
         let blocks = bytes.div_ceil(BLOCK_BYTES) as u32;
         outcome.sums = checksums(key, &plan.record, plan.first, blocks);
+        outcome.holes = holes(plan.first, &plan.pieces);
         let data = match plan.pieces.as_slice() {
             [(piece, Source::Extent(start))] if piece.first == plan.first && piece.count == blocks => {
                 Bytes::from_owner(self.read_extent(key, *start, piece.count).await?)
@@ -187,6 +190,19 @@ impl Shard {
         self.noted(key, block, verify(key, block, &buf[..BLOCK_BYTES], sum))?;
         Ok(buf[..BLOCK_BYTES].to_vec())
     }
+}
+
+/// What lies between the pieces of a read, and before the first.
+fn holes(first: u32, pieces: &[(Piece, Source)]) -> Vec<(u32, u32)> {
+    let mut next = first;
+    let mut holes = Vec::new();
+    for (piece, _) in pieces {
+        if piece.first > next {
+            holes.push((next, piece.first - next));
+        }
+        next = piece.end();
+    }
+    holes
 }
 
 fn source(state: &State, key: ObjectKey, place: Place) -> Result<Source> {

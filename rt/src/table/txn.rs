@@ -71,6 +71,23 @@ impl<'a> Txn<'a> {
         }
     }
 
+    /// The keys changed since the savepoint, ascending.
+    pub fn changed(&self) -> Vec<&[u8]> {
+        let mut keys: Vec<&[u8]> = self.undo.iter().flatten().map(|(key, _)| key.as_slice()).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        keys
+    }
+
+    /// What a key held at the savepoint.
+    pub fn before(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        match self.undo.iter().flatten().find(|(changed, _)| changed == key) {
+            Some((_, Some(value))) => Ok(value.clone()),
+            Some((_, None)) => self.table.get(key),
+            None => self.get(key),
+        }
+    }
+
     /// Whether nothing was changed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -174,5 +191,24 @@ mod tests {
         txn.rollback();
         assert_eq!(txn.get(b"a").unwrap().as_deref(), Some(&b"1"[..]));
         assert_eq!(txn.get(b"b").unwrap(), None);
+    }
+
+    #[test]
+    fn what_was_there_at_the_savepoint_is_told() {
+        let table = MemoryTable::new();
+        let mut batch = Batch::default();
+        batch.put("t", "0");
+        table.write(batch).unwrap();
+        let mut txn = Txn::new(&table);
+        txn.put("a", "1");
+        txn.savepoint();
+        txn.put("t", "2");
+        txn.delete("a");
+        txn.put("a", "3");
+        txn.put("new", "4");
+        assert_eq!(txn.changed(), [&b"a"[..], b"new", b"t"]);
+        assert_eq!(txn.before(b"a").unwrap().as_deref(), Some(&b"1"[..]));
+        assert_eq!(txn.before(b"t").unwrap().as_deref(), Some(&b"0"[..]));
+        assert_eq!(txn.before(b"new").unwrap(), None);
     }
 }

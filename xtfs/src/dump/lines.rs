@@ -247,6 +247,8 @@ pub(crate) struct NodeLine {
     acl: Hex,
     #[serde(default, skip_serializing_if = "is_default")]
     default_acl: Hex,
+    #[serde(default, skip_serializing_if = "is_default")]
+    shares: Hex,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     xattrs: Vec<(Raw, Raw)>,
 }
@@ -285,6 +287,7 @@ impl NodeLine {
             next_cookie: node.next_cookie,
             acl: Hex(node.acl.clone()),
             default_acl: Hex(node.default_acl.clone()),
+            shares: Hex(node.shares.clone()),
             xattrs: node
                 .xattrs
                 .iter()
@@ -313,6 +316,7 @@ impl NodeLine {
             change: self.change,
             acl: 0,
             bare: false,
+            layer: 0,
         };
         let layout = self.layout.map(|layout| Layout {
             stripe_bytes: layout.stripe_bytes,
@@ -329,6 +333,7 @@ impl NodeLine {
             next_cookie: self.next_cookie,
             acl: self.acl.0,
             default_acl: self.default_acl.0,
+            shares: self.shares.0,
             xattrs: xattrs.collect(),
         }
     }

@@ -37,7 +37,7 @@ impl Leases {
             }
             None => bits,
         };
-        self.give(id, file, give)
+        self.give(id, file, give & !self.hushed(file.0))
     }
 
     /// Whether the session may be given leases.
@@ -133,19 +133,20 @@ impl Leases {
     }
 
     /// Whether nothing stands against an asker but its turn being handled.
-    pub(super) fn may_be_given(&self, entry: &Entry, asker: Asker) -> bool {
+    pub(super) fn may_be_given(&self, file: FileId, entry: &Entry, asker: Asker) -> bool {
         let recalled = entry.holder(asker.session).map_or(0, |own| own.recalled);
         self.awaited.is_empty()
-            && self.has_its_turn(entry, asker)
+            && self.has_its_turn(file, entry, asker)
             && asker.bits & recalled == 0
             && entry.others(asker.session) & conflicts(asker.bits) == 0
     }
 
     /// No change under way and no earlier asker stands against it.
-    fn has_its_turn(&self, entry: &Entry, asker: Asker) -> bool {
+    fn has_its_turn(&self, file: FileId, entry: &Entry, asker: Asker) -> bool {
         let earlier = entry.asking.iter().take_while(|one| one.ticket != asker.ticket);
         let before = earlier.filter(|one| one.session != asker.session).fold(0, |bits, one| bits | one.bits);
-        entry.blocked(asker.session) & asker.bits == 0 && conflicts(before) & asker.bits == 0
+        (entry.blocked(asker.session) | self.hushed(file.0)) & asker.bits == 0
+            && conflicts(before) & asker.bits == 0
     }
 
     /// Gives to those who wait what is free, in their order, and recalls for those whose turn it is.
@@ -154,7 +155,7 @@ impl Leases {
         while let Some(entry) = self.inodes.get(&file)
             && let Some(asker) = entry.asking.get(at).copied()
         {
-            if self.may_be_given(entry, asker) {
+            if self.may_be_given(file, entry, asker) {
                 self.inodes.entry(file).or_default().asking.remove(at);
                 let given = self.give(asker.session, file, asker.bits);
                 if let Some(Waiting::Acquire { ready, .. }) = self.waiting.get_mut(&asker.ticket) {
@@ -163,7 +164,7 @@ impl Leases {
                 }
                 continue;
             }
-            if self.has_its_turn(entry, asker) {
+            if self.has_its_turn(file, entry, asker) {
                 let against = conflicts(asker.bits);
                 let holders = entry.holders.iter().filter(|one| one.session != asker.session);
                 let theirs: Vec<u64> =

@@ -1,0 +1,224 @@
+//! Data below a file's own: reading through, filling blocks before they are written in part. See
+//! docs/protocols/snapshots.md, "Reading and writing through".
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt;
+use proto::capability::{Capability, WRITE};
+use proto::error::{Code, WireError};
+use proto::limits::BLOCK_BYTES;
+use proto::mrc::FileCredentials;
+use proto::stripe::{Layout, Piece, pieces};
+
+use super::Inode;
+use crate::engine::leases::Use;
+use crate::error::Result;
+use crate::file::read::PIECES_AT_ONCE;
+
+/// Stands for the data that a file writes.
+pub(crate) const TOP: u64 = 0;
+/// Blocks remembered at most.
+const FILLED_MAX: usize = 1 << 16;
+const BLOCK: u64 = BLOCK_BYTES as u64;
+
+/// Blocks of a top that are surely there.
+#[derive(Default)]
+pub(super) struct Filled {
+    /// Of this data.
+    data: u64,
+    blocks: BTreeSet<u64>,
+}
+
+impl Filled {
+    fn has(&self, data: u64, block: u64) -> bool {
+        self.data == data && self.blocks.contains(&block)
+    }
+
+    fn add(&mut self, data: u64, block: u64) {
+        if self.data != data || self.blocks.len() >= FILLED_MAX {
+            *self = Self { data, blocks: BTreeSet::new() };
+        }
+        self.blocks.insert(block);
+    }
+}
+
+/// One layer of a file: its number (or [`TOP`]), its stripes, and where it ends to show through.
+#[derive(Clone, Copy)]
+struct Layer {
+    data: u64,
+    stripe_bytes: u32,
+    bytes: u64,
+}
+
+/// The layers from the top down.
+fn layers(credentials: &FileCredentials) -> Vec<Layer> {
+    let top = Layer { data: TOP, stripe_bytes: credentials.layout.stripe_bytes.max(1), bytes: u64::MAX };
+    let below = credentials.bases.iter().map(|base| Layer {
+        data: base.capability.ino,
+        stripe_bytes: base.layout.stripe_bytes.max(1),
+        bytes: base.bytes,
+    });
+    std::iter::once(top).chain(below).collect()
+}
+
+/// What of `range` lies below `end`.
+fn below(range: &Range<u64>, end: u64) -> Option<Range<u64>> {
+    let cut = range.start..range.end.min(end);
+    (cut.start < cut.end).then_some(cut)
+}
+
+impl Inode {
+    /// The right to data of this file and where it is.
+    pub(super) fn right_to<'a>(
+        &self,
+        credentials: &'a FileCredentials,
+        data: u64,
+    ) -> Result<(&'a Capability, &'a Layout)> {
+        if data == TOP {
+            return Ok((&credentials.capability, &credentials.layout));
+        }
+        let base = credentials.bases.iter().find(|base| base.capability.ino == data);
+        base.map(|base| (&base.capability, &base.layout)).ok_or_else(|| {
+            WireError::new(
+                Code::Stale,
+                format!("data {data} does not show through ino-{} any more", self.ino),
+            )
+        })
+    }
+
+    /// A new right, when the one that is here is for other data than the file shows now.
+    pub(crate) async fn follow_top(&self, what: Use) -> Result<()> {
+        let credentials = self.credentials();
+        let (layer, truncate_epoch) = self.size.lock().shows();
+        let layer = if layer == 0 { self.ino } else { layer };
+        let cannot_write =
+            what != Use::Read && self.may_write() && credentials.capability.rights & WRITE == 0;
+        let same = credentials.capability.ino == layer
+            && (credentials.bases.is_empty() || credentials.truncate_epoch == truncate_epoch);
+        if same && !cannot_write { Ok(()) } else { self.renew(&credentials).await }
+    }
+
+    /// Whether something may show through.
+    pub(crate) fn is_layered(&self) -> bool {
+        !self.credentials().bases.is_empty()
+    }
+
+    /// Reads a range of a file with layers.
+    pub(crate) async fn read_through(self: &Arc<Self>, offset: u64, len: u64) -> Result<Bytes> {
+        let mut out = BytesMut::zeroed(usize::try_from(len).expect("a read fits into memory"));
+        let mut wanted = vec![offset..offset + len];
+        for layer in layers(&self.credentials()) {
+            wanted = self.read_layer(layer, wanted, (offset, &mut out)).await?;
+            if wanted.is_empty() {
+                break;
+            }
+        }
+        Ok(out.freeze())
+    }
+
+    /// Copies what a layer has of the wanted ranges; gives what is wanted still.
+    async fn read_layer(
+        self: &Arc<Self>,
+        layer: Layer,
+        wanted: Vec<Range<u64>>,
+        (base, out): (u64, &mut BytesMut),
+    ) -> Result<Vec<Range<u64>>> {
+        let mut all: Vec<(u64, Piece)> = Vec::new();
+        for range in &wanted {
+            let Some(range) = below(range, layer.bytes) else { continue };
+            let cut = pieces(layer.stripe_bytes, range.start, range.end - range.start);
+            all.extend(cut.map(|piece| (range.start + piece.at, piece)));
+        }
+        let mut arriving = futures::stream::iter(all)
+            .map(|(at, piece)| async move { (at, piece, self.read_data_of(layer.data, piece).await) })
+            .buffer_unordered(PIECES_AT_ONCE);
+        let mut left = Vec::new();
+        while let Some((at, piece, found)) = arriving.next().await {
+            let (data, holes) = found?;
+            let mut next = 0u32;
+            for hole in holes {
+                copy(out, (at - base, &data), next..hole.start);
+                left.push(at + u64::from(hole.start)..at + u64::from(hole.end));
+                next = hole.end;
+            }
+            copy(out, (at - base, &data), next..piece.len);
+        }
+        left.sort_unstable_by_key(|range| range.start);
+        Ok(left)
+    }
+
+    /// Blocks that a write covers in part are made whole first.
+    pub(crate) async fn fill_edges(self: &Arc<Self>, offset: u64, len: u64) -> Result<()> {
+        let credentials = self.credentials();
+        let Some(base) = credentials.bases.first() else { return Ok(()) };
+        let (end, data) = (offset + len, credentials.capability.ino);
+        let first = (!offset.is_multiple_of(BLOCK)).then_some(offset / BLOCK);
+        let last = (!end.is_multiple_of(BLOCK)).then_some(end / BLOCK).filter(|last| Some(*last) != first);
+        for block in first.into_iter().chain(last) {
+            if block * BLOCK < base.bytes && !self.filled.lock().has(data, block) {
+                self.fill(block, base.bytes).await?;
+                self.filled.lock().add(data, block);
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what shows through in a block, when the top has not got it.
+    async fn fill(self: &Arc<Self>, block: u64, visible: u64) -> Result<()> {
+        let _alone = self.filling.write().await;
+        let (start, end) = (block * BLOCK, visible.min((block + 1) * BLOCK));
+        let layers = layers(&self.credentials());
+        let len = usize::try_from(end - start).expect("one block");
+        let mut out = BytesMut::zeroed(len);
+        let [top, below @ ..] = layers.as_slice() else { return Ok(()) };
+        let mut wanted = self.read_layer(*top, vec![start..end], (start, &mut out)).await?;
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let (absent, mut shown) = (wanted.clone(), false);
+        for layer in below {
+            let before = wanted.clone();
+            wanted = self.read_layer(*layer, wanted, (start, &mut out)).await?;
+            // What a layer does not reach is wanted no more.
+            shown |= wanted != before;
+            if wanted.is_empty() {
+                break;
+            }
+        }
+        debug_assert!(absent.iter().all(|range| start <= range.start), "of this block");
+        if shown { self.write_objects_unfilled(start, out.freeze(), false).await } else { Ok(()) }
+    }
+
+    /// Writers are kept away while a block is filled.
+    pub(crate) async fn unfilled(&self) -> Option<tokio::sync::RwLockReadGuard<'_, ()>> {
+        if self.is_layered() { Some(self.filling.read().await) } else { None }
+    }
+
+    /// What of a range could show through if the top had a hole there.
+    pub(crate) fn shows_through(&self, range: Range<u64>) -> Option<Range<u64>> {
+        let credentials = self.credentials();
+        below(&range, credentials.bases.first()?.bytes)
+    }
+
+    /// The file's data from the top down: number, stripes, and where each ends to show through.
+    pub(crate) fn all_data(&self) -> Vec<(u64, Layout, u64)> {
+        let credentials = self.credentials();
+        let top = (TOP, credentials.layout.clone(), u64::MAX);
+        let below = credentials.bases.iter();
+        std::iter::once(top)
+            .chain(below.map(|base| (base.capability.ino, base.layout.clone(), base.bytes)))
+            .collect()
+    }
+}
+
+/// Copies a part of a piece's data; what the data does not reach is zeroes.
+fn copy(out: &mut BytesMut, (at, data): (u64, &Bytes), part: Range<u32>) {
+    let (from, to) = (part.start as usize, (part.end as usize).min(data.len()));
+    if from < to {
+        let at = usize::try_from(at).expect("within the read") + from;
+        out[at..at + to - from].copy_from_slice(&data[from..to]);
+    }
+}
