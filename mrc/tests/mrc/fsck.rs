@@ -19,11 +19,14 @@ fn rows(of: &MemoryTable, which: u8) -> Vec<(Vec<u8>, Vec<u8>)> {
 
 /// Panics when the rows contradict one another.
 pub(crate) fn check(of: &MemoryTable) {
-    let inodes: BTreeMap<u64, inode::Inode> = rows(of, table::INODE)
+    let mut inodes: BTreeMap<u64, inode::Inode> = rows(of, table::INODE)
         .iter()
         .map(|(key, value)| inode::parse(key, value).unwrap())
         .map(|inode| (inode.attr.ino, inode))
         .collect();
+    check_shares(of, &inodes);
+    // What only others need is no file.
+    inodes.retain(|_, inode| !inode.is_hidden());
     let mut names: BTreeMap<u64, u32> = BTreeMap::new();
     let mut links: BTreeMap<u64, BTreeSet<(u64, u64)>> = BTreeMap::new();
     let mut sizes: BTreeMap<u64, u64> = BTreeMap::new();
@@ -80,7 +83,8 @@ pub(crate) fn check(of: &MemoryTable) {
         assert!(inodes.contains_key(&keys::word(key, 1).unwrap()), "a row hangs on an inode that is gone");
     }
     for (key, _) in rows(of, table::GARBAGE) {
-        assert!(!inodes.contains_key(&keys::word(&key, 1).unwrap()), "garbage is in use");
+        let file = inodes.get(&keys::word(&key, 1).unwrap());
+        assert!(file.is_none_or(|file| file.shares().gone), "garbage is in use");
     }
     check_usage(of, &inodes);
     check_quotas(of, &inodes);
@@ -89,6 +93,38 @@ pub(crate) fn check(of: &MemoryTable) {
     let files = inodes.values().filter(|inode| inode.kind() == kind::FILE);
     assert_eq!(record.used_bytes, files.map(|inode| inode.attr.size).sum::<u64>());
     assert!(inodes.keys().all(|ino| *ino < record.next_ino));
+}
+
+/// Who needs which data, against counting.
+fn check_shares(of: &MemoryTable, inodes: &BTreeMap<u64, inode::Inode>) {
+    let record = volume::find(of, VOLUME).unwrap().unwrap();
+    let frozen: BTreeSet<u64> =
+        rows(of, table::FROZEN).iter().map(|(key, _)| keys::word(key, 1).unwrap()).collect();
+    let mut refs: BTreeMap<u64, u32> = BTreeMap::new();
+    for (ino, inode) in inodes {
+        let shares = inode.shares();
+        assert_eq!(inode.attr.layer, shares.top);
+        for needed in [shares.top, shares.base].into_iter().filter(|needed| *needed != 0) {
+            assert!(needed != *ino && !inodes[&needed].shares().gone, "{ino} needs {needed}");
+            *refs.entry(needed).or_default() += 1;
+        }
+        if shares.hidden {
+            assert_eq!((inode.attr.nlink, inode.attr.size, inode.parent, shares.top), (0, 0, 0, 0), "{ino}");
+        }
+    }
+    for (ino, inode) in inodes {
+        let shares = inode.shares();
+        assert_eq!(shares.refs, refs.get(ino).copied().unwrap_or(0), "those who need {ino}");
+        let own = !shares.hidden && shares.top == 0;
+        let in_snapshot =
+            record.snapshots.iter().any(|moment| *ino < moment.next_ino && moment.id <= shares.died);
+        let needed = own || shares.refs > 0 || in_snapshot;
+        assert!(needed != shares.gone || record.sweeping, "{ino}: {shares:?}");
+        // New tops need no look before somebody gives them up.
+        let given_up = shares.died > 0 || !own && !shares.hidden;
+        assert!(!given_up || shares.gone || frozen.contains(ino), "{ino} would never be looked at");
+    }
+    assert!(frozen.iter().all(|ino| inodes.contains_key(ino) || record.sweeping), "{frozen:?}");
 }
 
 /// What each directory says of what is below it, against adding it up.

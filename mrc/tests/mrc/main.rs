@@ -23,5 +23,6 @@ mod posix;
 mod quota;
 mod repair;
 mod service;
+mod snapshots;
 mod tmpfile;
 mod trash;

@@ -35,7 +35,7 @@ impl Told for All {
     }
 }
 
-fn look(replica: &Replica) -> (Vec<Finding>, u64) {
+pub(crate) fn look(replica: &Replica) -> (Vec<Finding>, u64) {
     let (mut all, mut seen) = (All::default(), 0);
     Table::at_one_moment(&replica.table, &mut |moment| {
         seen = check(moment, VOLUME, &mut all).unwrap().seen;
