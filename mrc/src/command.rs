@@ -16,7 +16,7 @@ use proto::mrc::{
     SetXattrRequest,
 };
 use proto::quota::SetQuota;
-use proto::snapshot::{CloneRequest, SnapshotRequest};
+use proto::snapshot::{CloneRequest, FoldRequest, SnapshotRequest};
 use proto::stripe::Layout;
 use proto::trash::{KeepTrash, TrashRequest};
 
@@ -313,6 +313,8 @@ pub enum Body {
     Thaw(Which),
     #[prost(message, tag = "46")]
     CloneData(CloneRequest),
+    #[prost(message, tag = "47")]
+    FoldLayers(FoldRequest),
 }
 
 /// See the module.
@@ -321,7 +323,7 @@ pub struct Command {
     /// Which one.
     #[prost(
         oneof = "Body",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 30, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 50, 51"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 30, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 50, 51"
     )]
     pub body: Option<Body>,
 }

@@ -263,6 +263,7 @@ fn run(txn: &mut Txn<'_>, at: Applied, body: &Body) -> Outcome<Vec<u8>> {
         }
         Body::SnapshotRemove(ask) => snapshot::remove(txn, ask).map(empty),
         Body::SnapshotSweep(step) => snapshot::sweep(txn, step.volume, step.limit).map(empty),
+        Body::FoldLayers(ask) => shared::fold(txn, ask).map(empty),
         Body::CloneData(ask) => {
             let inode = shared::clone(txn, now, ask)?;
             Log::new(at, &ask.head).changed(txn, event::WRITTEN, &inode)?;

@@ -16,7 +16,7 @@ use proto::mrc::{
 use proto::quota::{QuotaLs, QuotaSet};
 use proto::raft::{Deliver, LeaderTransfer, MemberAdd, MemberRemove, Peer};
 use proto::rpc::Method;
-use proto::snapshot::{CloneData, SnapshotCreate, SnapshotLs, SnapshotRemove};
+use proto::snapshot::{CloneData, FoldLayers, SnapshotCreate, SnapshotLs, SnapshotRemove};
 use proto::trash::{TrashKeep, TrashLs, TrashRemove, TrashRestore};
 use proto::usage::Usage;
 use rt::rpc::{Request, Response, unknown_method};
@@ -73,6 +73,7 @@ pub(crate) async fn dispatch(mrc: &Mrc, request: Request) -> Result<Response, Wi
         SnapshotCreate::NUMBER => ops::snapshot::create(mrc, request).await,
         SnapshotRemove::NUMBER => ops::snapshot::remove(mrc, request).await,
         SnapshotLs::NUMBER => ops::snapshot::list(mrc, request).await,
+        FoldLayers::NUMBER => ops::snapshot::fold(mrc, request).await,
         CloneData::NUMBER => ops::snapshot::clone(mrc, request).await,
         DumpRead::NUMBER => ops::dump::read(mrc, request).await,
         DumpLoad::NUMBER => ops::dump::load(mrc, request).await,

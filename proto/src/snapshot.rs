@@ -95,6 +95,20 @@ pub struct CloneRequest {
     pub to: u64,
 }
 
+/// Data of a file holds everything that shows through it: what is below is not needed any more.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct FoldRequest {
+    /// Head.
+    #[prost(message, required, tag = "1")]
+    pub head: Head,
+    /// Makes a repeat safe.
+    #[prost(message, required, tag = "2")]
+    pub origin: Origin,
+    /// The data, as [`crate::mrc::Attr::layer`] names it.
+    #[prost(uint64, tag = "3")]
+    pub layer: u64,
+}
+
 crate::methods! {
     /// Makes a snapshot.
     SnapshotCreate = 0x0288 mutates (SnapshotRequest) -> SnapshotReply,
@@ -102,6 +116,8 @@ crate::methods! {
     SnapshotRemove = 0x0289 mutates (SnapshotRequest) -> Empty,
     /// Lists them.
     SnapshotLs = 0x028a reads (ListSnapshots) -> SnapshotList,
+    /// Lets go what is below some data.
+    FoldLayers = 0x028c mutates (FoldRequest) -> Empty,
     /// Shares content.
     CloneData = 0x028b mutates (CloneRequest) -> AttrReply,
 }

@@ -442,6 +442,8 @@ fn mrc_snapshot() {
     let message =
         snapshot::CloneRequest { head: head(), origin: origin(), from: 77, from_snapshot: 3, to: 78 };
     check("mrc-clone-data", Kind::Request, snapshot::CloneData::NUMBER, &message, b"");
+    let message = snapshot::FoldRequest { head: head(), origin: origin(), layer: 79 };
+    check("mrc-fold-layers", Kind::Request, snapshot::FoldLayers::NUMBER, &message, b"");
     let message = mrc::InoRequest { head: mrc::Head { snapshot: 3, ..head() }, ino: 77 };
     check("mrc-getattr-snapshot", Kind::Request, mrc::GetAttr::NUMBER, &message, b"");
     let layout =

@@ -157,6 +157,7 @@ impl Inode {
 
     /// Writes at the OSDs; nobody is told of it.
     pub(super) async fn write_objects(self: &Arc<Self>, offset: u64, data: Bytes, sync: bool) -> Result<()> {
+        self.fold_if_deep();
         self.fill_edges(offset, data.len() as u64).await?;
         let _unfilled = self.unfilled().await;
         self.write_objects_unfilled(offset, data, sync).await

@@ -60,6 +60,8 @@ pub struct Inode {
     filling: tokio::sync::RwLock<()>,
     /// Blocks of the top that are surely there. order: a leaf.
     filled: Mutex<layers::Filled>,
+    /// What is below is being copied up.
+    folding: AtomicBool,
     /// What the kernel holds locked for requests that wait for a lease.
     pub(crate) locked: Locked,
     /// One append at a time.
@@ -84,6 +86,7 @@ impl Inode {
             renewing: tokio::sync::Mutex::new(()),
             filling: tokio::sync::RwLock::new(()),
             filled: Mutex::default(),
+            folding: AtomicBool::new(false),
             locked: Locked::default(),
             appending: tokio::sync::Mutex::new(()),
             leaving: AtomicUsize::new(0),

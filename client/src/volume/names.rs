@@ -117,6 +117,7 @@ impl Volume {
     where
         M: Method<Request = MakeRequest, Reply = proto::mrc::AttrReply>,
     {
+        self.must_be_present()?;
         let head = self.head(creds);
         let changing = self.leasing().change(self.id(), vec![(what.parent, Some(what.name.clone()))]);
         let make = |origin| MakeRequest { head, origin, umask: creds.umask, ..what };
@@ -139,6 +140,7 @@ impl Volume {
 
     /// Another name for a file.
     pub async fn link(&self, creds: &Creds, ino: u64, parent: u64, name: &[u8]) -> Result<Attr> {
+        self.must_be_present()?;
         let (head, name) = (self.head(creds), name.to_vec());
         let changing = self.leasing().change(self.id(), vec![(ino, None), (parent, Some(name.clone()))]);
         let make = |origin| LinkRequest { head, origin, ino, parent, name };
@@ -161,6 +163,7 @@ impl Volume {
     where
         M: Method<Request = RemoveEntry, Reply = ChangeReply>,
     {
+        self.must_be_present()?;
         let (head, name) = (self.head(creds), name.to_vec());
         let victim = self.leasing().named(self.key(parent), &name);
         let mut what = vec![(parent, Some(name.clone()))];
@@ -183,6 +186,7 @@ impl Volume {
 
     /// Moves a name, atomically.
     pub async fn rename(&self, creds: &Creds, what: Move<'_>) -> Result<()> {
+        self.must_be_present()?;
         let head = self.head(creds);
         let moved = self.inode_to_move(creds, &what).await;
         let replaced = self.leasing().named(self.key(what.new_parent), what.new_name);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use proto::error::{Code, WireError};
-use proto::mrc::Attr;
+use proto::mrc::{Attr, OpenRequest};
 use proto::snapshot::{
     CloneData, CloneRequest, ListSnapshots, SnapshotCreate, SnapshotInfo, SnapshotLs, SnapshotRemove,
     SnapshotRequest,
@@ -51,6 +51,12 @@ impl Volume {
     pub async fn snapshots(&self, creds: &Creds, directory: u64) -> Result<Vec<SnapshotInfo>> {
         let head = proto::mrc::Head { snapshot: 0, ..self.head(creds) };
         Ok(self.session().call::<SnapshotLs>(&ListSnapshots { head, ino: directory }).await?.snapshots)
+    }
+
+    /// How much data lies below that which a file writes, one upon the other.
+    pub async fn layers(&self, creds: &Creds, ino: u64) -> Result<usize> {
+        let request = OpenRequest { head: self.head(creds), ino, write: false, renew: true, append: false };
+        Ok(self.session().open(&request).await?.credentials.bases.len())
     }
 
     /// Gives the file `to` the content that `from` has now, or had in a snapshot (0: now), however large it is, at once.

@@ -12,4 +12,5 @@ mod mount;
 mod names;
 mod posix;
 mod reference;
+mod snapshots;
 mod takeover;

@@ -19,6 +19,8 @@
 mod change;
 mod grant;
 #[cfg(test)]
+mod hush_test;
+#[cfg(test)]
 mod property;
 mod recall;
 mod session;

@@ -3,7 +3,7 @@
 use proto::error::Code;
 use proto::id::Ino;
 use proto::mrc::{Time, kind};
-use proto::snapshot::CloneRequest;
+use proto::snapshot::{CloneRequest, FoldRequest};
 use proto::stripe::Layout;
 use rt::table::{Reader, Txn, prefix_end};
 
@@ -191,6 +191,21 @@ pub fn cut(txn: &mut Txn<'_>, volume: u64, inode: &mut Inode, size: u64) -> Outc
         return Ok(());
     }
     change(txn, volume, top, |shares| shares.base_bytes = shares.base_bytes.min(size))
+}
+
+/// Some data holds everything that showed through it.
+pub fn fold(txn: &mut Txn<'_>, ask: &FoldRequest) -> Outcome<()> {
+    let volume = ask.head.volume;
+    // Let go meanwhile: there is nothing left to do.
+    let Some(row) = inode::find_any(txn, volume, ask.layer)? else { return Ok(()) };
+    let base = row.shares().base;
+    if base != 0 {
+        change(txn, volume, ask.layer, |shares| (shares.base, shares.base_bytes) = (0, 0))?;
+        release(txn, volume, base)?;
+        given_up(txn, volume, base)?;
+        collect_data(txn, volume, base)?;
+    }
+    Ok(())
 }
 
 /// Gives a file the content of another.

@@ -3,7 +3,7 @@
 use prost::Message;
 use proto::error::{Code, WireError};
 use proto::mrc::{LEASE_WRITE, LeaseGrant};
-use proto::snapshot::{CloneData, SnapshotCreate, SnapshotList, SnapshotLs, SnapshotRemove};
+use proto::snapshot::{CloneData, FoldLayers, SnapshotCreate, SnapshotList, SnapshotLs, SnapshotRemove};
 use rt::rpc::{Request, Response, parse};
 
 use crate::command::{Body, Which};
@@ -39,6 +39,13 @@ pub(crate) async fn list(mrc: &Mrc, request: Request) -> Result<Response, WireEr
     mrc.read(request.deadline).await?;
     volume::live(mrc.table(), ask.head.volume)?;
     Ok(Response::of(&SnapshotList { snapshots: snapshot::list(mrc.table(), &ask)? }))
+}
+
+/// Who writes a file has copied what showed through: nobody sees a difference, so nothing is claimed.
+pub(crate) async fn fold(mrc: &Mrc, request: Request) -> Result<Response, WireError> {
+    let ask = parse::<FoldLayers>(&request)?;
+    mrc.lead(request.deadline).await?;
+    mrc.change(ask.origin, Body::FoldLayers(ask), request.deadline).await
 }
 
 pub(crate) async fn clone(mrc: &Mrc, request: Request) -> Result<Response, WireError> {

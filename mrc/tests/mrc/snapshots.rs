@@ -10,7 +10,7 @@ use prost::Message;
 use proto::error::Code;
 use proto::mrc::{AttrReply, EntryRequest, Head, ReportWrite};
 use proto::rpc::Origin;
-use proto::snapshot::{CloneRequest, SnapshotReply, SnapshotRequest};
+use proto::snapshot::{CloneRequest, FoldRequest, SnapshotReply, SnapshotRequest};
 use rt::table::{Reader, Table, prefix_end};
 
 use crate::fsck;
@@ -44,6 +44,8 @@ enum Op {
     /// Open while its name goes, freed later.
     UnlinkOpen(usize),
     Reap,
+    /// The top gets all that shows through it.
+    Fold(usize),
     Rename(usize, usize),
     Snapshot,
     Remove(u8),
@@ -61,6 +63,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => name().prop_map(Op::Unlink),
         1 => name().prop_map(Op::UnlinkOpen),
         1 => Just(Op::Reap),
+        2 => name().prop_map(Op::Fold),
         1 => (name(), name()).prop_map(|(from, to)| Op::Rename(from, to)),
         3 => Just(Op::Snapshot),
         2 => any::<u8>().prop_map(Op::Remove),
@@ -201,6 +204,19 @@ impl World {
                 for (ino, _) in std::mem::take(&mut self.open) {
                     self.replica.run(Body::Reap(Which { volume: VOLUME, ino })).unwrap();
                 }
+            }
+            Op::Fold(name) => {
+                let Some((ino, content)) = self.now.get(NAMES[name]) else { return };
+                let (ino, content) = (*ino, content.clone());
+                self.thaw(ino);
+                let inode = inode::get(&self.replica.table, VOLUME, ino).unwrap();
+                let top = self.osds.entry(inode.top()).or_default();
+                for (block, value) in (0..).zip(content) {
+                    top.entry(block).or_insert(value);
+                }
+                let head = self.replica.head.clone();
+                let ask = FoldRequest { head, origin: Origin::default(), layer: inode.top() };
+                self.replica.run(Body::FoldLayers(ask)).unwrap();
             }
             Op::Rename(from, to) => {
                 let (from, to) = (NAMES[from], NAMES[to]);
@@ -350,6 +366,39 @@ proptest! {
     fn files_and_snapshots_show_what_they_should(ops in prop::collection::vec(op(), 1..60)) {
         run(&ops);
     }
+}
+
+#[test]
+fn a_chain_of_layers_ends_and_folding_lets_it_go() {
+    let mut world = World::new();
+    world.run(&Op::Create(0));
+    let ino = world.now["a"].0;
+    for at in 0..200u8 {
+        world.run(&Op::Write { name: 0, at: at % 7, count: 1 });
+        world.run(&Op::Snapshot);
+        if shared::chain(
+            &world.replica.table,
+            VOLUME,
+            inode::get(&world.replica.table, VOLUME, ino).unwrap().top(),
+        )
+        .unwrap()
+        .len()
+            == shared::CHAIN_MAX
+        {
+            let thaw = world.replica.run(Body::Thaw(Which { volume: VOLUME, ino }));
+            assert_eq!(code(thaw), Some(Code::Busy));
+            // The newest is not in the way any more; its top can be folded.
+            let newest = *world.past.keys().last().unwrap();
+            let which = world.past.keys().position(|id| *id == newest).unwrap();
+            world.run(&Op::Remove(u8::try_from(which).unwrap()));
+            world.run(&Op::Fold(0));
+            break;
+        }
+    }
+    world.check();
+    let top = inode::get(&world.replica.table, VOLUME, ino).unwrap().top();
+    assert_eq!(shared::chain(&world.replica.table, VOLUME, top).unwrap(), [top]);
+    world.end();
 }
 
 #[test]

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
@@ -11,15 +12,21 @@ use proto::capability::{Capability, WRITE};
 use proto::error::{Code, WireError};
 use proto::limits::BLOCK_BYTES;
 use proto::mrc::FileCredentials;
+use proto::snapshot::{FoldLayers, FoldRequest};
 use proto::stripe::{Layout, Piece, pieces};
 
 use super::Inode;
+use crate::config::Creds;
 use crate::engine::leases::Use;
 use crate::error::Result;
 use crate::file::read::PIECES_AT_ONCE;
 
 /// Stands for the data that a file writes.
 pub(crate) const TOP: u64 = 0;
+/// A file with so many layers below it is copied up.
+const FOLD_AT: usize = 16;
+/// Bytes copied up in one step; whole blocks.
+const FOLD_STEP: u64 = 1 << 20;
 /// Blocks remembered at most.
 const FILLED_MAX: usize = 1 << 16;
 const BLOCK: u64 = BLOCK_BYTES as u64;
@@ -101,6 +108,71 @@ impl Inode {
         if same && !cannot_write { Ok(()) } else { self.renew(&credentials).await }
     }
 
+    /// Whether so much lies below the file that reads suffer: then it is copied up, by one task at a time.
+    pub(crate) fn fold_if_deep(self: &Arc<Self>) {
+        if self.credentials().bases.len() < FOLD_AT || self.folding.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let inode = self.clone();
+        self.volume.runtime().spawn(async move {
+            if let Err(error) = inode.fold().await {
+                tracing::warn!(ino = inode.ino, %error, "the layers of a file could not be folded; the next write tries again");
+            }
+            inode.folding.store(false, Ordering::Release);
+        });
+    }
+
+    /// Copies what shows through into the top, and has what is below let go.
+    async fn fold(self: &Arc<Self>) -> Result<()> {
+        let top = self.credentials().capability.ino;
+        let mut at = 0;
+        loop {
+            // A step at a time: others may want the file in between.
+            let _using = self.take_lease(Use::Write, at, FOLD_STEP).await?;
+            let _shared = self.data.read().await;
+            let credentials = self.credentials();
+            if credentials.capability.ino != top {
+                // A snapshot came in between: there is a new top.
+                return Ok(());
+            }
+            let visible = credentials.bases.first().map_or(0, |base| base.bytes);
+            if at >= visible {
+                break;
+            }
+            let end = visible.min(at + FOLD_STEP);
+            self.copy_up(at..end).await?;
+            at = end;
+        }
+        let head = self.volume.head(&Creds::checked(0, 0));
+        let make = |origin| FoldRequest { head, origin, layer: top };
+        self.volume.session().mutate_of_own::<FoldLayers>(make).await?;
+        self.renew_now().await
+    }
+
+    /// Writes what shows through in a range, where the top has nothing. Ranges are whole blocks, but for the end of what shows.
+    async fn copy_up(self: &Arc<Self>, range: Range<u64>) -> Result<()> {
+        let _alone = self.filling.write().await;
+        let layers = layers(&self.credentials());
+        let [top, below @ ..] = layers.as_slice() else { return Ok(()) };
+        let (base, len) = (range.start, usize::try_from(range.end - range.start).expect("one step"));
+        let mut out = BytesMut::zeroed(len);
+        let absent = self.read_layer(*top, vec![range], (base, &mut out)).await?;
+        let mut wanted = absent.clone();
+        for layer in below {
+            wanted = self.read_layer(*layer, wanted, (base, &mut out)).await?;
+        }
+        let out = out.freeze();
+        for hole in absent {
+            let part = |at: u64| usize::try_from(at - base).expect("within the step");
+            let data = out.slice(part(hole.start)..part(hole.end));
+            // What is zero everywhere may as well stay a hole.
+            if data.iter().any(|byte| *byte != 0) {
+                self.write_objects_unfilled(hole.start, data, false).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Whether something may show through.
     pub(crate) fn is_layered(&self) -> bool {
         !self.credentials().bases.is_empty()
@@ -159,37 +231,11 @@ impl Inode {
         let last = (!end.is_multiple_of(BLOCK)).then_some(end / BLOCK).filter(|last| Some(*last) != first);
         for block in first.into_iter().chain(last) {
             if block * BLOCK < base.bytes && !self.filled.lock().has(data, block) {
-                self.fill(block, base.bytes).await?;
+                self.copy_up(block * BLOCK..base.bytes.min((block + 1) * BLOCK)).await?;
                 self.filled.lock().add(data, block);
             }
         }
         Ok(())
-    }
-
-    /// Writes what shows through in a block, when the top has not got it.
-    async fn fill(self: &Arc<Self>, block: u64, visible: u64) -> Result<()> {
-        let _alone = self.filling.write().await;
-        let (start, end) = (block * BLOCK, visible.min((block + 1) * BLOCK));
-        let layers = layers(&self.credentials());
-        let len = usize::try_from(end - start).expect("one block");
-        let mut out = BytesMut::zeroed(len);
-        let [top, below @ ..] = layers.as_slice() else { return Ok(()) };
-        let mut wanted = self.read_layer(*top, vec![start..end], (start, &mut out)).await?;
-        if wanted.is_empty() {
-            return Ok(());
-        }
-        let (absent, mut shown) = (wanted.clone(), false);
-        for layer in below {
-            let before = wanted.clone();
-            wanted = self.read_layer(*layer, wanted, (start, &mut out)).await?;
-            // What a layer does not reach is wanted no more.
-            shown |= wanted != before;
-            if wanted.is_empty() {
-                break;
-            }
-        }
-        debug_assert!(absent.iter().all(|range| start <= range.start), "of this block");
-        if shown { self.write_objects_unfilled(start, out.freeze(), false).await } else { Ok(()) }
     }
 
     /// Writers are kept away while a block is filled.
