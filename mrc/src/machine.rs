@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use prost::Message;
 use proto::changes::event;
-use proto::mrc::{Attr, AttrReply, ChangeReply, ReplicasReply};
+use proto::mrc::{Attr, AttrReply, ChangeReply, ReplicasReply, Time};
 use proto::rpc::Empty;
 use proto::snapshot::SnapshotReply;
 use quorum::{Applied, StateMachine};
@@ -17,8 +17,8 @@ use crate::command::{self, Body, Command, CreateDone, DropDone, SessionRaised};
 use crate::dump::load;
 use crate::fsck::mend::mend;
 use crate::namespace::{
-    Broken, Fail, Outcome, collect, inode, inode::Inode, layout, link, locks, make, past, rename, replicas,
-    session, setattr, shared, snapshot, time_of, volume, xattr,
+    Broken, Fail, Outcome, collect, inode, inode::Inode, layers, layout, link, locks, make, past, rename,
+    replicas, session, setattr, snapshot, time_of, volume, xattr,
 };
 use crate::quota::count;
 use crate::quota::room::room;
@@ -131,6 +131,13 @@ fn created(txn: &mut Txn<'_>, at: Applied, create: &command::Create) -> Outcome<
     Ok(CreateDone { attr: done.inode.attr, layout, created: done.created, changed }.encode_to_vec())
 }
 
+/// Makes a file without a name.
+fn nameless(txn: &mut Txn<'_>, now: Time, create: &command::Create) -> Outcome<Vec<u8>> {
+    let inode = make::tmpfile(txn, now, &create.request, &create.layout)?;
+    let (attr, layout) = (inode.attr, create.layout.clone());
+    Ok(CreateDone { attr, layout, created: true, changed: Vec::new() }.encode_to_vec())
+}
+
 /// Attributes of inodes as a change left them, of those that it left.
 fn after(txn: &Txn<'_>, volume: u64, touched: &[u64]) -> Outcome<Vec<Attr>> {
     let mut changed = Vec::with_capacity(touched.len());
@@ -165,6 +172,29 @@ fn renamed(txn: &mut Txn<'_>, at: Applied, rename: &command::Move) -> Outcome<Ve
     answer(txn, request.head.volume, &touched)
 }
 
+/// Snapshots, and data that is shared.
+fn of_snapshots(txn: &mut Txn<'_>, at: Applied, body: &Body) -> Outcome<Vec<u8>> {
+    let now = time_of(at);
+    let empty = |(): ()| Empty {}.encode_to_vec();
+    let made = |inode: Inode| AttrReply { attr: inode.attr, ..AttrReply::default() }.encode_to_vec();
+    match body {
+        Body::Thaw(which) => layers::thaw(txn, now, which.volume, which.ino).map(made),
+        Body::SnapshotCreate(ask) => {
+            let snapshot = snapshot::create(txn, now, ask)?;
+            Ok(SnapshotReply { snapshot }.encode_to_vec())
+        }
+        Body::SnapshotRemove(ask) => snapshot::remove(txn, ask).map(empty),
+        Body::SnapshotSweep(step) => snapshot::sweep(txn, step.volume, step.limit).map(empty),
+        Body::FoldLayers(ask) => layers::fold(txn, ask).map(empty),
+        Body::CloneData(ask) => {
+            let inode = layers::clone(txn, now, ask)?;
+            Log::new(at, &ask.head).changed(txn, event::WRITTEN, &inode)?;
+            Ok(made(inode))
+        }
+        _ => unreachable!("run() passes on only what is above"),
+    }
+}
+
 /// Runs one command and gives its reply message's bytes.
 fn run(txn: &mut Txn<'_>, at: Applied, body: &Body) -> Outcome<Vec<u8>> {
     let now = time_of(at);
@@ -182,11 +212,7 @@ fn run(txn: &mut Txn<'_>, at: Applied, body: &Body) -> Outcome<Vec<u8>> {
             named(txn, request.head.volume, inode, request.parent)
         }
         Body::Create(create) => created(txn, at, create),
-        Body::TmpFile(create) => {
-            let inode = make::tmpfile(txn, now, &create.request, &create.layout)?;
-            let (attr, layout) = (inode.attr, create.layout.clone());
-            Ok(CreateDone { attr, layout, created: true, changed: Vec::new() }.encode_to_vec())
-        }
+        Body::TmpFile(create) => nameless(txn, now, create),
         Body::Unlink(remove) => {
             let request = &remove.request;
             let entry = link::unlink(txn, now, request, remove.closed)?;
@@ -256,19 +282,12 @@ fn run(txn: &mut Txn<'_>, at: Applied, body: &Body) -> Outcome<Vec<u8>> {
             mend(txn, now, ask.head.volume, ask.seen, &ask.findings).map(|done| done.encode_to_vec())
         }
         Body::CountOwned(step) => count::step(txn, step.volume, step.limit).map(empty),
-        Body::Thaw(which) => shared::thaw(txn, now, which.volume, which.ino).map(made),
-        Body::SnapshotCreate(ask) => {
-            let snapshot = snapshot::create(txn, now, ask)?;
-            Ok(SnapshotReply { snapshot }.encode_to_vec())
-        }
-        Body::SnapshotRemove(ask) => snapshot::remove(txn, ask).map(empty),
-        Body::SnapshotSweep(step) => snapshot::sweep(txn, step.volume, step.limit).map(empty),
-        Body::FoldLayers(ask) => shared::fold(txn, ask).map(empty),
-        Body::CloneData(ask) => {
-            let inode = shared::clone(txn, now, ask)?;
-            Log::new(at, &ask.head).changed(txn, event::WRITTEN, &inode)?;
-            Ok(made(inode))
-        }
+        Body::Thaw(_)
+        | Body::SnapshotCreate(_)
+        | Body::SnapshotRemove(_)
+        | Body::SnapshotSweep(_)
+        | Body::FoldLayers(_)
+        | Body::CloneData(_) => of_snapshots(txn, at, body),
         Body::SessionBegin(begin) => session::open(txn, now, begin.session, &begin.client).map(empty),
         Body::SessionEnd(end) => session::end(txn, now, end.session).map(empty),
         Body::SessionLeases(leases) => session::enable_leases(txn, leases.session).map(empty),

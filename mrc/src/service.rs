@@ -31,7 +31,7 @@ use crate::leader::Leader;
 use crate::leasing::metrics::LeaseMetrics;
 use crate::machine::Machine;
 use crate::namespace::inode::{self, Inode};
-use crate::namespace::{layout, session, shared, volume};
+use crate::namespace::{layers, layout, session, volume};
 use crate::{agent, garbage, keeper, leasing, server};
 
 /// What a member needs to start.
@@ -283,7 +283,7 @@ impl Mrc {
         let layout = row.layout()?;
         let capability = signer.capability((volume, top), session, write, &layout);
         let (mut bases, mut bytes) = (Vec::new(), u64::MAX);
-        while row.shares().base != 0 && bases.len() <= 2 * shared::CHAIN_MAX {
+        while row.shares().base != 0 && bases.len() <= 2 * layers::CHAIN_MAX {
             let shares = row.shares();
             bytes = bytes.min(shares.base_bytes);
             row = inode::get_any(self.table(), volume, shares.base)?;

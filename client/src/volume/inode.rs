@@ -3,10 +3,10 @@
 mod behind;
 pub(crate) mod kept;
 mod layers;
+mod trail;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
@@ -30,9 +30,8 @@ use crate::file::buffer::Buffer;
 use crate::file::latch::Errors;
 use crate::lease::Locked;
 pub(crate) use layers::TOP;
+use trail::Trail;
 
-/// A call to an OSD that takes longer is told of in the log.
-const SLOW: Duration = Duration::from_secs(1);
 /// A capability is renewed when it has less than this left, milliseconds.
 const RENEW_BEFORE_MS: u64 = 60_000;
 
@@ -493,8 +492,7 @@ impl Inode {
         let mut backoff = Backoff::new(self.volume.patience());
         let mut corrupt_once = false;
         let generation = self.volume.leasing().generation();
-        let mut trail =
-            Trail { begun: self.volume.client().config().clock.monotonic(), failed: 0, last: None };
+        let mut trail = Trail::new(self.volume.client().config().clock.monotonic());
         self.renew_in_time().await?;
         loop {
             let map = self.volume.osds().map();
@@ -626,42 +624,6 @@ impl Inode {
 impl Drop for Inode {
     fn drop(&mut self) {
         self.volume.forget_inode(self.ino);
-    }
-}
-
-/// What a call to a column went through, for the log when it took long.
-struct Trail {
-    begun: Duration,
-    failed: u32,
-    last: Option<String>,
-}
-
-impl Trail {
-    fn failed(&mut self, osd: u64, error: &WireError) {
-        self.failed += 1;
-        self.last = Some(format!("osd#{osd}: {error}"));
-    }
-
-    fn deposed(&mut self, osd: u64) {
-        self.failed += 1;
-        self.last = Some(format!("osd#{osd} did not answer before another one took over"));
-    }
-
-    /// Who waited for long shall find out why.
-    fn end<M: Method>(self, ino: u64, now: Duration) {
-        let took = now.saturating_sub(self.begun);
-        if took < SLOW {
-            return;
-        }
-        let last = self.last.as_deref().unwrap_or("the first attempt was answered, late");
-        tracing::warn!(
-            ino,
-            took_ms = took.as_millis(),
-            failed = self.failed,
-            last,
-            "{} at an OSD took long",
-            M::NAME
-        );
     }
 }
 

@@ -9,7 +9,7 @@ use rt::table::{Reader, Txn, prefix_end};
 use super::inode::{self, Body, Inode};
 use super::keys::{self, table};
 use super::record::{Cursor, Writer};
-use super::{Outcome, corrupt, locks, replicas, shared, volume};
+use super::{Outcome, corrupt, layers, locks, replicas, volume};
 use crate::quota;
 
 /// One link of `inode` (no directory) went away. With the last one a file whose number is not `closed` (nobody
@@ -42,7 +42,7 @@ pub fn free(txn: &mut Txn<'_>, volume: u64, inode: &Inode) -> Outcome<()> {
     if inode.kind() == kind::FILE {
         locks::remove_all(txn, volume, ino)?;
     }
-    if inode.kind() != kind::FILE || !shared::freed(txn, volume, inode)? {
+    if inode.kind() != kind::FILE || !layers::freed(txn, volume, inode)? {
         txn.delete(keys::inode(volume, ino));
         discard(txn, volume, inode)?;
     }

@@ -1,3 +1,5 @@
+//! Rows of the past against whole copies of the table.
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;

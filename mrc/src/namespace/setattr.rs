@@ -7,7 +7,7 @@ use proto::mrc::{Attr, KeptAttributes, ReportWrite, SetAttrRequest, Time, kind};
 use rt::table::Txn;
 
 use super::inode::{self, FLAG_APPEND, FLAG_IMMUTABLE, Inode};
-use super::{Outcome, access, refuse, session, shared, volume, xattr};
+use super::{Outcome, access, layers, refuse, session, volume, xattr};
 use crate::{quota, usage};
 
 const SETUID: u32 = 0o4000;
@@ -29,7 +29,7 @@ pub fn setattr(txn: &mut Txn<'_>, now: Time, request: &SetAttrRequest) -> Outcom
     change_mode(&mut inode, request);
     if let Some(size) = request.size {
         if size < inode.attr.size {
-            shared::cut(txn, volume, &mut inode, size)?;
+            layers::cut(txn, volume, &mut inode, size)?;
         }
         resize(&mut inode, size, request.blocks, now)?;
         if !request.head.permission_checked && request.head.uid != 0 {

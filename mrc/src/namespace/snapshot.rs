@@ -15,7 +15,7 @@ use super::name::Name;
 use super::past::{self, Past};
 use super::record::{unversioned, versioned};
 use super::volume::{self, Moment, Volume};
-use super::{Outcome, access, corrupt, inode, refuse, shared};
+use super::{Outcome, access, corrupt, inode, layers, refuse};
 
 /// Snapshots of one volume at most.
 pub const SNAPSHOTS_MAX: usize = 256;
@@ -159,7 +159,7 @@ pub fn sweep(txn: &mut Txn<'_>, volume: u64, limit: u32) -> Outcome<()> {
             Some(next) => next,
             None => keys::of_volume(table::FROZEN, volume),
         }),
-        false => shared::sweep(txn, volume, &record.swept, limit)?,
+        false => layers::sweep(txn, volume, &record.swept, limit)?,
     };
     // What was let go has changed the record meanwhile.
     record = volume::find(txn, volume)?.unwrap_or(record);

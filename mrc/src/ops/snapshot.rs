@@ -11,7 +11,7 @@ use crate::engine::leases::{Claim, Claims};
 use crate::engine::sessions::FileId;
 use crate::leasing::claims;
 use crate::namespace::inode::Inode;
-use crate::namespace::{access, inode, shared, snapshot, volume};
+use crate::namespace::{access, inode, layers, snapshot, volume};
 use crate::service::Mrc;
 
 pub(crate) async fn create(mrc: &Mrc, request: Request) -> Result<Response, WireError> {
@@ -97,7 +97,7 @@ impl Mrc {
             return Ok(None);
         }
         let Some(inode) = inode::find(self.table(), file.0, file.1)? else { return Ok(None) };
-        if !shared::needs_thaw(&record, &inode) {
+        if !layers::needs_thaw(&record, &inode) {
             return Ok(None);
         }
         let body = Body::Thaw(Which { volume: file.0, ino: file.1 });

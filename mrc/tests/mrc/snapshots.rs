@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mrc::command::{Body, Removed, SnapshotSweep, Which};
 use mrc::namespace::past::Past;
-use mrc::namespace::{collect, inode, keys, read, shared, volume};
+use mrc::namespace::{collect, inode, keys, layers, read, volume};
 use proptest::prelude::*;
 use prost::Message;
 use proto::error::Code;
@@ -111,11 +111,11 @@ impl World {
     fn thaw(&mut self, ino: u64) {
         let record = volume::live(&self.replica.table, VOLUME).unwrap();
         let inode = inode::get(&self.replica.table, VOLUME, ino).unwrap();
-        if shared::needs_thaw(&record, &inode) {
+        if layers::needs_thaw(&record, &inode) {
             let reply = self.replica.run(Body::Thaw(Which { volume: VOLUME, ino })).unwrap();
             let inode = inode::get(&self.replica.table, VOLUME, ino).unwrap();
             assert_eq!(AttrReply::decode(reply).unwrap().attr, inode.attr);
-            assert!(!shared::needs_thaw(&record, &inode));
+            assert!(!layers::needs_thaw(&record, &inode));
         }
     }
 
@@ -376,14 +376,14 @@ fn a_chain_of_layers_ends_and_folding_lets_it_go() {
     for at in 0..200u8 {
         world.run(&Op::Write { name: 0, at: at % 7, count: 1 });
         world.run(&Op::Snapshot);
-        if shared::chain(
+        if layers::chain(
             &world.replica.table,
             VOLUME,
             inode::get(&world.replica.table, VOLUME, ino).unwrap().top(),
         )
         .unwrap()
         .len()
-            == shared::CHAIN_MAX
+            == layers::CHAIN_MAX
         {
             let thaw = world.replica.run(Body::Thaw(Which { volume: VOLUME, ino }));
             assert_eq!(code(thaw), Some(Code::Busy));
@@ -397,7 +397,7 @@ fn a_chain_of_layers_ends_and_folding_lets_it_go() {
     }
     world.check();
     let top = inode::get(&world.replica.table, VOLUME, ino).unwrap().top();
-    assert_eq!(shared::chain(&world.replica.table, VOLUME, top).unwrap(), [top]);
+    assert_eq!(layers::chain(&world.replica.table, VOLUME, top).unwrap(), [top]);
     world.end();
 }
 

@@ -181,7 +181,8 @@ impl Inode {
     /// Reads a range of a file with layers.
     pub(crate) async fn read_through(self: &Arc<Self>, offset: u64, len: u64) -> Result<Bytes> {
         let mut out = BytesMut::zeroed(usize::try_from(len).expect("a read fits into memory"));
-        let mut wanted = vec![offset..offset + len];
+        let whole = offset..offset + len;
+        let mut wanted = vec![whole];
         for layer in layers(&self.credentials()) {
             wanted = self.read_layer(layer, wanted, (offset, &mut out)).await?;
             if wanted.is_empty() {
