@@ -86,19 +86,20 @@ impl Files {
 
     /// Opens the objects of a round, which were made before.
     pub(super) fn open(&mut self, place: &Path, number: Round) -> io::Result<()> {
+        let made = |name: &str, opened: io::Result<File>| {
+            opened.map_err(|error| {
+                let text = format!("{name} of round {}, made before by another worker: {error}", number.0);
+                io::Error::new(error.kind(), text)
+            })
+        };
         let open = |name: &str, append: bool| {
-            OpenOptions::new().read(true).write(!append).append(append).open(place.join(name)).map_err(
-                |error| {
-                    let text =
-                        format!("{name} of round {}, made before by another worker: {error}", number.0);
-                    io::Error::new(error.kind(), text)
-                },
-            )
+            let options = OpenOptions::new().read(true).write(!append).append(append).open(place.join(name));
+            made(name, options)
         };
         let tree = place.join("tree");
         self.round = Some(Open {
             number,
-            directory: File::open(&tree)?,
+            directory: made("tree", File::open(&tree))?,
             tree,
             fixed: open("fixed", false)?,
             growing: open("growing", false)?,

@@ -59,6 +59,12 @@ fn put(model: &mut Vec<u8>, at: u64, data: &[u8]) {
     model[at..at + data.len()].copy_from_slice(data);
 }
 
+/// Says where the first difference is instead of printing all.
+fn same(read: &[u8], want: &[u8], what: &dyn std::fmt::Debug) {
+    let first = read.iter().zip(want).position(|(one, other)| one != other);
+    assert!(read == want, "{what:?}: {} bytes for {}, the first difference at {first:?}", read.len(), want.len());
+}
+
 struct World {
     root: Creds,
     dir: u64,
@@ -126,7 +132,7 @@ impl World {
                 let model = &self.now[file];
                 let from = usize::try_from(at).unwrap().min(model.len());
                 let to = (from + len).min(model.len());
-                assert!(self.handles[by][file].read_at(at, len).await.unwrap() == model[from..to], "{op:?}");
+                same(&self.handles[by][file].read_at(at, len).await.unwrap(), &model[from..to], op);
             }
             Op::Clone { by, from, past, to } => {
                 let chosen = past.and_then(|which| {
@@ -166,7 +172,7 @@ impl World {
         for (file, want) in self.now.iter().enumerate() {
             for by in 0..2 {
                 let read = self.handles[by][file].read_at(0, 1 << 20).await.unwrap();
-                assert!(read == want[..], "file {file} as {by} sees it");
+                same(&read, want, &("file", file, "as seen by", by));
             }
         }
         for (name, (id, files)) in &self.past {
@@ -175,7 +181,7 @@ impl World {
                 let attr = past.lookup(&self.root, self.dir, format!("f{file}").as_bytes()).await.unwrap();
                 assert_eq!((attr.ino, attr.size), (self.inos[file], want.len() as u64), "{name}: {file}");
                 let handle = past.open(&self.root, attr.ino, false).await.unwrap();
-                assert!(handle.read_at(0, 1 << 20).await.unwrap() == want[..], "{name}: {file}");
+                same(&handle.read_at(0, 1 << 20).await.unwrap(), want, &(name, file));
                 let refused = handle.write_at(0, b"x".to_vec()).await;
                 assert!(refused.is_err(), "the past was written to");
                 handle.close().await.unwrap();
