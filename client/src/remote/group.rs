@@ -23,6 +23,11 @@ const LOST_AFTER: u32 = 6;
 /// Rounds through the members before those that were configured at first are tried too.
 const ROUNDS: usize = 2;
 
+/// An attempt that ended without an answer after so long met silence: the member hangs or is cut off.
+const SILENCE: Duration = Duration::from_millis(300);
+/// For so long hints to it are not believed: who gives them does not know yet.
+const SHUNNED: Duration = Duration::from_secs(1);
+
 /// Members and the one that led when last heard of.
 struct Members {
     addrs: Vec<String>,
@@ -31,6 +36,8 @@ struct Members {
     first: Vec<String>,
     next: usize,
     leader: Option<Arc<dyn Channel>>,
+    /// Did not answer a moment ago, and until when that counts.
+    silent: Option<(String, Duration)>,
 }
 
 impl Members {
@@ -74,7 +81,8 @@ impl Group {
         clock: Arc<dyn Clock>,
         patience: Patience,
     ) -> Arc<Self> {
-        let members = Mutex::new(Members { first: addrs.clone(), addrs, next: 0, leader: None });
+        let members =
+            Mutex::new(Members { first: addrs.clone(), addrs, next: 0, leader: None, silent: None });
         let failures = AtomicU32::new(0);
         Arc::new(Self { what: what.into(), connector, clock, patience, failures, members })
     }
@@ -119,6 +127,7 @@ impl Group {
         let options = CallOptions { deadline: ATTEMPT + extra, trace: 0 };
         let mut hinted = false;
         loop {
+            let begun = self.clock.monotonic();
             let outcome = match self.leader() {
                 Ok(channel) => call_with::<M>(&*channel, request, Bytes::new(), &options)
                     .await
@@ -147,6 +156,11 @@ impl Group {
                 }
                 Code::Unavailable | Code::DeadlineExceeded => {
                     attempts.uncertain = true;
+                    let now = self.clock.monotonic();
+                    if let Some(channel) = channel.as_ref().filter(|_| now.saturating_sub(begun) >= SILENCE) {
+                        let silent = Some((channel.address().to_owned(), now + SHUNNED));
+                        self.members.lock().silent = silent;
+                    }
                     self.follow(channel.as_ref(), "");
                 }
                 Code::Busy => {}
@@ -203,7 +217,10 @@ impl Group {
         {
             return true; // somebody else has moved on already
         }
+        let now = self.clock.monotonic();
+        let shunned = members.silent.as_ref().is_some_and(|(addr, until)| addr == hint && now < *until);
         if Address::parse(hint).is_ok()
+            && !shunned
             && current.as_deref() != Some(hint)
             && let Ok(channel) = self.connector.channel(hint)
         {
@@ -212,6 +229,11 @@ impl Group {
         }
         members.next = members.next.wrapping_add(1);
         members.leader = None;
+        // Whoever was silent comes last.
+        let skipped = members.silent.as_ref().is_some_and(|(addr, until)| {
+            now < *until && members.addrs.len() > 1 && members.candidate() == Some(addr)
+        });
+        members.next = members.next.wrapping_add(usize::from(skipped));
         false
     }
 }
@@ -226,8 +248,13 @@ mod tests {
 
     #[test]
     fn members_come_before_where_the_group_was_at_first() {
-        let mut members =
-            Members { addrs: list(&["b", "c"]), first: list(&["a", "b"]), next: 0, leader: None };
+        let mut members = Members {
+            addrs: list(&["b", "c"]),
+            first: list(&["a", "b"]),
+            next: 0,
+            leader: None,
+            silent: None,
+        };
         let tried: Vec<String> = (0..7)
             .map(|next| {
                 members.next = next;
@@ -239,5 +266,65 @@ mod tests {
         assert_eq!(members.candidate().map(String::as_str), Some("a"));
         members.first.clear();
         assert_eq!(members.candidate(), None);
+    }
+
+    /// A member of a test: does not answer, or says who leads, or answers.
+    enum Acts {
+        Hangs,
+        Follows { leader: &'static str, answers_from: u32 },
+    }
+
+    struct Stub(Acts, AtomicU32);
+
+    /// The runtime's time, which stands still while something runs.
+    struct Paused(tokio::time::Instant);
+
+    impl Clock for Paused {
+        fn monotonic(&self) -> Duration {
+            self.0.elapsed()
+        }
+
+        fn unix(&self) -> Duration {
+            self.0.elapsed()
+        }
+    }
+
+    impl rt::rpc::Service for Stub {
+        fn call(
+            self: Arc<Self>,
+            _peer: rt::rpc::Peer,
+            _request: rt::rpc::Request,
+        ) -> rt::rpc::BoxFuture<'static, std::result::Result<rt::rpc::Response, WireError>> {
+            let asked = self.1.fetch_add(1, Ordering::Relaxed);
+            Box::pin(async move {
+                match self.0 {
+                    Acts::Hangs => std::future::pending().await,
+                    Acts::Follows { answers_from, .. } if asked >= answers_from => {
+                        Ok(rt::rpc::Response::of(&proto::dir::VolumeList::default()))
+                    }
+                    Acts::Follows { leader, .. } => {
+                        Err(WireError::new(Code::NotLeader, "it follows").with_hint(leader))
+                    }
+                }
+            })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_leader_that_was_cut_off_is_not_asked_again_because_others_still_believe_in_it() {
+        let (connector, clock) = (Connector::new(), Arc::new(Paused(tokio::time::Instant::now())));
+        let stub = |acts| Arc::new(Stub(acts, AtomicU32::new(0)));
+        let cut_off = stub(Acts::Hangs);
+        connector.register_local("a", cut_off.clone());
+        let follows = |answers_from| Acts::Follows { leader: "local://a", answers_from };
+        connector.register_local("b", stub(follows(3)));
+        connector.register_local("c", stub(follows(u32::MAX)));
+        let addrs = list(&["local://a", "local://b", "local://c"]);
+        let group = Group::new("test", addrs, connector, clock, Patience::Forever);
+        let request = proto::dir::ListVolumes { name: String::new() };
+        let begun = tokio::time::Instant::now();
+        group.call::<proto::dir::Volumes>(&request).await.unwrap();
+        assert_eq!(cut_off.1.load(Ordering::Relaxed), 1, "asked again after {:?}", begun.elapsed());
+        assert!(begun.elapsed() < 2 * ATTEMPT, "{:?}", begun.elapsed());
     }
 }

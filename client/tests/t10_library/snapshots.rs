@@ -62,7 +62,12 @@ fn put(model: &mut Vec<u8>, at: u64, data: &[u8]) {
 /// Says where the first difference is instead of printing all.
 fn same(read: &[u8], want: &[u8], what: &dyn std::fmt::Debug) {
     let first = read.iter().zip(want).position(|(one, other)| one != other);
-    assert!(read == want, "{what:?}: {} bytes for {}, the first difference at {first:?}", read.len(), want.len());
+    assert!(
+        read == want,
+        "{what:?}: {} bytes for {}, the first difference at {first:?}",
+        read.len(),
+        want.len()
+    );
 }
 
 struct World {

@@ -66,26 +66,23 @@ pub struct Layers {
     /// The data that the file shows; 0: its own, which is that of its number.
     #[prost(uint64, tag = "1")]
     pub top: u64,
-    /// Another file shows the same data: before this one is written it gets a new top.
-    #[prost(bool, tag = "2")]
-    pub sealed: bool,
     /// Others that need the data of this number: files whose top it is, and data that it shows through.
-    #[prost(uint32, tag = "3")]
+    #[prost(uint32, tag = "2")]
     pub refs: u32,
     /// The newest snapshot when the data of this number was last given up by somebody: snapshots up to it may show it.
-    #[prost(uint64, tag = "4")]
+    #[prost(uint64, tag = "3")]
     pub died: u64,
     /// The data below that of this number; 0: none.
-    #[prost(uint64, tag = "5")]
+    #[prost(uint64, tag = "4")]
     pub base: u64,
     /// From here on `base` does not show through, bytes.
-    #[prost(uint64, tag = "6")]
+    #[prost(uint64, tag = "5")]
     pub base_bytes: u64,
     /// No file: only data that others need.
-    #[prost(bool, tag = "7")]
+    #[prost(bool, tag = "6")]
     pub hidden: bool,
     /// The data of this number is given up for good; the file shows other data.
-    #[prost(bool, tag = "8")]
+    #[prost(bool, tag = "7")]
     pub gone: bool,
 }
 

@@ -18,19 +18,33 @@ use crate::usage;
 /// Layers below one another at most; beyond that a file cannot be written until its layers are folded.
 pub const CHAIN_MAX: usize = 64;
 
-/// Whether the file must get a new top before it is written.
-#[must_use]
-pub fn needs_thaw(record: &Volume, inode: &Inode) -> bool {
-    inode.kind() == kind::FILE
-        && (inode.shares().sealed
-            || record.newest_snapshot().is_some_and(|moment| inode.top() < moment.next_ino))
+/// Whether the file must get a new top before it is written: a snapshot or somebody else may show what it has now.
+pub fn needs_thaw(
+    reader: &(impl Reader + ?Sized),
+    volume: u64,
+    record: &Volume,
+    inode: &Inode,
+) -> Outcome<bool> {
+    if inode.kind() != kind::FILE {
+        return Ok(false);
+    }
+    let top = inode.top();
+    if record.newest_snapshot().is_some_and(|moment| top < moment.next_ino) {
+        return Ok(true);
+    }
+    if top == inode.attr.ino {
+        return Ok(inode.shares().refs > 0);
+    }
+    let shares = inode::get_any(reader, volume, top)?.shares();
+    let shown_by_its_own = !shares.hidden && shares.top == 0;
+    Ok(shares.refs > 1 || shown_by_its_own)
 }
 
 /// Gives a file a top that nothing else needs. Nothing is done when it has one.
 pub fn thaw(txn: &mut Txn<'_>, now: Time, volume: u64, ino: u64) -> Outcome<Inode> {
     let mut inode = inode::get(txn, volume, ino)?;
     let mut record = volume::live(txn, volume)?;
-    if !needs_thaw(&record, &inode) {
+    if !needs_thaw(txn, volume, &record, &inode)? {
         return Ok(inode);
     }
     let layout = Layout { previous: Vec::new(), view: 1, ..inode.layout()? };
@@ -54,7 +68,7 @@ pub fn thaw(txn: &mut Txn<'_>, now: Time, volume: u64, ino: u64) -> Outcome<Inod
     inode::put(txn, volume, &data);
     let own = below == ino;
     let mut shares = inode.shares();
-    (shares.top, shares.sealed) = (top, false);
+    shares.top = top;
     inode.set_shares(shares);
     inode.attr.change += 1;
     inode::put(txn, volume, &inode);
@@ -160,7 +174,7 @@ pub fn freed(txn: &mut Txn<'_>, volume: u64, inode: &Inode) -> Outcome<bool> {
     let mut row = Inode { attr: inode.attr.clone(), ..Inode::clone(inode) };
     let mut shares = row.shares();
     let top = std::mem::take(&mut shares.top);
-    (shares.hidden, shares.sealed) = (true, false);
+    shares.hidden = true;
     row.set_shares(shares);
     (row.attr.nlink, row.attr.size, row.attr.blocks, row.attr.flags) = (0, 0, 0, 0);
     (row.parent, row.cookie, row.xattrs, row.xattr_list_bytes) = (0, 0, 0, 0);
@@ -251,7 +265,7 @@ pub fn clone(txn: &mut Txn<'_>, now: Time, ask: &CloneRequest) -> Outcome<Inode>
         hold(txn, volume, top)?;
     }
     if ask.from_snapshot == 0 {
-        change(txn, volume, ask.from, |shares| shares.sealed = true)?;
+        // Who writes it looks again before it goes on.
         let mut source = inode::get(txn, volume, ask.from)?;
         source.attr.change += 1;
         inode::put(txn, volume, &source);
@@ -261,7 +275,7 @@ pub fn clone(txn: &mut Txn<'_>, now: Time, ask: &CloneRequest) -> Outcome<Inode>
     let before = target.attr.clone();
     let old = target.top();
     let mut shares = target.shares();
-    (shares.top, shares.sealed) = (if top == ask.to { 0 } else { top }, true);
+    shares.top = if top == ask.to { 0 } else { top };
     target.set_shares(shares);
     (target.attr.size, target.attr.blocks) = (source.attr.size, source.attr.blocks);
     target.attr.truncate_epoch += 1;

@@ -97,7 +97,7 @@ impl Mrc {
             return Ok(None);
         }
         let Some(inode) = inode::find(self.table(), file.0, file.1)? else { return Ok(None) };
-        if !layers::needs_thaw(&record, &inode) {
+        if !layers::needs_thaw(self.table(), file.0, &record, &inode)? {
             return Ok(None);
         }
         let body = Body::Thaw(Which { volume: file.0, ino: file.1 });

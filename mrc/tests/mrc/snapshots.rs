@@ -111,11 +111,11 @@ impl World {
     fn thaw(&mut self, ino: u64) {
         let record = volume::live(&self.replica.table, VOLUME).unwrap();
         let inode = inode::get(&self.replica.table, VOLUME, ino).unwrap();
-        if layers::needs_thaw(&record, &inode) {
+        if layers::needs_thaw(&self.replica.table, VOLUME, &record, &inode).unwrap() {
             let reply = self.replica.run(Body::Thaw(Which { volume: VOLUME, ino })).unwrap();
             let inode = inode::get(&self.replica.table, VOLUME, ino).unwrap();
             assert_eq!(AttrReply::decode(reply).unwrap().attr, inode.attr);
-            assert!(!layers::needs_thaw(&record, &inode));
+            assert!(!layers::needs_thaw(&self.replica.table, VOLUME, &record, &inode).unwrap());
         }
     }
 
@@ -415,6 +415,20 @@ fn a_file_cloned_back_onto_its_source_keeps_the_shared_data() {
         write(0, 0, 1),
         Op::Unlink(1),
         write(0, 2, 1),
+    ]);
+}
+
+#[test]
+fn a_file_whose_past_was_cloned_is_not_written_where_the_clone_shows_it() {
+    let write = |name, at, count| Op::Write { name, at, count };
+    run(&[
+        Op::Create(0),
+        Op::Create(1),
+        write(0, 0, 2),
+        Op::Snapshot,
+        Op::Clone { from: 0, snapshot: Some(0), to: 1 },
+        Op::Remove(0),
+        write(0, 1, 1),
     ]);
 }
 
