@@ -4,6 +4,7 @@
 //! `instance` (what `up` made) and `launcher` (processes of `up --separate`) -> `roles` (the services in a process)
 //! -> `config`, `cluster`, `address`, `output`, `failure` below all of them.
 
+mod acl;
 mod address;
 mod args;
 mod chaos;
@@ -20,6 +21,7 @@ mod output;
 mod place;
 mod roles;
 mod volumes;
+mod walk;
 
 use std::process::ExitCode;
 
