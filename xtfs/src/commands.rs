@@ -1,6 +1,7 @@
 //! The commands, one file each. Each is its arguments and a `run`.
 
 pub(crate) mod acl;
+pub(crate) mod bench;
 pub(crate) mod chaos;
 pub(crate) mod completion;
 pub(crate) mod config;

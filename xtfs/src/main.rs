@@ -7,6 +7,7 @@
 mod acl;
 mod address;
 mod args;
+mod bench;
 mod chaos;
 mod classic;
 mod cluster;
