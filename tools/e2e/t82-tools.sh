@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Tools around a cluster: `xtfs bench`.
+# Tools around a cluster: `xtfs bench`, `xtfs warmup`.
 . "$(dirname "$0")/instance.sh"
 must_up --separate --osds 2 --no-exec
 
@@ -14,5 +14,19 @@ check_sh "bench of a local directory: a table without colours in a pipe" 60 'mkd
 check_sh "with colours on a terminal" 60 'command -v script >/dev/null || exit 0; script -qec "\"$XTFS\" bench \"$work/local\" --size 4M --time 1" /dev/null >"$work/table" && grep -q "$(printf "\033\\[36m")sequential write" "$work/table"'
 check_sh "an interrupted bench leaves nothing" 60 '"$XTFS" bench "$mnt" --time 60 2>"$work/err" & pid=$!; until ls -d "$mnt"/.xtfs-bench.*/names-8 >/dev/null 2>&1 || ls -d "$mnt"/.xtfs-bench.* >/dev/null 2>&1; do sleep 0.1; done; kill -INT $pid; wait $pid; [ $? = 130 ] && grep -q interrupted "$work/err" && ! ls -d "$mnt"/.xtfs-bench.* 2>/dev/null'
 check_sh "more than there is room for is refused" 20 'out=$("$XTFS" bench "$mnt" --size 900T 2>&1); [ $? = 1 ] && grep -q "smaller --size" <<<"$out"'
+
+# warmup: everything is read at the OSDs, once.
+url=$(jq -r '"xtfs://" + (.dir | if type == "array" then join(",") else . end) + "/" + .volume' "$work/up.json")
+export url
+# reads: how many reads the OSDs have answered.
+reads() { local sum=0 n http; while read -r http; do n=$(curl -s "$http/metrics" | awk '/^xtfs_rpc_calls_total\{.*method="Read".*outcome="ok"/ { n += $2 } END { print n + 0 }'); sum=$((sum + n)); done < <("$XTFS" ps --data "$data" --json | jq -r '.[] | select(.role == "osd") | "http://" + (.http | ltrimstr("http://"))'); echo "$sum"; }
+export -f reads
+mkdir -p "$mnt/w/deep/er" && for n in 1 2 3 4 5; do head -c "$((n * 700000))" /dev/urandom >"$mnt/w/deep/f$n"; done
+head -c 20000000 /dev/urandom >"$mnt/w/deep/er/big"; truncate -s 10G "$mnt/w/sparse"; printf x | dd of="$mnt/w/sparse" bs=1 seek=5G conv=notrunc status=none; ln -s sparse "$mnt/w/link"; : >"$mnt/w/empty"; sync "$mnt"/w/sparse
+check_sh "warmup of a tree reads all data, and no holes" 60 'before=$(reads); "$XTFS" warmup "$mnt/w" --json >"$work/warm" && jq -e ".files == 8 and .failed == 0 and .bytes >= 30500000 and .bytes < 32000000" "$work/warm" && after=$(reads) && [ $((after - before)) -ge 30 ] || { cat "$work/warm"; echo "$before $after"; exit 1; }'
+check_sh "warmup of one file, by URL" 30 'out=$("$XTFS" warmup "$url/w/deep/er/big" --jobs 1) && grep -q "^1 file(s), 19.1 MiB read" <<<"$out" || { echo "$out"; exit 1; }'
+check_sh "warmup of something that is not there" 30 'out=$("$XTFS" warmup "$url/w/none" 2>&1); [ $? = 1 ] && grep -q "warming up" <<<"$out"'
+[ "$(id -u)" = 0 ] && check_sh "what may not be read is said, the rest is read" 30 'chmod 600 "$mnt/w/deep/f1"; out=$(setpriv --reuid 4001 --regid 4001 --clear-groups "$XTFS" warmup "$mnt/w" 2>&1); [ $? = 1 ] && grep -q "reading .*/deep/f1: " <<<"$out" && grep -q "^7 file(s), .*, 1 failed" <<<"$out" || { echo "$out"; exit 1; }'
+check_sh "a bar on a terminal" 30 'command -v script >/dev/null || exit 0; script -qec "\"$XTFS\" warmup \"$mnt/w\"" /dev/null >"$work/bar" && grep -q "%" "$work/bar"'
 
 finish

@@ -41,6 +41,7 @@ pub(crate) mod stop;
 pub(crate) mod trash;
 pub(crate) mod umount;
 pub(crate) mod up;
+pub(crate) mod warmup;
 pub(crate) mod watch;
 pub(crate) mod whoami;
 
