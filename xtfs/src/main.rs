@@ -21,6 +21,7 @@ mod mounts;
 mod output;
 mod place;
 mod roles;
+mod scrape;
 mod volumes;
 mod walk;
 
