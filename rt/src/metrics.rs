@@ -49,7 +49,15 @@ type Source = Box<dyn Fn() -> Vec<Counted> + Send + Sync>;
 
 /// Counts that their owner keeps anyway: read when somebody looks. Services of one process may share a name.
 #[derive(Clone, Default)]
-struct Told(Arc<Mutex<BTreeMap<&'static str, (&'static str, Vec<Source>)>>>);
+struct Told(
+    /// By name. order: a leaf, but for what sources take.
+    Arc<Mutex<BTreeMap<&'static str, Shown>>>,
+);
+
+struct Shown {
+    help: &'static str,
+    sources: Vec<Source>,
+}
 
 impl fmt::Debug for Told {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -59,7 +67,7 @@ impl fmt::Debug for Told {
 
 impl Collector for Told {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        for (name, (help, sources)) in &*self.0.lock() {
+        for (name, Shown { help, sources }) in &*self.0.lock() {
             let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
             for (mut labels, count) in sources.iter().flat_map(|source| source()) {
                 labels.iter_mut().for_each(|(_, value)| *value = escaped(value));
@@ -112,7 +120,13 @@ impl Metrics {
         help: &'static str,
         read: impl Fn() -> Vec<Counted> + Send + Sync + 'static,
     ) {
-        self.told.0.lock().entry(name).or_insert_with(|| (help, Vec::new())).1.push(Box::new(read));
+        self.told
+            .0
+            .lock()
+            .entry(name)
+            .or_insert_with(|| Shown { help, sources: Vec::new() })
+            .sources
+            .push(Box::new(read));
     }
 
     /// Counts one call.

@@ -15,6 +15,7 @@ check_sh "new files begin with the default list" 30 'touch p/q/new && getfacl -c
 check_sh "only the default list" 30 '"$XTFS" acl get -d p | diff - <(getfacl -d p)'
 check_sh "one file's lists for another" 30 '"$XTFS" acl get p | "$XTFS" acl set p/q/r --replace --file - && diff <(getfacl -c p) <(getfacl -c p/q/r)'
 check_sh "setfacl --restore understands it" 30 '"$XTFS" acl get f >"$work/kept" && setfacl -b f && setfacl --restore="$work/kept" && getfacl -cn f | grep -q "^user:4003:rwx"'
+check_sh "of a file that is being written" 30 'exec 3>>w; echo x >&3; chmod 640 w; setfacl -m u:4001:rw w; echo y >&3; "$XTFS" acl get w | diff - <(getfacl w) && "$XTFS" acl set w g:4002:r && chmod 604 w && "$XTFS" acl get w | diff - <(getfacl w) && [ "$(stat -c "%s %a" w)" = "4 604" ]'
 check_sh "by URL" 30 '"$XTFS" acl set "$url/p/q/g" user:4009:r && getfacl -cn p/q/g | grep -qx "user:4009:r--" && "$XTFS" acl get "$url/p/q/g" --json | jq -e ".access | map(select(.id == 4009)) | .[0].permissions == \"r--\""'
 check_sh "--dry-run changes nothing" 30 'before=$(getfacl -R p f); "$XTFS" acl set f user:4010:r --dry-run | grep -q 4010 && "$XTFS" acl rm -R p --dry-run --json | jq -e ".changed > 3 and .dry_run" && [ "$(getfacl -R p f)" = "$before" ]'
 check_sh "rm of an entry, of the default list, of everything" 30 '"$XTFS" acl rm f user:4003 && ! getfacl -cn f | grep -q 4003 && "$XTFS" acl rm --default p && [ -z "$(getfacl -cd p)" ] && getfacl -cn p | grep -q 4001 && "$XTFS" acl rm -R p && ! getfacl -Rcn p | grep -qE "4001|4002|default|mask"'

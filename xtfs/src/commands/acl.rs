@@ -36,8 +36,8 @@ const TEXT_BYTES_MAX: u64 = 1 << 20;
   xtfs acl get a | xtfs acl set b --replace --file -
   xtfs acl rm report.txt user:alice
 
-Entries are those of getfacl(1) and setfacl(1): user:NAME:rwx, group:NAME:r-x, user::rwx (the owner), group::r-x, mask::rwx,
-other::---; default:... is for what is made in a directory. u, g, m, o, d do as well, so do numbers for names, and X, which
+Entries are those of getfacl(1) and setfacl(1): user:NAME:rwx, group:NAME:r-x, user::rwx (the owner), group::r-x, mask::rwx, \
+other::---; default:... is for what is made in a directory. u, g, m, o, d do as well, so do numbers for names, and X, which \
 is x for directories and where somebody may execute already.")]
 pub(crate) struct Acl {
     #[command(subcommand)]

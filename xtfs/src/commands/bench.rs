@@ -30,8 +30,8 @@ const INTERRUPTED: u8 = 130;
   xtfs bench /tmp                     the same on a local disk, to compare
   xtfs bench DIR --size 2G --time 60 --json
 
-It writes a file (1 MiB at a time, then fsync) and reads it, reads and writes 4 KiB at random places (fsync at the end), then
-creates, looks at, renames and removes files of 4 KiB, with one thread and with several. What was read lately may come from
+It writes a file (1 MiB at a time, then fsync) and reads it, reads and writes 4 KiB at random places (fsync at the end), then \
+creates, looks at, renames and removes files of 4 KiB, with one thread and with several. What was read lately may come from \
 memory: a --size larger than the memory of all machines rules that out. Everything it made is removed.")]
 pub(crate) struct Bench {
     /// A directory, on whatever file system.

@@ -21,7 +21,7 @@ use crate::scrape::{Look, look, targets};
   xtfs top --once --json | jq '.services[] | {name, calls_per_second}'
   xtfs top --interval 10 --json > load.jsonl     a line every 10 s
 
-CALLS of dir, mrc and osd are calls over the network; within one process (`xtfs up` without --separate) none are counted. CALLS
+CALLS of dir, mrc and osd are calls over the network; within one process (`xtfs up` without --separate) none are counted. CALLS \
 of a mount, and of a volume, are file system calls; mounts that `xtfs mount` made are not seen. P99 is the upper bound of the bucket that it falls in.")]
 pub(crate) struct Top {
     /// Seconds between two looks.

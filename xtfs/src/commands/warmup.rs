@@ -31,7 +31,7 @@ const TOLD_MAX: u64 = 20;
   xtfs warmup /mnt/vol/dataset
   xtfs warmup xtfs://HOST/VOLUME/models/big.bin --jobs 16
 
-Data is read where its readers will read it (of a file with several replicas at the one that leads) and thrown away: nothing of
+Data is read where its readers will read it (of a file with several replicas at the one that leads) and thrown away: nothing of \
 it stays on this machine. Holes are skipped, symbolic links are not followed.")]
 pub(crate) struct Warmup {
     /// A path on a mounted volume, or xtfs://HOST/VOLUME/PATH.

@@ -83,8 +83,9 @@ fn without_values(line: &str) -> String {
             name[..at].rsplit(|letter: char| !(letter.is_alphanumeric() || "_-\"'".contains(letter))).next();
         let word = word.unwrap_or_default().trim_matches(['"', '\'']);
         // `key` alone says too little in a log: objects have keys.
-        if !SECRET.contains(&word.to_lowercase().as_str()) && !(is_secret(word) && word.contains(['_', '-']))
-        {
+        let names_one = SECRET.contains(&word.to_lowercase().as_str());
+        let ends_in_one = is_secret(word) && word.contains(['_', '-']);
+        if !names_one && !ends_in_one {
             continue;
         }
         let value = rest.trim_start_matches([' ', '=']);
