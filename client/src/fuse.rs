@@ -36,6 +36,7 @@ pub use kernel::notify::Notifier;
 use kernel::ring;
 use kernel::session::Session;
 pub use mount::{MountOptions, Uring};
+pub use record::{Counts, OpCount};
 
 /// Background requests (read-ahead, asynchronous direct I/O) under way.
 const BACKGROUND: u16 = 64;
@@ -46,6 +47,7 @@ pub struct Mounted {
     mountpoint: Option<PathBuf>,
     notifier: Notifier,
     state: String,
+    counts: Counts,
 }
 
 impl Mounted {
@@ -64,6 +66,12 @@ impl Mounted {
     #[must_use]
     pub fn notifier(&self) -> &Notifier {
         &self.notifier
+    }
+
+    /// What it has done so far; counts on.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.counts.clone()
     }
 
     /// Whether it is still being served.
@@ -138,6 +146,7 @@ pub fn serve(volume: Arc<Volume>, fd: OwnedFd, resumed: bool, options: &MountOpt
     }
     volume.set_kernel(caches);
     let door = Arc::new(door::Door::new(volume.clone(), options.clone(), connection));
+    let counts = Counts(door.shared.record.clone());
     let serve = move || {
         let ended = session.serve(door);
         volume.set_kernel(Arc::new(NoKernel));
@@ -148,7 +157,7 @@ pub fn serve(volume: Arc<Volume>, fd: OwnedFd, resumed: bool, options: &MountOpt
         ended
     };
     let thread = std::thread::Builder::new().name("fuse".to_owned()).spawn(serve)?;
-    Ok(Mounted { thread, mountpoint: None, notifier, state })
+    Ok(Mounted { thread, mountpoint: None, notifier, state, counts })
 }
 
 fn wishes(options: &MountOptions) -> io::Result<Wishes> {

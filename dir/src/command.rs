@@ -8,7 +8,7 @@ use proto::error::{ErrorMessage, WireError};
 /// One entry of the log.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Command {
-    #[prost(oneof = "Change", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
+    #[prost(oneof = "Change", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
     pub(crate) change: Option<Change>,
 }
 
@@ -42,6 +42,9 @@ pub(crate) enum Change {
     /// Adds a capability key; drops those that can no longer be in use.
     #[prost(message, tag = "9")]
     RotateKey(RotateKey),
+    /// The administrator's word about an OSD's share of new files.
+    #[prost(message, tag = "10")]
+    SetWeight(SetWeight),
 }
 
 /// See [`Change::Bootstrap`].
@@ -78,6 +81,17 @@ pub(crate) struct SetAdmin {
     /// `Up`, `Draining` or `Out` of `proto::dir::OsdState`.
     #[prost(enumeration = "proto::dir::OsdState", tag = "2")]
     pub(crate) admin: i32,
+}
+
+/// See [`Change::SetWeight`].
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct SetWeight {
+    /// Its number.
+    #[prost(uint64, tag = "1")]
+    pub(crate) osd: u64,
+    /// Percent of an ordinary one.
+    #[prost(uint32, tag = "2")]
+    pub(crate) weight: u32,
 }
 
 /// See [`Change::RotateKey`].

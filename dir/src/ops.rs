@@ -4,6 +4,7 @@ pub(crate) mod heartbeat_osd;
 pub(crate) mod heartbeat_service;
 pub(crate) mod map;
 pub(crate) mod osd_set_state;
+pub(crate) mod osd_set_weight;
 pub(crate) mod report;
 pub(crate) mod services;
 pub(crate) mod volume_create;

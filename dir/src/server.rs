@@ -251,6 +251,7 @@ impl Service for Dir {
                 dir::Volumes::NUMBER => ops::volumes::run(&self, &request).await,
                 dir::Services::NUMBER => ops::services::run(&self, &request).await,
                 dir::OsdSetState::NUMBER => ops::osd_set_state::run(&self, &request).await,
+                dir::OsdSetWeight::NUMBER => ops::osd_set_weight::run(&self, &request).await,
                 dir::Group::NUMBER => Ok(Response::of(&self.group.status())),
                 other => Err(unknown_method("the DIR", other)),
             }

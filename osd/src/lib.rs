@@ -11,5 +11,5 @@ pub mod replication;
 pub mod server;
 pub mod store;
 
-pub use server::{Osd, OsdConfig};
+pub use server::{Load, Osd, OsdConfig};
 pub use store::{ReadOutcome, Stamp, StoreError, Tuning, Usage};

@@ -57,6 +57,19 @@ impl OsdConfig {
     }
 }
 
+/// See [`Osd::load`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Load {
+    /// Reads answered.
+    pub reads: u64,
+    /// Writes answered.
+    pub writes: u64,
+    /// Bytes read.
+    pub read_bytes: u64,
+    /// Bytes written.
+    pub written_bytes: u64,
+}
+
 /// Requests served since the start.
 #[derive(Default)]
 struct Counters {
@@ -233,6 +246,18 @@ impl Osd {
             file_system_bytes(&self.path).map_or(u64::MAX, |(_, available)| available / self.sharers);
         let spare = self.store.spare_bytes();
         (usage.total_bytes, usage.free_bytes.min(available.saturating_add(spare)))
+    }
+
+    /// What was done since the start.
+    #[must_use]
+    pub fn load(&self) -> Load {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Load {
+            reads: count(&self.counters.reads),
+            writes: count(&self.counters.writes),
+            read_bytes: count(&self.counters.read_bytes),
+            written_bytes: count(&self.counters.written_bytes),
+        }
     }
 
     /// Space, load, and what is not in sync.

@@ -57,6 +57,9 @@ pub struct OsdEntry {
     /// Map epoch since which `slow` is what it is; set by the DIR.
     #[prost(uint64, tag = "12")]
     pub slow_since: u64,
+    /// Its share of new files against those of the others, percent of an ordinary one; 0: none. Set by the DIR.
+    #[prost(uint32, optional, tag = "13", default = "100")]
+    pub weight: Option<u32>,
 }
 
 /// The OSD map.
@@ -311,6 +314,20 @@ pub struct SetOsdState {
     pub state: i32,
 }
 
+/// Changes an OSD's share of new files.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct SetOsdWeight {
+    /// Makes a repeat safe.
+    #[prost(message, required, tag = "1")]
+    pub origin: Origin,
+    /// The OSD's number.
+    #[prost(uint64, tag = "2")]
+    pub osd: u64,
+    /// Percent of an ordinary one, at most [`crate::limits::OSD_WEIGHT_MAX`].
+    #[prost(uint32, tag = "3")]
+    pub weight: u32,
+}
+
 /// A Raft group as one of its members sees it. Served by DIR and MRC members alike.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct GroupStatus {
@@ -364,4 +381,6 @@ crate::methods! {
     OsdSetState = 0x0009 mutates (SetOsdState) -> Empty,
     /// Raft state of the answering member.
     Group = 0x000a reads (Empty) -> GroupStatus,
+    /// Changes an OSD's share of new files.
+    OsdSetWeight = 0x000b mutates (SetOsdWeight) -> Empty,
 }

@@ -72,6 +72,8 @@ pub const RECALL_POLL_MS: u32 = 10_000;
 pub const OSD_HEARTBEAT_MS: u64 = 300;
 /// An OSD silent for this long is down, milliseconds.
 pub const OSD_LEASE_MS: u64 = 1_500;
+/// Most that an OSD may weigh when new files are placed; 100 is ordinary.
+pub const OSD_WEIGHT_MAX: u32 = 1000;
 /// How long a capability is valid, milliseconds.
 pub const CAPABILITY_TTL_MS: u64 = 600_000;
 /// Default deadline of a request, milliseconds.

@@ -1,9 +1,12 @@
 //! The commands, one file each. Each is its arguments and a `run`.
 
+pub(crate) mod acl;
+pub(crate) mod bench;
 pub(crate) mod chaos;
 pub(crate) mod completion;
 pub(crate) mod config;
 pub(crate) mod daemon;
+pub(crate) mod debug;
 pub(crate) mod df;
 pub(crate) mod dir;
 pub(crate) mod doctor;
@@ -36,9 +39,11 @@ pub(crate) mod service;
 pub(crate) mod start;
 pub(crate) mod status;
 pub(crate) mod stop;
+pub(crate) mod top;
 pub(crate) mod trash;
 pub(crate) mod umount;
 pub(crate) mod up;
+pub(crate) mod warmup;
 pub(crate) mod watch;
 pub(crate) mod whoami;
 

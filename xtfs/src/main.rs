@@ -4,8 +4,10 @@
 //! `instance` (what `up` made) and `launcher` (processes of `up --separate`) -> `roles` (the services in a process)
 //! -> `config`, `cluster`, `address`, `output`, `failure` below all of them.
 
+mod acl;
 mod address;
 mod args;
+mod bench;
 mod chaos;
 mod classic;
 mod cluster;
@@ -19,7 +21,9 @@ mod mounts;
 mod output;
 mod place;
 mod roles;
+mod scrape;
 mod volumes;
+mod walk;
 
 use std::process::ExitCode;
 

@@ -10,7 +10,7 @@ use proto::stripe::{Column, Layout};
 const FREE_BYTES_MIN: u64 = 16 << 20;
 
 /// The best OSD for one more replica beside `list`: up, with room, in a failure domain of its own if there is one,
-/// the emptiest of those.
+/// the emptiest of those, as much as it weighs; none that weighs nothing.
 #[must_use]
 pub fn choose(map: &OsdMap, list: &[u64], never: &BTreeSet<u64>) -> Option<u64> {
     let of = |osd: u64| map.osds.iter().find(|entry| entry.osd == osd);
@@ -20,9 +20,11 @@ pub fn choose(map: &OsdMap, list: &[u64], never: &BTreeSet<u64>) -> Option<u64> 
         entry.state == OsdState::Up as i32
             && !list.contains(&entry.osd)
             && !never.contains(&entry.osd)
+            && entry.weight() > 0
             && (entry.total_bytes == 0 || entry.free_bytes >= FREE_BYTES_MIN)
     };
-    let rank = |entry: &&OsdEntry| (!domains.contains(entry.domain.as_str()), entry.free_bytes, entry.osd);
+    let room = |entry: &OsdEntry| u128::from(entry.free_bytes) * u128::from(entry.weight());
+    let rank = |entry: &&OsdEntry| (!domains.contains(entry.domain.as_str()), room(entry), entry.osd);
     map.osds.iter().filter(fits).max_by_key(rank).map(|entry| entry.osd)
 }
 
@@ -96,6 +98,16 @@ mod tests {
         assert_eq!(choose(&map, &[1, 2, 5], &BTreeSet::new()), Some(3), "no domain is left: the emptiest");
         assert_eq!(choose(&map, &[1, 2, 5], &[3].into()), Some(4));
         assert_eq!(choose(&map, &[1, 2, 3, 4, 5], &BTreeSet::new()), None);
+    }
+
+    #[test]
+    fn a_new_replica_goes_where_there_is_room_by_weight() {
+        use OsdState::*;
+        let mut map = map(&[(1, Up, "a", 9), (2, Up, "b", 20), (3, Up, "c", 15), (4, Up, "d", 99)]);
+        (map.osds[1].weight, map.osds[3].weight) = (Some(50), Some(0));
+        assert_eq!(choose(&map, &[1], &BTreeSet::new()), Some(3), "10 of 2 count, 15 of 3");
+        assert_eq!(choose(&map, &[1, 3], &BTreeSet::new()), Some(2));
+        assert_eq!(choose(&map, &[1, 2, 3], &BTreeSet::new()), None, "4 weighs nothing");
     }
 
     #[test]

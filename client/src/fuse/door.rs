@@ -55,7 +55,7 @@ pub(super) struct Shared {
     pub(super) options: MountOptions,
     pub(super) handles: Handles,
     pub(super) ends: Ends,
-    pub(super) record: Record,
+    pub(super) record: Arc<Record>,
     pub(super) interrupts: Arc<Interrupts>,
     /// Tells the kernel unasked.
     pub(super) notifier: Notifier,
@@ -135,7 +135,7 @@ impl Door {
             options,
             handles: Handles::new(now),
             ends: Ends::new(now),
-            record: Record::new(),
+            record: Arc::new(Record::new()),
             interrupts: Arc::new(Interrupts::default()),
             notifier,
             ring,

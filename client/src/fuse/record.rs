@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt::Write;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -86,6 +87,43 @@ struct Entry {
     ino: u64,
     uid: u32,
     errno: i32,
+}
+
+/// How often an operation was done, how often it failed, and how long all of them took.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OpCount {
+    /// `lookup`, `read` and so on.
+    pub name: &'static str,
+    /// All, with those that failed.
+    pub done: u64,
+    /// Those that were answered with an error.
+    pub failed: u64,
+    /// Of all together, microseconds.
+    pub micros: u64,
+}
+
+/// What a mount has done since its process began.
+#[derive(Clone)]
+pub struct Counts(pub(super) Arc<Record>);
+
+impl Counts {
+    /// Operations that were done at all.
+    #[must_use]
+    pub fn operations(&self) -> Vec<OpCount> {
+        let count = |(name, count): (&&'static str, &Count)| OpCount {
+            name,
+            done: count.done.load(Ordering::Relaxed),
+            failed: count.failed.load(Ordering::Relaxed),
+            micros: count.micros.load(Ordering::Relaxed),
+        };
+        Op::NAMES.iter().zip(&self.0.counts).map(count).filter(|count| count.done > 0).collect()
+    }
+
+    /// Bytes that were read and written.
+    #[must_use]
+    pub fn bytes(&self) -> (u64, u64) {
+        (self.0.read_bytes.load(Ordering::Relaxed), self.0.written_bytes.load(Ordering::Relaxed))
+    }
 }
 
 /// Counters and the last operations.
@@ -178,5 +216,13 @@ mod tests {
         }
         assert_eq!(record.access_log().lines().count(), KEPT);
         assert!(record.stats().contains("mkdir done 1024 failed 1 mean_us 3"));
+        record.bytes(5, 7);
+        let counts = Counts(Arc::new(record));
+        assert_eq!(
+            counts.operations(),
+            [OpCount { name: "mkdir", done: 1024, failed: 1, micros: 3072 }],
+            "what was never done is not told"
+        );
+        assert_eq!(counts.bytes(), (5, 7));
     }
 }

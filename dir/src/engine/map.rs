@@ -43,7 +43,7 @@ impl OsdRow {
     /// An OSD that registers for the first time.
     #[must_use]
     pub fn new(osd: u64, entry: OsdEntry) -> Self {
-        let entry = OsdEntry { osd, state: OsdState::Up as i32, ..entry };
+        let entry = OsdEntry { osd, state: OsdState::Up as i32, weight: None, ..entry };
         Self { entry, admin: OsdState::Up as i32, alive: true }
     }
 
@@ -51,8 +51,8 @@ impl OsdRow {
     #[must_use]
     pub fn registered(&self, entry: &OsdEntry) -> Self {
         let mut row = self.clone();
-        let OsdEntry { osd, since_epoch, slow_since, .. } = self.entry;
-        row.entry = OsdEntry { osd, since_epoch, slow_since, ..entry.clone() };
+        let OsdEntry { osd, since_epoch, slow_since, weight, .. } = self.entry;
+        row.entry = OsdEntry { osd, since_epoch, slow_since, weight, ..entry.clone() };
         row.alive = true;
         row.show()
     }
@@ -71,6 +71,14 @@ impl OsdRow {
         let mut row = self.clone();
         row.admin = admin as i32;
         row.show()
+    }
+
+    /// The row with another share of new files.
+    #[must_use]
+    pub fn weighing(&self, weight: u32) -> Self {
+        let mut row = self.clone();
+        row.entry.weight = Some(weight);
+        row
     }
 
     /// Whether a heartbeat that says `entry` changes what has to be remembered: only then it goes to the log.
@@ -96,6 +104,12 @@ impl OsdRow {
     #[must_use]
     pub fn differs_in_pace(&self, next: &OsdRow) -> bool {
         self.entry.slow != next.entry.slow
+    }
+
+    /// Whether it gets another share of new files from now on: the epoch grows, so that the MRC hears of it, and that is all.
+    #[must_use]
+    pub fn differs_in_weight(&self, next: &OsdRow) -> bool {
+        self.entry.weight() != next.entry.weight()
     }
 
     /// What others see.
@@ -154,6 +168,19 @@ mod tests {
             let undone = dead.administered(OsdState::Up);
             assert_eq!(undone.state(), OsdState::Down);
         }
+    }
+
+    /// What an OSD says of its own weight is nothing.
+    #[test]
+    fn the_weight_survives_everything_but_another_word_about_it() {
+        let claims = OsdEntry { weight: Some(900), ..entry("tcp://a:1") };
+        assert_eq!(OsdRow::new(1, claims.clone()).entry.weight(), 100);
+        let row = OsdRow::new(1, claims.clone()).weighing(30);
+        let later = row.taken_down("tcp://a:1").registered(&claims).administered(OsdState::Draining);
+        assert_eq!(later.entry.weight(), 30);
+        assert!(!row.changes_with(&claims), "a heartbeat is not in the log for its sake");
+        assert!(row.differs_in_weight(&row.weighing(0)) && !row.differs_visibly(&row.weighing(0)));
+        assert!(!OsdRow::new(1, claims).differs_in_weight(&row.weighing(100)), "told or not: ordinary");
     }
 
     #[test]

@@ -5,13 +5,13 @@ use prost::Message;
 use proto::capability::CapabilityKey;
 use proto::dir::{OsdEntry, OsdHeartbeatReply, OsdState, ServiceEntry, VolumeEntry};
 use proto::error::{Code, WireError};
-use proto::limits::CAPABILITY_TTL_MS;
+use proto::limits::{CAPABILITY_TTL_MS, OSD_WEIGHT_MAX};
 use proto::rpc::Empty;
 use quorum::Applied;
 use rt::table::{Reader, Result, Txn, prefix_end};
 
 use super::{ClusterRow, KeyRow, keys, row};
-use crate::command::{Bootstrap, Change, RotateKey, SetAdmin, TakeDown};
+use crate::command::{Bootstrap, Change, RotateKey, SetAdmin, SetWeight, TakeDown};
 use crate::engine::map::OsdRow;
 
 /// OSDs ever registered.
@@ -35,6 +35,7 @@ pub(crate) fn apply(txn: &mut Txn<'_>, at: Applied, change: Change) -> Decision 
         Change::PutService(entry) => put_service(txn, entry),
         Change::ForgetService(uuid) => forget_service(txn, &uuid),
         Change::RotateKey(rotation) => rotate_key(txn, at, rotation),
+        Change::SetWeight(word) => set_weight(txn, &word),
     }
 }
 
@@ -102,11 +103,25 @@ fn set_admin(txn: &mut Txn<'_>, word: SetAdmin) -> Decision {
             );
         }
     };
-    if change_osd(txn, word.osd, |row| row.administered(admin))? {
+    if change_osd(txn, word.osd, |row| row.administered(admin))? { done(&Empty {}) } else { no_osd(word.osd) }
+}
+
+fn set_weight(txn: &mut Txn<'_>, word: &SetWeight) -> Decision {
+    if word.weight > OSD_WEIGHT_MAX {
+        return refuse(
+            Code::InvalidArgument,
+            format!("OSD {} cannot weigh {}: 0 to {OSD_WEIGHT_MAX}, 100 is ordinary", word.osd, word.weight),
+        );
+    }
+    if change_osd(txn, word.osd, |row| row.weighing(word.weight))? {
         done(&Empty {})
     } else {
-        refuse(Code::NotFound, format!("no OSD {} is registered; `xtfs osd ls` lists them", word.osd))
+        no_osd(word.osd)
     }
+}
+
+fn no_osd(osd: u64) -> Decision {
+    refuse(Code::NotFound, format!("no OSD {osd} is registered; `xtfs osd ls` lists them"))
 }
 
 /// Changes an OSD's row; the epoch grows when others must hear of it. False when there is no such OSD.
@@ -121,6 +136,8 @@ fn change_osd(txn: &mut Txn<'_>, osd: u64, change: impl FnOnce(&OsdRow) -> OsdRo
             after.entry.since_epoch = next(txn, keys::EPOCH)?;
         } else if before.differs_in_pace(&after) {
             after.entry.slow_since = next(txn, keys::EPOCH)?;
+        } else if before.differs_in_weight(&after) {
+            next(txn, keys::EPOCH)?;
         }
         txn.put(key, after.encode_to_vec());
         next(txn, keys::REVISION)?;

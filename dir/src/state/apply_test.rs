@@ -6,7 +6,7 @@ use proto::stripe::Striping;
 use rt::table::memory::MemoryTable;
 
 use super::*;
-use crate::command::{Bootstrap, Change, RotateKey, SetAdmin, TakeDown};
+use crate::command::{Bootstrap, Change, RotateKey, SetAdmin, SetWeight, TakeDown};
 
 /// Applies commands as the driver does.
 struct Replica {
@@ -81,6 +81,27 @@ fn a_slow_osd_is_the_same_one_in_a_newer_map() {
     assert_eq!(say(true), (2, 1, true, 2));
     assert_eq!(say(true), (2, 1, true, 2));
     assert_eq!(say(false), (3, 1, false, 3));
+}
+
+#[test]
+fn an_osd_that_weighs_otherwise_is_the_same_one_in_a_newer_map() {
+    let mut replica = Replica::new();
+    replica.register("a", "tcp://a:1");
+    let mut say = |weight: u32| {
+        replica.apply(Change::SetWeight(SetWeight { osd: 1, weight })).unwrap();
+        replica.register("a", "tcp://a:1");
+        let entry = replica.state.view().osds[&1].entry.clone();
+        (replica.epoch(), entry.since_epoch, entry.weight())
+    };
+    assert_eq!(say(100), (1, 1, 100), "as it was");
+    assert_eq!(say(50), (2, 1, 50));
+    assert_eq!(say(50), (2, 1, 50));
+    assert_eq!(say(0), (3, 1, 0));
+    let refused = replica.apply(Change::SetWeight(SetWeight { osd: 1, weight: 1001 })).unwrap_err();
+    assert_eq!(refused.code, Code::InvalidArgument);
+    let refused = replica.apply(Change::SetWeight(SetWeight { osd: 9, weight: 1 })).unwrap_err();
+    assert_eq!(refused.code, Code::NotFound);
+    assert_eq!(replica.epoch(), 3);
 }
 
 #[test]
@@ -223,7 +244,7 @@ fn any_change(rng: &mut impl rand::Rng) -> Change {
     let uuid = format!("u{}", rng.random_range(0..4));
     let addr = format!("tcp://h:{}", rng.random_range(1..4));
     let name = format!("v{}", rng.random_range(0..3));
-    match rng.random_range(0..9) {
+    match rng.random_range(0..10) {
         0..3 => {
             let domain = format!("d{}", rng.random_range(0..2));
             Change::RegisterOsd(OsdEntry {
@@ -239,15 +260,17 @@ fn any_change(rng: &mut impl rand::Rng) -> Change {
         5 => Change::CreateVolume(VolumeEntry { name, ..VolumeEntry::default() }),
         6 => Change::RemoveVolume(name),
         7 => Change::RotateKey(RotateKey { secret: vec![0; 32], after: rng.random_range(0..3) }),
+        8 => Change::SetWeight(SetWeight { osd, weight: [0, 50, 100, 1001][rng.random_range(0..4)] }),
         _ => Change::PutService(ServiceEntry { uuid, addr, ..ServiceEntry::default() }),
     }
 }
 
 /// What others see of the map.
-fn faces(view: &View) -> Vec<(u64, String, i32, String, String)> {
+fn faces(view: &View) -> Vec<(u64, String, i32, String, String, u32)> {
     let face = |(osd, row): (&u64, &OsdRow)| {
         let entry = row.entry.clone();
-        (*osd, entry.uuid, entry.state, entry.addr, entry.domain)
+        let weight = entry.weight();
+        (*osd, entry.uuid, entry.state, entry.addr, entry.domain, weight)
     };
     view.osds.iter().map(face).collect()
 }

@@ -10,10 +10,11 @@ const FREE_BYTES_MIN: u64 = 16 << 20;
 
 /// Chooses a layout: columns round robin over the OSDs that are up, starting where `seed` says; replicas of a column on
 /// different OSDs, and in different failure domains as far as there are enough. Fewer columns than asked when there are
-/// fewer OSDs; never fewer replicas.
+/// fewer OSDs; never fewer replicas. OSDs that weigh more than others are chosen more often, those that weigh nothing never.
 pub fn place(map: &OsdMap, striping: Striping, seed: u64) -> Result<Layout, WireError> {
     let up: Vec<&OsdEntry> = map.osds.iter().filter(|osd| osd.state == OsdState::Up as i32).collect();
-    let roomy: Vec<&OsdEntry> = up
+    let weighty: Vec<&OsdEntry> = up.iter().copied().filter(|osd| osd.weight() > 0).collect();
+    let mut roomy: Vec<&OsdEntry> = weighty
         .iter()
         .copied()
         .filter(|osd| {
@@ -24,18 +25,26 @@ pub fn place(map: &OsdMap, striping: Striping, seed: u64) -> Result<Layout, Wire
     if up.len() < replicas {
         return Err(WireError::new(Code::Unavailable, missing(map, up.len(), replicas)));
     }
+    if weighty.len() < replicas {
+        return Err(weightless(map, (up.len(), up.len() - weighty.len()), replicas));
+    }
     if roomy.len() < replicas {
         return Err(WireError::new(
             Code::NoSpace,
             format!(
                 "a new file needs {replicas} OSD(s) with space, {} of {} that are up have some; add OSDs or remove files",
                 roomy.len(),
-                up.len()
+                weighty.len()
             ),
         ));
     }
     let columns = (striping.width.max(1) as usize).min(roomy.len());
-    let start = usize::try_from(mix(seed) % roomy.len() as u64).expect("less than a length");
+    let start = if roomy.iter().all(|osd| osd.weight() == roomy[0].weight()) {
+        usize::try_from(mix(seed) % roomy.len() as u64).expect("less than a length")
+    } else {
+        draw(&mut roomy, seed);
+        0
+    };
     let columns =
         (0..columns).map(|column| Column { osds: replica_list(&roomy, start + column, replicas) }).collect();
     Ok(Layout {
@@ -45,6 +54,17 @@ pub fn place(map: &OsdMap, striping: Striping, seed: u64) -> Result<Layout, Wire
         view: 1,
         previous: Vec::new(),
     })
+}
+
+/// Too few of those that are up weigh anything. Worth waiting for when others that do may come back.
+fn weightless(map: &OsdMap, (up, weightless): (usize, usize), replicas: usize) -> WireError {
+    let may_come = |osd: &&OsdEntry| osd.weight() > 0 && matches!(osd.state(), OsdState::Up | OsdState::Down);
+    let code =
+        if map.osds.iter().filter(may_come).count() < replicas { Code::NoSpace } else { Code::Unavailable };
+    let text = format!(
+        "a new file needs {replicas} OSD(s), {weightless} of {up} that are up weigh nothing; `xtfs osd weight OSD 100` lets one have files"
+    );
+    WireError::new(code, text)
 }
 
 fn missing(map: &OsdMap, up: usize, replicas: usize) -> String {
@@ -77,6 +97,17 @@ fn replica_list(osds: &[&OsdEntry], first: usize, replicas: usize) -> Vec<u64> {
         }
     }
     chosen.into_iter().map(|osd| osd.osd).collect()
+}
+
+/// Brings the OSDs into an order in which each comes first as often as it weighs (and second as often as it weighs among the
+/// rest): every one draws a waiting time, shorter in the mean the more it weighs.
+fn draw(osds: &mut [&OsdEntry], seed: u64) {
+    let waits = |osd: &OsdEntry| {
+        // 52 bits and a half: never 0, never 1.
+        let uniform = ((mix(mix(seed) ^ osd.osd) >> 12) as f64 + 0.5) / (1u64 << 52) as f64;
+        -uniform.ln() / f64::from(osd.weight())
+    };
+    osds.sort_by(|x, y| waits(x).total_cmp(&waits(y)));
 }
 
 /// Spreads consecutive seeds (splitmix64).
@@ -118,6 +149,66 @@ mod tests {
             first[usize::try_from(layout.columns[0].osds[0]).unwrap()] += 1;
         }
         assert!(first[1..].iter().all(|count| (850..1150).contains(count)), "{first:?}");
+    }
+
+    fn weighing(weights: &[u32]) -> OsdMap {
+        let domains: Vec<String> = (0..weights.len()).map(|domain| domain.to_string()).collect();
+        let mut map = map(&domains.iter().map(String::as_str).collect::<Vec<_>>());
+        for (osd, weight) in map.osds.iter_mut().zip(weights) {
+            osd.weight = Some(*weight);
+        }
+        map
+    }
+
+    #[test]
+    fn who_weighs_more_is_first_more_often_and_who_weighs_nothing_gets_nothing() {
+        let map = weighing(&[100, 300, 0, 100]);
+        let (mut first, mut any) = ([0u32; 5], [0u32; 5]);
+        for seed in 0..5000 {
+            let layout = place(&map, striping(1, 2), seed).unwrap();
+            let osds = &layout.columns[0].osds;
+            assert_ne!(osds[0], osds[1]);
+            first[usize::try_from(osds[0]).unwrap()] += 1;
+            osds.iter().for_each(|osd| any[usize::try_from(*osd).unwrap()] += 1);
+        }
+        // 1/5, 3/5 and 1/5 of 5,000.
+        assert!((900..1100).contains(&first[1]) && (900..1100).contains(&first[4]), "{first:?}");
+        assert!((2850..3150).contains(&first[2]), "{first:?}");
+        assert_eq!((first[3], any[3]), (0, 0));
+        // Second: of those with 1 or 4 first, 2 comes with 3/4; else each with 1/2.
+        assert!((4400..4600).contains(&any[2]), "{any:?}");
+    }
+
+    #[test]
+    fn equal_weights_are_as_none() {
+        for seed in 0..50 {
+            let plain = place(&map(&["0", "1", "2"]), striping(2, 2), seed).unwrap();
+            assert_eq!(place(&weighing(&[7, 7, 7]), striping(2, 2), seed).unwrap(), plain);
+            assert_eq!(place(&weighing(&[100, 100, 100]), striping(2, 2), seed).unwrap(), plain);
+        }
+    }
+
+    #[test]
+    fn columns_and_replicas_stay_apart_whatever_they_weigh() {
+        for seed in 0..200 {
+            let layout = place(&weighing(&[1, 1000, 30, 100]), striping(4, 3), seed).unwrap();
+            assert_eq!(layout.columns.len(), 4);
+            let firsts: std::collections::BTreeSet<u64> =
+                layout.columns.iter().map(|column| column.osds[0]).collect();
+            assert_eq!(firsts.len(), 4);
+            for column in layout.columns {
+                let osds: std::collections::BTreeSet<u64> = column.osds.iter().copied().collect();
+                assert_eq!(osds.len(), 3);
+            }
+        }
+        let mut map = weighing(&[100, 0, 0, 100]);
+        map.osds[3].state = OsdState::Down as i32;
+        let error = place(&map, striping(1, 2), 1).unwrap_err();
+        assert_eq!(error.code, Code::Unavailable, "4 may come back");
+        map.osds[3].state = OsdState::Draining as i32;
+        let error = place(&map, striping(1, 2), 1).unwrap_err();
+        assert_eq!(error.code, Code::NoSpace);
+        assert!(error.text.contains("2 of 3") && error.text.contains("osd weight"), "{}", error.text);
     }
 
     #[test]

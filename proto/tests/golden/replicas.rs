@@ -124,6 +124,18 @@ fn dir_map_with_a_slow_osd() {
 }
 
 #[test]
+fn dir_weights_of_osds() {
+    let message =
+        dir::SetOsdWeight { origin: Origin { session: 9, sequence: 2, acked_below: 1 }, osd: 3, weight: 250 };
+    check("dir-osd-weight", Kind::Request, dir::OsdSetWeight::NUMBER, &message, b"");
+    let entry = |osd, weight| dir::OsdEntry { osd, weight, ..dir::OsdEntry::default() };
+    let osds = vec![entry(1, None), entry(2, Some(0)), entry(3, Some(250))];
+    assert_eq!(osds.iter().map(dir::OsdEntry::weight).collect::<Vec<_>>(), [100, 0, 250]);
+    let message = dir::OsdMap { epoch: 13, osds, ..dir::OsdMap::default() };
+    check("dir-map-weights", Kind::Reply, dir::Map::NUMBER, &message, b"");
+}
+
+#[test]
 fn osd_mending_and_scrubbing() {
     let message = osd::MendRequest {
         capability: right(),

@@ -26,10 +26,7 @@ impl Doctor {
         super::run_async(async {
             let found = examine(&status::gather(&cluster).await?);
             if global.json {
-                let list = found.iter().map(|finding| {
-                    json!({"what": finding.what, "cause": finding.cause, "command": finding.command})
-                });
-                output::json(&json!({"healthy": found.is_empty(), "findings": list.collect::<Vec<Value>>()}));
+                output::json(&listed(&found));
             } else if found.is_empty() {
                 output::line("nothing is wrong");
             } else {
@@ -42,6 +39,18 @@ impl Doctor {
             Ok(u8::from(!found.is_empty()))
         })
     }
+}
+
+/// What is wrong by this status, as JSON.
+pub(super) fn to_json(status: &Value) -> Value {
+    listed(&examine(status))
+}
+
+fn listed(found: &[Finding]) -> Value {
+    let list = found
+        .iter()
+        .map(|finding| json!({"what": finding.what, "cause": finding.cause, "command": finding.command}));
+    json!({"healthy": found.is_empty(), "findings": list.collect::<Vec<Value>>()})
 }
 
 fn finding(what: impl Into<String>, cause: impl Into<String>, command: impl Into<String>) -> Finding {

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use proto::dir::{OsdEntry, OsdMap, OsdSetState, OsdState, SetOsdState};
+use proto::dir::{OsdEntry, OsdMap, OsdSetState, OsdSetWeight, OsdState, SetOsdState, SetOsdWeight};
+use proto::limits::OSD_WEIGHT_MAX;
 use serde_json::{Value, json};
 
 use super::service::{osd_json, state_name};
@@ -12,7 +13,7 @@ use crate::cluster::{Cluster, once};
 use crate::failure::{Failure, Outcome};
 use crate::output;
 
-/// Storage services: list, drain, remove; with --config run one
+/// Storage services: list, drain, weigh, remove; with --config run one
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Osd {
@@ -33,6 +34,20 @@ enum What {
     Undrain(Change),
     /// Take an OSD out for good; what only it holds is lost with it
     Remove(Change),
+    /// Set an OSD's share of new files: 200 gets twice as many as 100, 0 none; what it has stays
+    Weight(Weight),
+}
+
+#[derive(Debug, Args)]
+struct Weight {
+    /// Its number or UUID, as `xtfs osd ls` shows it.
+    osd: String,
+    /// From 0 to 1000; 100 is ordinary.
+    #[arg(value_parser = clap::value_parser!(u32).range(0..=i64::from(OSD_WEIGHT_MAX)))]
+    weight: u32,
+    /// Say what would be changed, and change nothing.
+    #[arg(long)]
+    dry_run: bool,
 }
 
 #[derive(Debug, Args)]
@@ -65,6 +80,7 @@ impl Osd {
                 What::Drain(change) => set(&cluster, &map, &change, OsdState::Draining, global.json).await?,
                 What::Undrain(change) => set(&cluster, &map, &change, OsdState::Up, global.json).await?,
                 What::Remove(change) => set(&cluster, &map, &change, OsdState::Out, global.json).await?,
+                What::Weight(weight) => weigh(&cluster, &map, &weight, global.json).await?,
             }
             Ok(0)
         })
@@ -84,13 +100,15 @@ fn list(map: &OsdMap, json: bool) {
                 state_name(osd.state()).to_owned(),
                 output::bytes(osd.free_bytes),
                 output::bytes(osd.total_bytes),
+                osd.weight().to_string(),
                 osd.domain.clone(),
                 osd.addr.clone(),
                 osd.uuid.clone(),
             ]
         })
         .collect();
-    output::table(&["OSD", "STATE", "FREE", "SIZE", "DOMAIN", "ADDR", "UUID"], &rows, "no OSDs registered");
+    let header = ["OSD", "STATE", "FREE", "SIZE", "WEIGHT", "DOMAIN", "ADDR", "UUID"];
+    output::table(&header, &rows, "no OSDs registered");
 }
 
 pub(super) fn find<'a>(map: &'a OsdMap, wanted: &str) -> Result<&'a OsdEntry, Failure> {
@@ -99,6 +117,29 @@ pub(super) fn find<'a>(map: &'a OsdMap, wanted: &str) -> Result<&'a OsdEntry, Fa
         Failure::new(format!("OSD {wanted:?}"), "no OSD of that number or UUID is registered")
             .next("`xtfs osd ls` lists them")
     })
+}
+
+async fn weigh(cluster: &Cluster, map: &OsdMap, change: &Weight, json: bool) -> Result<(), Failure> {
+    let osd = find(map, &change.osd)?;
+    let what = format!("setting the weight of osd#{} ({}) to {}", osd.osd, osd.uuid, change.weight);
+    if !change.dry_run {
+        let request = SetOsdWeight { origin: once(), osd: osd.osd, weight: change.weight };
+        cluster.dir::<OsdSetWeight>(&what, &request).await?;
+    }
+    if json {
+        output::json(&json!({
+            "osd": osd.osd, "uuid": osd.uuid, "was": osd.weight(), "weight": change.weight, "dry_run": change.dry_run,
+        }));
+        return Ok(());
+    }
+    let verb = if change.dry_run { "would weigh" } else { "weighs" };
+    output::line(&format!("osd#{} {verb} {}, it weighed {}", osd.osd, change.weight, osd.weight()));
+    let heavy =
+        |other: &&OsdEntry| other.osd != osd.osd && other.state() == OsdState::Up && other.weight() > 0;
+    if change.weight == 0 && !map.osds.iter().any(|other| heavy(&other)) {
+        output::line("  nobody else is up and weighs anything: no file can be made");
+    }
+    Ok(())
 }
 
 async fn set(

@@ -37,7 +37,7 @@ impl Ps {
     }
 }
 
-async fn row(home: &Home, instance: &Instance, service: &Service, cluster: &Cluster) -> Value {
+pub(super) async fn row(home: &Home, instance: &Instance, service: &Service, cluster: &Cluster) -> Value {
     let pid = if instance.separate {
         Process::recorded(&home.pid(&service.name)).map(|process| process.pid)
     } else {

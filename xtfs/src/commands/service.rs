@@ -95,6 +95,7 @@ pub(super) fn osd_json(osd: &OsdEntry) -> Value {
         "uuid": osd.uuid,
         "osd": osd.osd,
         "slow": osd.slow,
+        "weight": osd.weight(),
         "domain": osd.domain,
         "total_bytes": osd.total_bytes,
         "free_bytes": osd.free_bytes,

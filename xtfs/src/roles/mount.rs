@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use client::fuse::{self, MountOptions};
+use client::fuse::{self, Counts, MountOptions, OpCount};
 use client::{Client, ClientConfig, Patience, Volume};
 use rt::rpc::{BoxFuture, Service};
 use serde_json::{Value, json};
@@ -65,7 +65,7 @@ pub(crate) async fn start(host: &Host, file: &MountFile) -> Result<Arc<dyn Role>
     options.predecessor = answer["state"].as_str().map(str::to_owned);
     let (client, volume) = open(host, &file.dir, &file.volume, &file.mountpoint).await?;
     let mut running =
-        serve(client, volume, file.mountpoint.clone(), Some((descriptor, resumed)), options).await?;
+        serve(host, client, volume, file.mountpoint.clone(), Some((descriptor, resumed)), options).await?;
     running.registration = Some(Registration::start(host, &node, &file.dir));
     let served = Request::FuseState { state: running.state.clone() };
     match ask(&file.launcher, &served) {
@@ -84,7 +84,7 @@ pub(crate) async fn mount(
     options: &MountOptions,
 ) -> Result<Running, Failure> {
     let (client, volume) = open(host, dirs, volume, &at).await?;
-    serve(client, volume, at, None, options.clone()).await
+    serve(host, client, volume, at, None, options.clone()).await
 }
 
 async fn open(
@@ -117,7 +117,34 @@ fn stage_path(at: &std::path::Path, volume: u64) -> PathBuf {
     PathBuf::from(format!("/dev/shm/xtfs-{uid}-{sum:08x}.stage"))
 }
 
+/// Shows at `/metrics` what a mount does; `volume` and `mount` tell it from others of the process.
+fn publish(host: &Host, counts: &Counts, volume: &str, at: &std::path::Path) {
+    let labels = vec![("volume", volume.to_owned()), ("mount", at.display().to_string())];
+    let with_op = move |op: &OpCount| {
+        let mut all = labels.clone();
+        all.push(("op", op.name.to_owned()));
+        all
+    };
+    let told = |name, help, count: fn(&OpCount) -> f64| {
+        let (counts, with_op) = (counts.clone(), with_op.clone());
+        host.metrics.told(name, help, move || {
+            counts.operations().iter().map(|op| (with_op(op), count(op))).collect()
+        });
+    };
+    told("mount_ops", "File system calls answered", |op| op.done as f64);
+    told("mount_op_errors", "File system calls answered with an error", |op| op.failed as f64);
+    told("mount_op_seconds", "Time that file system calls took", |op| op.micros as f64 / 1e6);
+    let bytes = |name, help, count: fn((u64, u64)) -> u64| {
+        let (counts, labels) =
+            (counts.clone(), [("volume", volume.to_owned()), ("mount", at.display().to_string())]);
+        host.metrics.told(name, help, move || vec![(labels.to_vec(), count(counts.bytes()) as f64)]);
+    };
+    bytes("mount_read_bytes", "Bytes read through the mount", |(read, _)| read);
+    bytes("mount_written_bytes", "Bytes written through the mount", |(_, written)| written);
+}
+
 async fn serve(
+    host: &Host,
     client: Arc<Client>,
     volume: Arc<Volume>,
     at: PathBuf,
@@ -141,6 +168,7 @@ async fn serve(
     };
     let mounted = started.await.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
     let state = mounted.state().to_owned();
+    publish(host, &mounted.counts(), &volume.entry().name, &at);
     let (end, ended) = watch::channel(false);
     std::thread::spawn(move || {
         if let Err(error) = mounted.join() {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use osd::agent::{Agent, AgentConfig};
-use osd::{Osd, OsdConfig};
+use osd::{Load, Osd, OsdConfig};
 use parking_lot::Mutex;
 use rt::rpc::{BoxFuture, Connector, Service};
 use serde_json::{Value, json};
@@ -42,7 +42,24 @@ pub(crate) async fn start(host: &Host, file: &OsdFile) -> Result<Arc<dyn Role>, 
     let config =
         AgentConfig { dirs: file.dir.clone(), addr: node.advertise.clone(), domain, http: node.http.clone() };
     show_lag(host, &osd);
+    publish(host, &osd, &node.uuid);
     Ok(Arc::new(Running { osd, connector: host.connector.clone(), config, agent: Mutex::new(None) }))
+}
+
+/// Shows at `/metrics` what the OSD reads and writes.
+fn publish(host: &Host, osd: &Arc<Osd>, uuid: &str) {
+    let told = |metric, help, count: fn(Load) -> u64| {
+        let (osd, uuid) = (Arc::downgrade(osd), uuid.to_owned());
+        host.metrics.told(metric, help, move || {
+            // Once it is stopped nothing is told of it.
+            let load = osd.upgrade().map(|osd| osd.load());
+            load.map(|load| (vec![("uuid", uuid.clone())], count(load) as f64)).into_iter().collect()
+        });
+    };
+    told("osd_reads", "Reads answered", |load| load.reads);
+    told("osd_writes", "Writes answered", |load| load.writes);
+    told("osd_read_bytes", "Bytes read", |load| load.read_bytes);
+    told("osd_written_bytes", "Bytes written", |load| load.written_bytes);
 }
 
 /// Keeps the gauges of what is not in sync at `/metrics`, as long as the OSD lives.
