@@ -39,6 +39,8 @@ const RENEW_BEFORE_MS: u64 = 60_000;
 pub struct Inode {
     volume: Arc<Volume>,
     ino: u64,
+    /// Stands for the data of this number, whatever the file shows.
+    exact: bool,
     /// order: a leaf.
     credentials: RwLock<Arc<FileCredentials>>,
     write: AtomicBool,
@@ -71,9 +73,22 @@ pub struct Inode {
 
 impl Inode {
     pub(super) fn new(volume: Arc<Volume>, reply: OpenReply, write: bool) -> Arc<Self> {
+        Self::with(volume, reply, write, false)
+    }
+
+    /// The data of a number, for who looks after its replicas; nobody else shares it.
+    pub(super) async fn of_data(volume: Arc<Volume>, creds: &Creds, ino: u64) -> Result<Arc<Self>> {
+        let head = volume.head(creds);
+        let request = OpenRequest { head, ino, write: false, renew: true, append: false, exact: true };
+        let reply = volume.session().open(&request).await?;
+        Ok(Self::with(volume, reply, false, true))
+    }
+
+    fn with(volume: Arc<Volume>, reply: OpenReply, write: bool, exact: bool) -> Arc<Self> {
         Arc::new(Self {
             volume,
             ino: reply.attr.ino,
+            exact,
             room: Mutex::new(Room::new(reply.room)),
             credentials: RwLock::new(Arc::new(reply.credentials)),
             write: AtomicBool::new(write),
@@ -610,7 +625,8 @@ impl Inode {
         }
         let head = self.volume.head(&Creds::checked(0, 0));
         let write = self.may_write();
-        let request = OpenRequest { head, ino: self.ino, write, renew: true, append: false };
+        let exact = self.exact;
+        let request = OpenRequest { head, ino: self.ino, write, renew: true, append: false, exact };
         let asked = self.volume.leasing().ask();
         let reply = self.volume.session().open(&request).await?;
         asked.learn(self.volume.id(), &reply.leases, [&reply.attr]);

@@ -41,10 +41,15 @@ impl ReplicaStates {
 }
 
 impl Volume {
-    /// Where the replicas of a file are. Opens its columns, so it also begins what a change of the lists asks for.
+    /// The number of the data that a file shows: its own, unless it shares some or is in a snapshot.
+    pub async fn data_of(&self, creds: &Creds, ino: u64) -> Result<u64> {
+        let attr = self.getattr(creds, ino).await?;
+        Ok(if attr.layer == 0 { ino } else { attr.layer })
+    }
+
+    /// Where the replicas of some data (a file's: [`Volume::data_of`]) are. Opens its columns, so it also begins what a change of the lists asks for.
     pub async fn replica_states(&self, creds: &Creds, ino: u64) -> Result<ReplicaStates> {
-        let inode = self.acquire(creds, ino, false).await?;
-        inode.renew_now().await?;
+        let inode = Inode::of_data(self.arc(), creds, ino).await?;
         let layout = inode.credentials().layout.clone();
         let columns = (0..layout.columns.len()).map(|column| inode.column_status(column));
         let columns = futures::future::join_all(columns).await;

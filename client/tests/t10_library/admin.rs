@@ -210,7 +210,7 @@ async fn lost_objects_go_and_those_of_live_and_open_files_stay() {
     gone.write_at(0, pattern(0, 9000)).await.unwrap();
     gone.close().await.unwrap();
     let head = Head { volume: volume.id(), ..Head::default() };
-    let request = OpenRequest { head, ino, write: true, renew: true, append: false };
+    let request = OpenRequest { head, ino, write: true, renew: true, append: false, exact: false };
     let capability = bed.call::<Open>("mrc", &request).await.credentials.capability;
     volume.unlink(&root, 1, b"gone").await.unwrap();
     let osd = bed.call::<Map>("dir", &GetMap::default()).await.osds[0].osd;

@@ -14,7 +14,10 @@ pub(crate) async fn serve(mrc: &Mrc, request: Request) -> Result<Response, WireE
     }
     mrc.lead(request.deadline).await?;
     let inode = inode::get_any(mrc.table(), ask.head.volume, ask.ino)?;
-    let layout = inode.layout()?;
+    let layout = match inode.top() == inode.attr.ino {
+        true => inode.layout()?,
+        false => inode::get_any(mrc.table(), ask.head.volume, inode.top())?.layout()?,
+    };
     let handles = mrc.leader().sessions().handles((ask.head.volume, ask.ino));
     Ok(Response::of(&LayoutReply {
         layout,

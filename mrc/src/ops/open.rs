@@ -1,7 +1,7 @@
 //! Opens a file: counts the handle in memory, reads one row, signs a capability.
 
 use proto::error::WireError;
-use proto::mrc::{Attr, LEASE_ATTR, LEASE_READ, LEASE_WRITE, Open, OpenReply, OpenRequest};
+use proto::mrc::{Attr, FileCredentials, LEASE_ATTR, LEASE_READ, LEASE_WRITE, Open, OpenReply, OpenRequest};
 use rt::rpc::{Request, Response, parse};
 
 use crate::leasing::read::Reading;
@@ -70,6 +70,13 @@ async fn reply(
     };
     inode = thawed.unwrap_or(inode);
     let room = if ask.write { room(mrc.table(), ask.head.volume, &inode, 0)? } else { None };
+    if ask.exact {
+        // Nothing is written with it.
+        let layout = inode.layout()?;
+        let capability = signer.capability(file, ask.head.session, false, &layout);
+        let credentials = FileCredentials { capability, layout, ..FileCredentials::default() };
+        return Ok(Response::of(&OpenReply { attr: inode.attr, credentials, ..OpenReply::default() }));
+    }
     let credentials = mrc.credentials(signer, (file.0, ask.head.session), ask.write, &inode)?;
     Ok(Response::of(&OpenReply {
         attr: inode.attr,

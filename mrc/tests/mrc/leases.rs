@@ -323,7 +323,7 @@ async fn a_holder_that_stays_silent_is_expelled_and_fenced() {
     assert!(fenced.iter().all(|(session, epoch)| *session == OTHER && *epoch > old));
     let renew = world.ask::<SessionRenew>(&RenewSession { session: OTHER }).await;
     assert_eq!(renew.unwrap_err().code, Code::SessionUnknown);
-    let open = OpenRequest { head: head(OTHER), ino, write: true, renew: true, append: false };
+    let open = OpenRequest { head: head(OTHER), ino, write: true, renew: true, append: false, exact: false };
     assert_eq!(world.ask::<Open>(&open).await.unwrap_err().code, Code::SessionUnknown);
     assert_eq!(world.recalls(OTHER, 0).await.unwrap_err().code, Code::SessionUnknown);
     let back = world.reopen(OTHER, old, &[(ino, W)]).await;

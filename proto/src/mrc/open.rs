@@ -37,6 +37,9 @@ pub struct OpenRequest {
     /// See [`CreateRequest::append`].
     #[prost(bool, tag = "5")]
     pub append: bool,
+    /// With `renew`: the data of this very number, whatever the file shows. For who looks after replicas.
+    #[prost(bool, tag = "6")]
+    pub exact: bool,
 }
 
 /// Answer to create and open.

@@ -64,7 +64,11 @@ impl Replica {
                 let cluster = super::cluster(global, &place.dirs)?;
                 let map = cluster.map().await?;
                 let opened = place.open(global, &what).await?;
-                let states = opened.volume.replica_states(&creds(), opened.ino).await;
+                let states = async {
+                    let data = opened.volume.data_of(&creds(), opened.ino).await?;
+                    opened.volume.replica_states(&creds(), data).await
+                };
+                let states = states.await;
                 opened.close().await;
                 show(&states.map_err(|error| Failure::wire(&what, &error))?, &map, global.json);
                 Ok(0)
@@ -105,7 +109,8 @@ impl Change {
         what: &str,
     ) -> Outcome {
         let wire = |error: client::Error| Failure::wire(what, &error);
-        let (volume, ino) = (&opened.volume, opened.ino);
+        let volume = &opened.volume;
+        let ino = volume.data_of(&creds(), opened.ino).await.map_err(wire)?;
         let layout = volume.layout(&creds(), ino).await.map_err(wire)?.layout;
         let columns = self.columns(kind, map, &layout, what)?;
         let lists = |columns: &[Column]| columns.iter().map(|column| column.osds.clone()).collect::<Vec<_>>();
