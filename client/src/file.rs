@@ -1,6 +1,7 @@
 //! An open file: reading, writing, cutting, syncing. Data goes straight to the OSDs; the MRC hears of the size.
 
 pub mod buffer;
+mod held;
 pub mod latch;
 pub mod read;
 pub(crate) mod room;
@@ -93,6 +94,7 @@ impl File {
     /// Everything written is at the OSDs, the MRC knows the size, and errors of earlier writes are told.
     pub async fn flush(&self) -> Result<()> {
         self.inode.report().await?;
+        self.inode.check_room()?;
         self.told.check(&self.inode.errors)
     }
 
@@ -140,6 +142,7 @@ impl File {
             self.inode.force_metadata(&self.creds, data_only).await
         };
         futures::future::try_join(self.inode.sync_osds(), metadata).await?;
+        self.inode.check_room()?;
         self.told.check(&self.inode.errors)
     }
 

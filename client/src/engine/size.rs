@@ -173,6 +173,10 @@ impl Size {
         self.dirty = None;
         self.reporting = None;
         self.size = attr.size;
+        if let Some((end, _)) = &mut self.gathered {
+            // What waits for room behind the cut was given up.
+            *end = (*end).min(attr.size);
+        }
         self.blocks = attr.blocks;
         self.holes_changed = false;
         self.truncate_epoch = attr.truncate_epoch;
@@ -380,6 +384,19 @@ mod tests {
 
     fn at(seconds: i64) -> Time {
         Time { seconds, nanos: 0 }
+    }
+
+    #[test]
+    fn what_waits_for_room_behind_a_cut_does_not_count_any_more() {
+        let mut size = Size::new(&attr(10, 0, 1));
+        for (offset, end) in [(10, 20), (20, 30)] {
+            size.piece_begins();
+            size.gathered(offset, end, at(5));
+        }
+        assert_eq!(size.size(), 30);
+        size.truncated(&attr(20, 1, 2));
+        size.piece_is_out();
+        assert_eq!((size.size(), size.is_gathering()), (20, true));
     }
 
     #[test]

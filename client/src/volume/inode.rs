@@ -356,6 +356,7 @@ impl Inode {
     /// For callers that hold the lease and `data` alone.
     async fn resize_alone(self: &Arc<Self>, creds: &Creds, size: u64, changes: Changes) -> Result<Attr> {
         self.flush_buffer_alone().await;
+        self.give_up_behind(size).await?;
         self.report_written().await?;
         let mut blocks = None;
         if size < self.known_or_asked_size(creds).await?.max(1) {
