@@ -33,7 +33,7 @@ alive() {
 
 # scene MRCS REPLICAS
 scene() {
-  local said other records part took a b
+  local said other records part took a b n total fulls
   echo "-- $1 MRC, $2 copies, a disk of $mib MiB"
   mkdir -p "$data"
   truncate -s "${mib}M" "$work/disk.img"
@@ -44,19 +44,31 @@ scene() {
   check "a file from before" 30 python3 "$here/full-disk.py" until 5 "$mnt/old" $((8 << 20))
 
   # Through the mount.
-  said=$(fill 120 "$mnt/big")
-  full_said "filled through the mount" "$said"
-  records=$(jq '.records // 0' <<<"$said")
-  [ "$records" -gt 100 ] && ok "$((records / 16)) MiB were taken" || bad "only $records records were taken"
+  # A file lies on some of the OSDs: several, until each of them is full.
+  total=0 fulls=0 n=0
+  : >"$work/big"
+  while [ $fulls -lt 3 ] && [ $n -lt 12 ]; do
+    n=$((n + 1))
+    said=$(fill 60 "$mnt/big-$n")
+    records=$(jq '.records // 0' <<<"$said")
+    echo "$n $records" >>"$work/big"
+    total=$((total + records))
+    [ "$records" -lt 64 ] && fulls=$((fulls + 1))
+    jq -e '[.open, .write, .fsync, .close] | any(. == "ENOSPC") and all(. == null or . == "ENOSPC")' <<<"$said" >/dev/null ||
+      bad "filled through the mount, file $n: $said"
+  done
+  [ $fulls = 3 ] && ok "filled through the mount: each of $n writers heard of ENOSPC, the last: $said" || bad "still not full after $n files: $said"
+  [ $total -gt 100 ] && ok "$((total / 16)) MiB were taken" || bad "only $total records were taken"
   echo "     df: $(df -B1M --output=size,used,avail "$mnt" | tail -n 1) MiB in the mount, $(df -B1M --output=avail "$data" | tail -n 1) MiB free below"
   said=$(fill 20 "$mnt/more" $((1 << 20)))
   full_said "the next writer" "$said"
-  check "what was acknowledged is read" 60 python3 "$here/full-disk.py" check "$mnt/big" "$records"
+  check "what was acknowledged is read" 60 bash -c 'while read -r n records; do
+    [ "$records" = 0 ] || python3 "$here/full-disk.py" check "$mnt/big-$n" "$records" || exit 1; done <"$work/big"'
   check "the file from before too" 30 python3 "$here/full-disk.py" check "$mnt/old" 128
   a=$(sent); sleep 3; b=$(sent)
   [ $((b - a)) -lt $((16 << 20)) ] && ok "$(((b - a) >> 10)) KiB sent in 3 s on the full disk" || bad "$(((b - a) >> 20)) MiB sent in 3 s on the full disk"
   alive "filled"
-  check "rm" 20 rm -f "$mnt/big" "$mnt/more"
+  check "rm" 20 bash -c 'rm -f "$mnt"/big-* "$mnt/more"'
   took=$(timeout -k 5 60 python3 "$here/full-disk.py" until $recover_s "$mnt/again" $((16 << 20)) 2>&1) &&
     ok "removing gives room: written and synced after $took s" || bad "after rm: $took"
 
