@@ -160,6 +160,8 @@ async fn what_waits_for_room_can_be_cut_closed_and_removed() {
             closed.write_all_at(&[2; 9_000], 0).unwrap();
             assert_eq!(errno(nix::unistd::close(closed).map_err(std::io::Error::from)), libc::ENOSPC);
             assert_eq!(fs::read(at.join("closed")).unwrap(), [2; 9_000]);
+            let reader = File::open(at.join("closed")).unwrap();
+            assert_eq!(errno(nix::unistd::close(reader).map_err(std::io::Error::from)), 0, "a reader's close");
             fs::remove_file(at.join("closed")).unwrap();
         })
         .await;

@@ -88,7 +88,7 @@ impl Shard {
         drop(pin);
         failpoint::hit(failpoint::FOLD_READ);
         let blocks: u32 = pieces.iter().map(|piece| piece.count).sum();
-        let reservation = self.reserve(blocks, true)?;
+        let reservation = self.reserve(blocks, Purpose::Move)?;
         let runs = self.write_runs(key, &reservation, &data).await?;
         failpoint::hit(failpoint::FOLD_WRITTEN);
         self.commit_fold(key, &record, &pieces, &reservation, &runs)?;

@@ -14,6 +14,7 @@ use rt::disk::Disk;
 use super::blocks::AlignedBuf;
 use super::error::{Result, StoreError};
 use super::shard::{Committed, Purpose, Shard, Stamp, name};
+use super::write::data_of;
 use super::{LOSSES, Store};
 use crate::engine::entry::Part;
 use crate::engine::record::{ObjectRecord, blocks_of};
@@ -194,7 +195,8 @@ impl Store {
 
     fn has_room(&self, key: ObjectKey, bytes: u64) -> Result<()> {
         let budget = &self.env.budget;
-        let wanted = (budget.limit() / 64).min(16_384) + bytes.div_ceil(4096);
+        // Others are on their way, and the other replicas may have the same disk.
+        let wanted = (budget.limit() / 32).min(16_384) + bytes.div_ceil(4096);
         if budget.limit().saturating_sub(budget.used()) <= wanted {
             return Err(StoreError::NoSpace(format!(
                 "the OSD is nearly full: {} of {} bytes are in use",
@@ -220,13 +222,13 @@ impl Shard {
         only_if: Option<((u64, u64), bool)>,
     ) -> Result<Option<Committed>> {
         self.env.health.check()?;
-        let purpose = if copied.data.is_empty() { Purpose::Relief } else { Purpose::Data };
-        if purpose == Purpose::Data {
+        let purpose = if copied.data.is_empty() { Purpose::Relief } else { data_of(stamp) };
+        if purpose != Purpose::Relief {
             self.admit().await?;
         }
         let large = copied.data.len() >= self.env.tuning.large_bytes as usize;
         let moved = if large {
-            let reservation = self.reserve(copied.sums.len() as u32, false)?;
+            let reservation = self.reserve(copied.sums.len() as u32, purpose)?;
             let places = self.write_runs(key, &reservation, &AlignedBuf::align(copied.data.clone())).await?;
             Some((reservation, places))
         } else {

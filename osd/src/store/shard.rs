@@ -49,6 +49,9 @@ pub struct Committed {
 pub(crate) enum Purpose {
     /// New data: it needs room, and leaves alone what is kept for the others.
     Data,
+    /// Data that its column's primary has numbered, so that somebody has it already: it may take of the floor, for a column whose members
+    /// do not agree serves nobody.
+    Numbered,
     /// A change that takes little and must go on when the disk is full: cuts, holes, removals, records of columns.
     Relief,
     /// What is stored already goes elsewhere. The object's version stays.
@@ -224,11 +227,13 @@ impl State {
             None => seq,
         };
         let inline: u64 = parts.iter().map(|part| u64::from(part.inline_blocks())).sum();
-        if purpose == Purpose::Data {
-            self.has_place_for(env, inline)?;
-            env.budget.reserve(inline)?;
-        } else {
-            env.budget.overdraw(inline);
+        match purpose {
+            Purpose::Data => {
+                self.has_place_for(env, inline)?;
+                env.budget.reserve(inline)?;
+            }
+            Purpose::Numbered => env.budget.reserve(inline)?,
+            Purpose::Relief | Purpose::Move => env.budget.overdraw(inline),
         }
         let head = EntryHead {
             seq,
@@ -364,6 +369,7 @@ impl State {
         (key, purpose): (ObjectKey, Purpose),
         mut write: impl FnMut(&mut Journal) -> io::Result<(T, usize)>,
     ) -> Result<T> {
+        let must = matches!(purpose, Purpose::Relief | Purpose::Move);
         loop {
             match write(&mut self.journal) {
                 Ok((done, bytes)) => {
@@ -371,8 +377,7 @@ impl State {
                     env.room.took(bytes as u64);
                     return Ok(done);
                 }
-                Err(error)
-                    if rt::disk::is_full(&error) && purpose != Purpose::Data && env.room.give_up() => {}
+                Err(error) if rt::disk::is_full(&error) && must && env.room.give_up() => {}
                 Err(error) => return Err(self.journal_failed(env, key, &error)),
             }
         }
@@ -457,17 +462,16 @@ impl Shard {
     }
 
     /// Takes fresh blocks of the data area, growing it when needed.
-    pub(crate) fn reserve(self: &Arc<Self>, count: u32, overdraw: bool) -> Result<Arc<Reservation>> {
+    pub(crate) fn reserve(self: &Arc<Self>, count: u32, purpose: Purpose) -> Result<Arc<Reservation>> {
         let count = u64::from(count);
-        if overdraw {
-            self.env.budget.overdraw(count);
-        } else {
-            self.env.budget.reserve(count)?;
+        match purpose {
+            Purpose::Data | Purpose::Numbered => self.env.budget.reserve(count)?,
+            Purpose::Relief | Purpose::Move => self.env.budget.overdraw(count),
         }
         let mut state = self.lock();
         let taken = match state.allocator.take(count) {
             Some(runs) => Ok(runs),
-            None => self.grow(&mut state, count, overdraw),
+            None => self.grow(&mut state, count, purpose != Purpose::Data),
         };
         drop(state);
         match taken {

@@ -68,7 +68,8 @@ impl Shard {
         let moved = match edit {
             Edit::Write { offset, data, sums } => {
                 self.admit().await?;
-                self.write_extents(key, Span::new(*offset, data.len() as u32), data, sums).await?
+                let span = Span::new(*offset, data.len() as u32);
+                self.write_extents(key, data_of(stamp), span, data, sums).await?
             }
             Edit::Punch { .. } | Edit::Cut { .. } => None,
         };
@@ -102,6 +103,7 @@ impl Shard {
     async fn write_extents(
         self: &Arc<Self>,
         key: ObjectKey,
+        purpose: Purpose,
         span: Span,
         data: &Bytes,
         sums: &[u32],
@@ -112,8 +114,8 @@ impl Shard {
         }
         self.env.health.check()?;
         let count = whole.len() as u32;
-        let reservation = match self.reserve(count, false) {
-            Err(StoreError::NoSpace(_)) if self.env.reclaim().await => self.reserve(count, false)?,
+        let reservation = match self.reserve(count, purpose) {
+            Err(StoreError::NoSpace(_)) if self.env.reclaim().await => self.reserve(count, purpose)?,
             other => other?,
         };
         let from = (whole.start * BLOCK_BYTES as u32 - span.offset) as usize;
@@ -202,7 +204,7 @@ impl Shard {
         };
         drop(record);
         let purpose = match edit {
-            Edit::Write { .. } => Purpose::Data,
+            Edit::Write { .. } => data_of(stamp),
             // The edges of what goes: they give more than they take, if not at once.
             Edit::Punch { .. } | Edit::Cut { .. } => Purpose::Relief,
         };
@@ -254,6 +256,11 @@ impl Shard {
             relieved.await;
         }
     }
+}
+
+/// What data is that comes with this stamp.
+pub(crate) fn data_of(stamp: Stamp) -> Purpose {
+    if stamp.version == 0 { Purpose::Data } else { Purpose::Numbered }
 }
 
 enum Old {
