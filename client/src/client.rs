@@ -165,7 +165,10 @@ impl Client {
             written.report().await;
             let pieces = old.placed(LAST_ROOM).await;
             if pieces > 0 {
-                tracing::error!(pieces, "writes that an earlier process acknowledged found no room and are lost");
+                tracing::error!(
+                    pieces,
+                    "writes that an earlier process acknowledged found no room and are lost"
+                );
             }
             if let Err(error) = session.end().await {
                 tracing::debug!(%error, "the session of an earlier process was not ended; it will run out");

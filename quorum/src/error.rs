@@ -45,7 +45,9 @@ pub enum QuorumError {
         why: String,
     },
     /// Its disk is full. It goes on by itself when there is room.
-    #[error("{group} takes no changes here, its disk is full: {cause}; free some room there, it goes on by itself")]
+    #[error(
+        "{group} takes no changes here, its disk is full: {cause}; free some room there, it goes on by itself"
+    )]
     Full {
         /// The group.
         group: GroupId,

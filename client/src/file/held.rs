@@ -225,7 +225,8 @@ mod tests {
     #[test]
     fn what_is_held_lies_over_what_was_read_the_later_on_top() {
         let read = Bytes::from(vec![0; 10]);
-        let piece = |start: u64, byte: u8, len: usize| (start..start + len as u64, Bytes::from(vec![byte; len]));
+        let piece =
+            |start: u64, byte: u8, len: usize| (start..start + len as u64, Bytes::from(vec![byte; len]));
         let pieces = [piece(95, 1, 7), piece(101, 2, 2), piece(108, 3, 9), piece(200, 4, 1)];
         let seen = overlay(100, read.clone(), pieces.to_vec());
         assert_eq!(seen[..], [1, 2, 2, 0, 0, 0, 0, 0, 3, 3]);

@@ -68,7 +68,13 @@ impl<'a> Predecessor<'a> {
             }
         }
         if pieces > 0 {
-            tracing::info!(pieces, files = written.len(), lost, held, "wrote out what an earlier process left");
+            tracing::info!(
+                pieces,
+                files = written.len(),
+                lost,
+                held,
+                "wrote out what an earlier process left"
+            );
             self.stage.clear()?;
         }
         Ok(Written(written))

@@ -26,7 +26,11 @@ struct Full {
 }
 
 impl Service for Full {
-    fn call(self: Arc<Self>, peer: Peer, request: Request) -> BoxFuture<'static, Result<Response, WireError>> {
+    fn call(
+        self: Arc<Self>,
+        peer: Peer,
+        request: Request,
+    ) -> BoxFuture<'static, Result<Response, WireError>> {
         Box::pin(async move {
             if request.method == Write::NUMBER && self.full.load(Ordering::SeqCst) {
                 self.refused.fetch_add(request.payload.len() as u64, Ordering::SeqCst);
@@ -107,7 +111,10 @@ async fn what_was_acknowledged_is_kept_until_there_is_room() {
             for file in [&file, &File::open(at.join("f")).unwrap()] {
                 let mut seen = vec![0; 14_000];
                 file.read_exact_at(&mut seen, 0).unwrap();
-                assert_eq!((&seen[..8_000], &seen[8_000..]), (&pattern(0, 8_000)[..], &pattern(7, 6_000)[..]));
+                assert_eq!(
+                    (&seen[..8_000], &seen[8_000..]),
+                    (&pattern(0, 8_000)[..], &pattern(7, 6_000)[..])
+                );
             }
             assert_eq!(file.metadata().unwrap().len(), 14_000);
             file
@@ -161,7 +168,11 @@ async fn what_waits_for_room_can_be_cut_closed_and_removed() {
             assert_eq!(errno(nix::unistd::close(closed).map_err(std::io::Error::from)), libc::ENOSPC);
             assert_eq!(fs::read(at.join("closed")).unwrap(), [2; 9_000]);
             let reader = File::open(at.join("closed")).unwrap();
-            assert_eq!(errno(nix::unistd::close(reader).map_err(std::io::Error::from)), 0, "a reader's close");
+            assert_eq!(
+                errno(nix::unistd::close(reader).map_err(std::io::Error::from)),
+                0,
+                "a reader's close"
+            );
             fs::remove_file(at.join("closed")).unwrap();
         })
         .await;

@@ -30,7 +30,9 @@ pub(crate) fn give_up_for_opening(disk: &dyn Disk, needed: u64) {
         && let Ok(file) = disk.open(RESERVE, false)
     {
         match file.set_len(0) {
-            Ok(()) => tracing::warn!("the disk of the OSD is full; its reserve is given up so that it can start"),
+            Ok(()) => {
+                tracing::warn!("the disk of the OSD is full; its reserve is given up so that it can start")
+            }
             Err(error) => tracing::warn!(%error, "the reserve of the OSD cannot be given up"),
         }
     }
@@ -134,9 +136,11 @@ impl Room {
 
 fn told(refusal: Refusal) -> String {
     match refusal {
-        Refusal::Unsettled => "the OSD started on a full disk and takes no data before its metadata table is written; free \
+        Refusal::Unsettled => {
+            "the OSD started on a full disk and takes no data before its metadata table is written; free \
                                some room there, it goes on by itself"
-            .to_owned(),
+                .to_owned()
+        }
         Refusal::Reserve { missing } => format!(
             "the file system under the OSD is full: {missing} bytes of the OSD's reserve are missing; delete files or free \
              room there, it goes on by itself"

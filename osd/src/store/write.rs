@@ -147,7 +147,10 @@ impl Shard {
         futures::future::try_join_all(writes).await.map_err(|error| {
             if rt::disk::is_full(&error) {
                 // A file system that does not preallocate. Nothing refers to these blocks yet.
-                return StoreError::NoSpace(format!("the file system under the OSD is full when writing {}", name(key)));
+                return StoreError::NoSpace(format!(
+                    "the file system under the OSD is full when writing {}",
+                    name(key)
+                ));
             }
             self.env
                 .health

@@ -248,7 +248,9 @@ async fn a_member_with_a_full_disk_lets_the_others_go_on_and_joins_them_again() 
         assert!(!full.is_leader());
         disks[at](64 << 20);
         let patience = Instant::now() + LONG;
-        while full.status().role != "follower" || full.status().applied < leader(&groups).await.status().applied {
+        while full.status().role != "follower"
+            || full.status().applied < leader(&groups).await.status().applied
+        {
             assert!(Instant::now() < patience, "{:#?}", full.status());
             tokio::time::sleep(Duration::from_millis(5)).await;
         }

@@ -197,7 +197,11 @@ impl BlockIo for DirectBlocks {
                 });
             }
             let entry = &mut files[index];
-            rt::disk::os::allocate(&entry.file, have * BLOCK_BYTES as u64, (wanted - have) * BLOCK_BYTES as u64)?;
+            rt::disk::os::allocate(
+                &entry.file,
+                have * BLOCK_BYTES as u64,
+                (wanted - have) * BLOCK_BYTES as u64,
+            )?;
             entry.blocks = wanted;
             entry.dirty.store(true, Ordering::Release);
         }
