@@ -7,6 +7,7 @@
 
 mod admin;
 mod driver;
+mod room;
 mod sender;
 mod syncer;
 
@@ -30,7 +31,7 @@ use tokio::sync::oneshot;
 use crate::engine::Timing;
 use crate::machine::StateMachine;
 use crate::replica::{Input, Replica, Setup, Sizes, Wait};
-use driver::{Driver, Waiter};
+use driver::{Again, Driver, Waiter};
 
 pub use crate::error::QuorumError;
 pub use crate::replica::Durability;
@@ -98,10 +99,10 @@ impl Group {
             table: config.table,
         };
         let now = driver::now(&*config.clock);
-        let replica = Replica::start(setup, machine, now)?;
+        let replica = Replica::start(setup.clone(), machine.clone(), now)?;
         let alone = replica.engine().is_alone();
-        let driver =
-            Driver::start(replica, config.group, config.me, config.tick, config.connector, config.clock)?;
+        let again = Again { setup, machine };
+        let driver = Driver::start(replica, again, config.tick, config.connector, config.clock)?;
         let group = Arc::new(Self { driver });
         if alone {
             // The first election of a group of one ends with a sync on the member's thread.
@@ -119,6 +120,9 @@ impl Group {
         command: Bytes,
         deadline: Duration,
     ) -> Result<Bytes, QuorumError> {
+        if self.driver.leads() {
+            self.driver.admit()?;
+        }
         self.ask(deadline, |wait| Input::Propose { origin, command, wait }).await
     }
 

@@ -9,6 +9,7 @@
 
 mod apply;
 pub mod command;
+mod full;
 mod input;
 mod install;
 mod members;
@@ -141,6 +142,10 @@ pub struct Replica<W> {
     /// Nothing has happened yet.
     starting: bool,
     stopped: Option<String>,
+    /// It stopped because its disk is full.
+    full: bool,
+    /// A flush that found no room is tried again at this tick.
+    flush_after: u64,
 }
 
 impl<W> Replica<W> {
@@ -151,7 +156,7 @@ impl<W> Replica<W> {
             return;
         }
         if let Err(fatal) = self.try_handle(input, now, out) {
-            self.stop(&fatal.to_string(), out);
+            self.fail(&fatal, out);
         }
     }
 
@@ -161,7 +166,7 @@ impl<W> Replica<W> {
             return;
         }
         if let Err(fatal) = self.try_settle(now, out) {
-            self.stop(&fatal.to_string(), out);
+            self.fail(&fatal, out);
         }
     }
 
@@ -189,8 +194,13 @@ impl<W> Replica<W> {
             }
             Input::Flushed(index, result) => {
                 self.flushing = false;
-                result?;
-                self.compact(index)?;
+                match result {
+                    Err(error) if error.is_full() => self.flush_again(&error),
+                    flushed => {
+                        flushed?;
+                        self.compact(index)?;
+                    }
+                }
             }
             Input::Add { member, address, wait } => self.add_member(member, address, wait, now, out),
             Input::Admit { address, wait } => self.admit(address, wait, now, out),
@@ -379,6 +389,7 @@ impl<W> Replica<W> {
         let applier = &mut self.applier;
         let due = applier.unflushed_bytes > self.sizes.flush_bytes
             || applier.unflushed_entries > self.sizes.flush_entries;
+        let due = due && self.ticks >= self.flush_after;
         if due && !self.flushing && !self.hollow {
             self.flushing = true;
             applier.unflushed_bytes = 0;
@@ -455,6 +466,7 @@ impl<W> Replica<W> {
     fn stop(&mut self, cause: &str, out: &mut Vec<Output<W>>) {
         tracing::error!(group = %self.group, member = self.me, cause, "the member stops");
         self.stopped = Some(cause.to_owned());
+        self.full = false;
         if let Some(term) = self.announced.take() {
             self.applier.machine().leadership(false, term);
         }
@@ -499,7 +511,10 @@ impl<W> Replica<W> {
         Ok(())
     }
 
-    fn refuse_stopped(&self, input: Input<W>, cause: &str, out: &mut Vec<Output<W>>) {
+    fn refuse_stopped(&mut self, input: Input<W>, cause: &str, out: &mut Vec<Output<W>>) {
+        if self.full {
+            return self.refuse_full(input, cause, out);
+        }
         let wait = match input {
             Input::Propose { wait, .. }
             | Input::Add { wait, .. }
@@ -528,6 +543,9 @@ impl<W> Replica<W> {
     /// Until when reads at this member are safe without asking anyone.
     #[must_use]
     pub fn lease_until(&self) -> Option<Duration> {
+        if self.serves_though_full() {
+            return Some(Duration::MAX);
+        }
         self.stopped.is_none().then(|| self.engine.lease_until()).flatten()
     }
 

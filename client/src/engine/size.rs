@@ -55,6 +55,8 @@ pub struct Size {
     gathered: Option<(u64, Time)>,
     /// Pieces of that: waiting, or on their way.
     pieces: u32,
+    /// Those of them that wait for room at the OSDs, nobody knows for how long.
+    held: u32,
     /// Time of the latest write.
     latest: Time,
     /// One of them left or fills a hole.
@@ -104,6 +106,7 @@ impl Size {
             kept: None,
             gathered: None,
             pieces: 0,
+            held: 0,
             latest: attr.mtime,
             gathered_holes: false,
             blocks: attr.blocks,
@@ -178,6 +181,10 @@ impl Size {
         self.dirty = None;
         self.reporting = None;
         self.size = attr.size;
+        if let Some((end, _)) = &mut self.gathered {
+            // What waits for room behind the cut was given up.
+            *end = (*end).min(attr.size);
+        }
         self.blocks = attr.blocks;
         self.holes_changed = false;
         self.truncate_epoch = attr.truncate_epoch;
@@ -260,6 +267,11 @@ impl Size {
         self.pieces += 1;
     }
 
+    /// One of them waits for room from now on, until [`Size::piece_is_out`] of a held one.
+    pub fn piece_is_held(&mut self) {
+        self.held += 1;
+    }
+
     /// Whether there are such.
     #[must_use]
     pub fn is_gathering(&self) -> bool {
@@ -288,9 +300,10 @@ impl Size {
         !self.gathered_holes && !self.holes_changed
     }
 
-    /// A piece is at the OSDs, or lost; with the last one nothing is gathered any more.
-    pub fn piece_is_out(&mut self) {
+    /// A piece, perhaps one that was `held`, is at the OSDs, or lost; with the last one nothing is gathered any more.
+    pub fn piece_is_out(&mut self, held: bool) {
         self.pieces = self.pieces.saturating_sub(1);
+        self.held = self.held.saturating_sub(u32::from(held));
         if self.pieces == 0 {
             self.gathered = None;
             self.gathered_holes = false;
@@ -310,10 +323,19 @@ impl Size {
         self.kept
     }
 
-    /// What of it a report may tell now: what was written before it must be told before, or with it.
+    /// What of it a report may tell now: what was written before it must be told before, or with it. What waits for room is
+    /// not waited for: it takes the time that is told here along when it lands.
     #[must_use]
     pub fn report_kept(&self) -> Option<KeptAttributes> {
-        self.kept.filter(|_| !self.is_gathering())
+        self.kept.filter(|_| self.pieces == self.held)
+    }
+
+    /// The MRC was told a time that was set after all that is gathered: what lands of that later must not change it.
+    pub fn mtime_set(&mut self, mtime: Time) {
+        self.latest = mtime;
+        if let Some((_, time)) = &mut self.gathered {
+            *time = mtime;
+        }
     }
 
     /// It counts no more.
@@ -340,8 +362,8 @@ impl Size {
         let others = self.reporting.is_some_and(|told| told.clear_setid) || told;
         self.unforced.other += u64::from(others);
         self.reporting = None;
-        if told {
-            self.kept = None;
+        if told && let Some(mtime) = self.kept.take().and_then(|kept| kept.mtime) {
+            self.mtime_set(mtime);
         }
         if attr.change >= self.change {
             self.learn_newer(attr);
@@ -426,6 +448,20 @@ mod tests {
     }
 
     #[test]
+    fn what_waits_for_room_behind_a_cut_does_not_count_any_more() {
+        let mut size = Size::new(&attr(10, 0, 1));
+        for (offset, end) in [(10, 20), (20, 30)] {
+            size.piece_begins();
+            size.gathered(offset, end, at(5));
+            size.piece_is_held();
+        }
+        assert_eq!(size.size(), 30);
+        size.truncated(&attr(20, 1, 2));
+        size.piece_is_out(true);
+        assert_eq!((size.size(), size.is_gathering()), (20, true));
+    }
+
+    #[test]
     fn unreported_writes_count_until_the_mrc_has_them() {
         let mut size = Size::new(&attr(10, 0, 1));
         assert!(size.wrote(30, at(5), false));
@@ -451,10 +487,10 @@ mod tests {
         size.piece_begins();
         assert!(!size.gathered(100, 200, at(2)));
         size.wrote(100, at(3), false);
-        size.piece_is_out();
+        size.piece_is_out(false);
         assert_eq!((size.size(), size.is_gathering()), (200, true));
         size.wrote(150, at(4), false);
-        size.piece_is_out();
+        size.piece_is_out(false);
         assert_eq!((size.size(), size.is_gathering()), (150, false), "what was lost does not count");
     }
 
@@ -483,7 +519,7 @@ mod tests {
         size.reported(&attr(30, 0, 2), false);
         assert_eq!(size.kept(), Some(set));
         size.landed(40, false);
-        size.piece_is_out();
+        size.piece_is_out(false);
         size.report().unwrap();
         assert_eq!(size.report_kept(), Some(set));
         size.reported(&attr(40, 0, 3), true);
@@ -497,6 +533,41 @@ mod tests {
         size.reported(&attr(40, 0, 4), true);
         assert!(size.must_force(true).is_none(), "rights do not matter to the data");
         assert!(size.must_force(false).is_some());
+    }
+
+    #[test]
+    fn attributes_do_not_wait_for_what_waits_for_room_and_their_time_stays() {
+        let set = KeptAttributes { mtime: Some(at(3)), ctime: at(8), ..KeptAttributes::default() };
+        let mut size = Size::new(&attr(10, 0, 1));
+        for end in [20, 30] {
+            size.piece_begins();
+            size.gathered(end - 10, end, at(7));
+        }
+        size.piece_is_held();
+        size.keep(set);
+        assert_eq!(size.report_kept(), None, "one is on its way");
+        size.landed(30, false);
+        size.piece_is_out(false);
+        let written = size.report().unwrap();
+        assert_eq!((size.report_kept(), written.mtime), (Some(set), at(7)), "told with what was written before");
+        size.reported(&Attr { mtime: at(3), ..attr(30, 0, 2) }, true);
+        assert!(!size.is_dirty() && size.is_gathering());
+        let mut shown = Attr { mtime: at(3), ..attr(30, 0, 2) };
+        size.show(&mut shown);
+        assert_eq!(shown.mtime, at(3));
+        // There is room at last.
+        size.landed(20, false);
+        size.piece_is_out(true);
+        assert_eq!(size.report().unwrap().mtime, at(3), "it was written before the time was set");
+        // Likewise when the MRC was asked to set it.
+        size.reported(&Attr { mtime: at(3), ..attr(30, 0, 3) }, false);
+        size.piece_begins();
+        size.gathered(30, 40, at(9));
+        size.piece_is_held();
+        size.mtime_set(at(4));
+        size.landed(40, false);
+        size.piece_is_out(true);
+        assert_eq!(size.report().unwrap().mtime, at(4));
     }
 
     #[test]
@@ -591,7 +662,7 @@ mod tests {
         for offset in [0, 1 << 20] {
             behind.begins_at(offset);
             behind.wrote(offset + 4096, at(1), false);
-            behind.piece_is_out();
+            behind.piece_is_out(false);
         }
         assert!(behind.take_holes_changed(), "what is written later has left its hole when it was gathered");
         let mut sparse = Size::new(&with_blocks(1 << 20, 8));

@@ -23,6 +23,7 @@ use crate::store::{Store, StoreError};
 const WARM_ENTRIES: u64 = 1024;
 
 /// What a member is made of.
+#[derive(Clone)]
 pub struct Setup {
     /// The group.
     pub group: GroupId,
@@ -95,6 +96,8 @@ impl<W> Replica<W> {
             tidy: false,
             starting: true,
             stopped: None,
+            full: false,
+            flush_after: 0,
         };
         if doubtful {
             replica.engine.mute();

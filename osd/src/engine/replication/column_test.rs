@@ -100,6 +100,32 @@ fn serving() -> Engine {
 }
 
 #[test]
+fn who_has_no_room_to_adopt_is_asked_again_and_nothing_breaks() {
+    let mut engine = Engine::new(1, role(7), 0);
+    let effects = engine.handle(Event::Read { object: 4, waiter: "first" }, NOW);
+    let asks = calls(&effects, |what| matches!(what, Request::Ask));
+    let (list, _) = works(&effects)[0];
+    engine.handle(Event::Worked { work: list, done: Some(told(3, &[])) }, NOW);
+    engine.handle(called(asks[0].1, told(3, &[])), NOW);
+    let settled = engine.handle(called(asks[1].1, told(3, &[])), NOW);
+    let adopts = calls(&settled, |what| matches!(what, Request::Adopt));
+    let (adopt, _) = works(&settled)[0];
+    let full = |call| Event::Called { call, result: Err(Trouble::NoSpace), mine: Vec::new() };
+    let none = engine.handle(full(adopts[0].1), NOW);
+    assert!(calls(&none, |_| true).is_empty(), "not at once, and its state is still known");
+    let none = engine.handle(Event::Worked { work: adopt, done: Some(Reply::NoSpace) }, NOW);
+    assert!(works(&none).is_empty() && !engine.is_broken());
+    let later = engine.next_tick().expect("it is tried again");
+    assert!(later > NOW && later <= NOW + Duration::from_secs(2));
+    let again = engine.handle(Event::Tick, later);
+    assert_eq!(calls(&again, |what| matches!(what, Request::Adopt)).len(), 1);
+    let (adopt, _) = works(&again)[0];
+    engine.handle(called(adopts[1].1, Reply::Done), later);
+    let effects = engine.handle(worked(adopt), later);
+    assert_eq!(answers(&effects), [("first", Outcome::Again)]);
+}
+
+#[test]
 fn nobody_is_waited_for_in_an_epoch_that_is_older_than_a_lease() {
     let now = NOW + LEASE;
     for (heard, waits) in [(NOW, false), (NOW + Duration::from_millis(1), true)] {

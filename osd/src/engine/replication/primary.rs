@@ -138,10 +138,7 @@ impl<P, W> Primary<P, W> {
         }
         let due = |(osd, member): (&u64, &Member)| match member.contact {
             Contact::Unknown { again } if self.asks(member) && *osd != self.me => Some(again),
-            Contact::Known if member.full_until > Duration::ZERO && !member.dirty.is_empty() => {
-                Some(member.full_until)
-            }
-            _ => None,
+            _ => member.room_due(),
         };
         let patience = (self.phase == Phase::Gathering).then_some(self.opened + LEASE);
         // Once it is over it is not waited for again.
@@ -246,6 +243,12 @@ impl<P: Clone, W> Column<P, W> {
         {
             primary.waited = true;
             self.try_settle(now);
+        }
+        if let Some(primary) = &mut self.primary {
+            // Tried again now; whoever still has no room says so again.
+            for member in primary.members.values_mut().filter(|member| member.full_until <= now) {
+                member.full_until = Duration::ZERO;
+            }
         }
         self.ask_members(now);
     }
@@ -426,6 +429,10 @@ impl<P: Clone, W> Column<P, W> {
                 (member.adopted, member.adopting) = (true, false);
                 self.commit_all();
             }
+            (Called::Adopt, Err(Trouble::NoSpace)) => {
+                member.adopting = false;
+                member.full_until = now + FULL;
+            }
             (Called::Sync { round } | Called::Confirm { round }, Ok(Reply::Done)) => {
                 self.round_answered(osd, round);
             }
@@ -511,13 +518,15 @@ impl<P: Clone, W> Column<P, W> {
         self.progress(now);
     }
 
-    pub(super) fn own_adopted(&mut self, epoch: u64, done: bool, now: Duration) {
+    pub(super) fn own_adopted(&mut self, epoch: u64, done: Option<&Reply>, now: Duration) {
         let Some(primary) = self.primary.as_mut().filter(|primary| primary.epoch == epoch) else { return };
-        if !done {
-            return self.break_off(Failure::Broken);
-        }
         let own = primary.own();
-        (own.adopted, own.adopting) = (true, false);
+        match done {
+            Some(Reply::Done) => (own.adopted, own.adopting) = (true, false),
+            // Not even the reserve has room. Another epoch would find none either.
+            Some(Reply::NoSpace) => (own.adopting, own.full_until) = (false, now + FULL),
+            _ => return self.break_off(Failure::Broken),
+        }
         self.commit_all();
         self.progress(now);
     }
@@ -537,12 +546,12 @@ impl<P: Clone, W> Column<P, W> {
         if self.is_hopeless() {
             return self.break_off(Failure::Broken);
         }
-        self.ask_to_adopt();
+        self.ask_to_adopt(now);
         self.repair(now);
         self.ask_rounds();
     }
 
-    fn ask_to_adopt(&mut self) {
+    fn ask_to_adopt(&mut self, now: Duration) {
         let Some(primary) = &mut self.primary else { return };
         let epoch = primary.epoch;
         // Not before a majority has all of it: otherwise the only holder of an object could be lost after the state
@@ -552,7 +561,8 @@ impl<P: Clone, W> Column<P, W> {
             return;
         }
         let ready = |member: &Member| {
-            member.listed && member.agrees() && !member.adopted && !member.adopting && member.up
+            let has_room = member.full_until <= now;
+            member.listed && member.agrees() && !member.adopted && !member.adopting && member.up && has_room
         };
         let due: Vec<(u64, u64)> = primary
             .members
