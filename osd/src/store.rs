@@ -140,6 +140,7 @@ impl Store {
             urgent: AtomicBool::new(false),
             fold_stuck: parking_lot::Mutex::default(),
             checkpoint_stuck: parking_lot::Mutex::default(),
+            promised: AtomicU64::new(0),
             journalled: AtomicU64::new(0),
             unflushed: AtomicU64::new(0),
             freed_waiting: AtomicU64::new(0),

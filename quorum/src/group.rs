@@ -31,6 +31,7 @@ use tokio::sync::oneshot;
 use crate::engine::Timing;
 use crate::machine::StateMachine;
 use crate::replica::{Input, Replica, Setup, Sizes, Wait};
+use crate::reserve::Reserve;
 use driver::{Again, Driver, Waiter};
 
 pub use crate::error::QuorumError;
@@ -62,6 +63,8 @@ pub struct GroupConfig {
     pub tick: Duration,
     /// Where the log lives.
     pub log: Arc<dyn Disk>,
+    /// Bytes that are kept there for what must go on when it is full.
+    pub reserve_bytes: u64,
     /// Where the state lives.
     pub table: Arc<dyn Table>,
     /// Reaches other members.
@@ -95,7 +98,7 @@ impl Group {
             timing: Timing::of(config.tick),
             sizes: Sizes::default(),
             seed: rand::random(),
-            log: config.log,
+            log: Reserve::open(config.log, config.reserve_bytes),
             table: config.table,
         };
         let now = driver::now(&*config.clock);
@@ -121,7 +124,21 @@ impl Group {
         deadline: Duration,
     ) -> Result<Bytes, QuorumError> {
         if self.driver.leads() {
-            self.driver.admit()?;
+            self.driver.admit(false)?;
+        }
+        self.ask(deadline, |wait| Input::Propose { origin, command, wait }).await
+    }
+
+    /// Like [`Group::propose`] for a change that must go on when the disk is full, for it gives room or holds things
+    /// together: it may take of what is kept.
+    pub async fn propose_in_need(
+        &self,
+        origin: Origin,
+        command: Bytes,
+        deadline: Duration,
+    ) -> Result<Bytes, QuorumError> {
+        if self.driver.leads() {
+            self.driver.admit(true)?;
         }
         self.ask(deadline, |wait| Input::Propose { origin, command, wait }).await
     }

@@ -31,6 +31,7 @@ use raft::eraftpb::{Entry, EntryType, Message, MessageType};
 
 use crate::engine::{Effects, Engine, Event, Persist, Role, Timing};
 use crate::error::QuorumError;
+use crate::reserve::Reserve;
 use crate::store::format::Place;
 use crate::store::{Store, StoreError};
 use apply::Applier;
@@ -142,6 +143,8 @@ pub struct Replica<W> {
     /// Nothing has happened yet.
     starting: bool,
     stopped: Option<String>,
+    /// Room that is kept for a full disk.
+    reserve: Arc<Reserve>,
     /// It stopped because its disk is full.
     full: bool,
     /// A flush that found no room is tried again at this tick.
@@ -388,9 +391,15 @@ impl<W> Replica<W> {
     fn want_flush(&mut self, out: &mut Vec<Output<W>>) {
         let applier = &mut self.applier;
         let due = applier.unflushed_bytes > self.sizes.flush_bytes
-            || applier.unflushed_entries > self.sizes.flush_entries;
+            || applier.unflushed_entries > self.sizes.flush_entries
+            || self.reserve.is_tight() && applier.unflushed_bytes > full::FLUSH_BYTES;
         let due = due && self.ticks >= self.flush_after;
         if due && !self.flushing && !self.hollow {
+            if !self.reserve.must_have(applier.unflushed_bytes.min(full::TABLE_BYTES) + full::TABLE_SLACK) {
+                // One that finds no room would end all writing of the table.
+                self.flush_after = self.ticks + full::FLUSH_AGAIN;
+                return;
+            }
             self.flushing = true;
             applier.unflushed_bytes = 0;
             applier.unflushed_entries = 0;

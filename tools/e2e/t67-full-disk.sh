@@ -73,7 +73,8 @@ scene() {
     ok "removing gives room: written and synced after $took s" || bad "after rm: $took"
 
   # By somebody else, to the last byte, while programs write.
-  mkdir "$mnt/part"
+  mkdir "$mnt/part" "$mnt/goes"
+  check "files that go" 30 bash -c 'for n in $(seq 30); do head -c 200000 /dev/urandom >"$mnt/goes/$n" || exit 1; done; cp "$mnt/goes/1" "$mnt/cut"; sync -f "$mnt/cut"'
   (for part in $(seq 40); do fill 30 "$mnt/part/$part" $((512 << 10)); sleep 0.1; done) >"$work/parts" 2>&1 &
   other=$!
   dd if=/dev/zero of="$data/hog" bs=1M >/dev/null 2>&1
@@ -85,6 +86,9 @@ scene() {
   check "the files from before are read" 30 python3 "$here/full-disk.py" check "$mnt/old" 128
   check "and the one after" 30 python3 "$here/full-disk.py" check "$mnt/again" 256
   wait $other
+  check "rm on the full disk" 20 rm -r "$mnt/goes"
+  check "what was removed is gone" 10 test ! -e "$mnt/goes"
+  check "a file is cut to nothing on the full disk" 10 truncate -s 0 "$mnt/cut"
   alive "filled by somebody else"
   [ "$(osds_up)" = 3 ] && ok "all OSDs are up" || bad "$(osds_up) OSDs are up"
   rm -f "$data/hog" "$data/hog2"

@@ -549,7 +549,11 @@ mod tests {
         size.landed(30, false);
         size.piece_is_out(false);
         let written = size.report().unwrap();
-        assert_eq!((size.report_kept(), written.mtime), (Some(set), at(7)), "told with what was written before");
+        assert_eq!(
+            (size.report_kept(), written.mtime),
+            (Some(set), at(7)),
+            "told with what was written before"
+        );
         size.reported(&Attr { mtime: at(3), ..attr(30, 0, 2) }, true);
         assert!(!size.is_dirty() && size.is_gathering());
         let mut shown = Attr { mtime: at(3), ..attr(30, 0, 2) };

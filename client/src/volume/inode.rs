@@ -467,7 +467,7 @@ impl Inode {
         make: impl Fn(&Ticket<'_>) -> M::Request,
         payload: Bytes,
     ) -> Result<(M::Reply, Bytes)> {
-        let mut backoff = Backoff::new(self.volume.patience());
+        let mut backoff = Backoff::with_data(self.volume.patience(), payload.len());
         let mut corrupt_once = false;
         let generation = self.volume.leasing().generation();
         let mut trail =

@@ -162,6 +162,7 @@ async fn start(
         boot_id: "boot".into(),
         tick: quorum::group::TICK,
         log,
+        reserve_bytes: 0,
         table: Arc::new(table.clone()),
         connector: connector.clone(),
         clock: clock.clone(),

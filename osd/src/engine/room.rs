@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Clients' data may grow into what is free above the floor. Their journal entries may go into the upper half of the
-//! floor. Everything else takes what there is, and when there is nothing the reserve, step by step.
+//! floor. Data that a primary has numbered may take the floor and a quarter of the reserve, for some replica may have it already.
+//! Everything else takes what there is, and when there is nothing the reserve, step by step.
 
 /// What is kept, bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -24,6 +25,8 @@ const KEPT_MAX: u64 = 128 << 20;
 const KEPT_PART: u64 = 32;
 /// The reserve is given up in so many steps: whoever fills the disk may take each of them away from us.
 const STEPS: u64 = 8;
+/// The part of the reserve that data may take that a primary has numbered.
+const NUMBERED_PART: u64 = 4;
 /// After so many bytes were taken one looks again what others have taken.
 const LOOK_AGAIN: u64 = 1 << 20;
 
@@ -109,6 +112,26 @@ impl Room {
         (self.free < self.kept.floor / 2).then_some(Refusal::Floor { free: self.free })
     }
 
+    /// The same for data that its column's primary has numbered.
+    pub(crate) fn refusal_of_numbered(&self) -> Option<Refusal> {
+        if !self.settled {
+            return Some(Refusal::Unsettled);
+        }
+        let missing = self.kept.reserve.saturating_sub(self.held);
+        (missing > self.kept.reserve / NUMBERED_PART).then_some(Refusal::Reserve { missing })
+    }
+
+    /// What a primary may promise of the growable bytes: its members may have the same disk, and so may other primaries.
+    pub(crate) fn promisable(&self) -> u64 {
+        let sharers = self.sharers();
+        self.growable() / (sharers * sharers)
+    }
+
+    /// OSDs on the file system.
+    pub(crate) fn sharers(&self) -> u64 {
+        self.kept.floor.checked_div(self.kept.reserve).unwrap_or(1).max(1)
+    }
+
     /// Less is free than there should be: what can be given back should be.
     pub(crate) fn is_tight(&self) -> bool {
         self.free < self.kept.floor || self.held < self.kept.reserve
@@ -126,6 +149,12 @@ impl Room {
     /// What the reserve has after the next step down; `None`: there is nothing left of it.
     pub(crate) fn smaller(&self) -> Option<u64> {
         (self.held > 0).then(|| self.held.saturating_sub(self.step()))
+    }
+
+    /// The same for data that a primary has numbered: it may not take more than its part.
+    pub(crate) fn smaller_for_numbered(&self) -> Option<u64> {
+        let least = self.kept.reserve - self.kept.reserve / NUMBERED_PART;
+        self.smaller().filter(|smaller| *smaller >= least)
     }
 
     /// What the reserve may have again. A half of the floor stays free.
@@ -172,6 +201,24 @@ mod tests {
     }
 
     #[test]
+    fn what_was_numbered_takes_a_quarter_of_the_reserve_and_a_primary_promises_little() {
+        let mut room = Room::new(Kept { reserve: 80, floor: 240 }, 80, 900 + 240);
+        assert_eq!((room.refusal_of_numbered(), room.promisable()), (Some(Refusal::Unsettled), 0));
+        room.settle();
+        assert_eq!((room.sharers(), room.promisable()), (3, 100));
+        room.saw(0);
+        let mut taken = Vec::new();
+        while let Some(smaller) = room.smaller_for_numbered() {
+            room.holds(smaller);
+            taken.push(smaller);
+        }
+        assert_eq!((taken, room.refusal_of_numbered()), (vec![70, 60], None));
+        assert!(room.refusal().is_some() && room.smaller() == Some(50), "the rest is for what gives room");
+        room.holds(50);
+        assert_eq!(room.refusal_of_numbered(), Some(Refusal::Reserve { missing: 30 }));
+    }
+
+    #[test]
     fn a_reserve_that_comes_back_in_parts_is_not_made_of_crumbs() {
         let mut room = Room::new(Kept { reserve: 80, floor: 100 }, 40, 55);
         assert_eq!(room.larger(), None, "less than a step");
@@ -200,6 +247,11 @@ mod tests {
             if let Some(larger) = room.larger() {
                 prop_assert!(larger <= reserve && left - (larger - held) >= floor / 2);
             }
+            if let Some(smaller) = room.smaller_for_numbered() {
+                prop_assert!(held - smaller <= reserve / NUMBERED_PART && smaller >= reserve - reserve / NUMBERED_PART);
+                prop_assert_eq!(room.refusal_of_numbered(), None);
+            }
+            prop_assert!(room.promisable() <= room.growable());
             let mut steps = 0;
             while let Some(smaller) = room.smaller() {
                 prop_assert!(smaller < room.held);

@@ -75,9 +75,15 @@ impl Replicas {
             return Err(WireError::new(Code::InvalidArgument, "a write reaches beyond the largest object"));
         }
         let key = self.object(cell, object);
-        if bytes > 0 {
-            self.store.ensure_room(key, bytes).await?;
-        }
+        let _promise = match bytes {
+            0 => None,
+            bytes => {
+                if cell.engine.lock().lacks_room(self.clock.monotonic()) {
+                    return Err(refusal(Failure::NoSpace));
+                }
+                Some(self.store.promise_room(key, bytes).await?)
+            }
+        };
         let payload: Payload = Arc::new(change);
         loop {
             let (waiter, answer) = oneshot::channel();

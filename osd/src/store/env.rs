@@ -162,6 +162,8 @@ pub(crate) struct Env {
     pub(crate) fold_stuck: Mutex<Option<StoreError>>,
     /// Why no checkpoint can be made at the moment. order: innermost.
     pub(crate) checkpoint_stuck: Mutex<Option<StoreError>>,
+    /// Blocks promised to changes that are being numbered.
+    pub(crate) promised: AtomicU64,
     /// Bytes of journal entries since the last checkpoint.
     pub(crate) journalled: AtomicU64,
     /// Bytes given to the table since it was last flushed.

@@ -4,6 +4,7 @@
 //! its version the losses at that time + 1. So it is journalled, synced and removed with the file's objects.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use proto::checksum::block_checksum;
@@ -185,18 +186,28 @@ impl Store {
         self.env.health.check().is_err()
     }
 
-    /// Makes sure of room for a change of some bytes with plenty to spare: a numbered change must not fail.
-    pub async fn ensure_room(&self, key: ObjectKey, bytes: u64) -> Result<()> {
-        match self.has_room(key, bytes) {
-            Err(StoreError::NoSpace(_)) if self.env.reclaim().await => self.has_room(key, bytes),
+    /// Makes sure of room for a change of some bytes, which is about to be numbered: then it must not fail. The room is promised to
+    /// nobody else until the answer is dropped.
+    pub(crate) async fn promise_room(&self, key: ObjectKey, bytes: u64) -> Result<Promise<'_>> {
+        match self.try_promise(key, bytes) {
+            Err(StoreError::NoSpace(_)) if self.env.reclaim().await => self.try_promise(key, bytes),
             found => found,
         }
     }
 
-    fn has_room(&self, key: ObjectKey, bytes: u64) -> Result<()> {
+    fn try_promise(&self, key: ObjectKey, bytes: u64) -> Result<Promise<'_>> {
+        let blocks = bytes.div_ceil(4096);
+        // First taken and then looked, so that two that come at once see one another.
+        let promised = self.env.promised.fetch_add(blocks, Ordering::AcqRel) + blocks;
+        let promise = Promise { promised: &self.env.promised, blocks };
+        self.has_room(key, promised)?;
+        Ok(promise)
+    }
+
+    fn has_room(&self, key: ObjectKey, promised: u64) -> Result<()> {
         let budget = &self.env.budget;
-        // Others are on their way, and the other replicas may have the same disk.
-        let wanted = (budget.limit() / 32).min(16_384) + bytes.div_ceil(4096);
+        // The other replicas may be a little fuller.
+        let wanted = (budget.limit() / 64).min(16_384) + promised;
         if budget.limit().saturating_sub(budget.used()) <= wanted {
             return Err(StoreError::NoSpace(format!(
                 "the OSD is nearly full: {} of {} bytes are in use",
@@ -205,7 +216,19 @@ impl Store {
             )));
         }
         self.env.room.admit()?;
-        self.shard(key).lock().has_place_for(&self.env, wanted)
+        self.shard(key).lock().has_place_to_promise(&self.env, wanted)
+    }
+}
+
+/// Room for what is being numbered, until it is dropped.
+pub(crate) struct Promise<'a> {
+    promised: &'a AtomicU64,
+    blocks: u64,
+}
+
+impl Drop for Promise<'_> {
+    fn drop(&mut self) {
+        self.promised.fetch_sub(self.blocks, Ordering::AcqRel);
     }
 }
 
@@ -224,7 +247,8 @@ impl Shard {
         self.env.health.check()?;
         let purpose = if copied.data.is_empty() { Purpose::Relief } else { data_of(stamp) };
         if purpose != Purpose::Relief {
-            self.admit().await?;
+            // A whole copy, or much of one: only what is numbered one by one may take of the reserve.
+            self.admit(Purpose::Data).await?;
         }
         let large = copied.data.len() >= self.env.tuning.large_bytes as usize;
         let moved = if large {

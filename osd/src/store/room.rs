@@ -75,14 +75,31 @@ impl Room {
         self.inner.lock().rules.is_tight()
     }
 
+    pub(crate) fn promisable(&self) -> u64 {
+        self.inner.lock().rules.promisable()
+    }
+
+    pub(crate) fn sharers(&self) -> u64 {
+        self.inner.lock().rules.sharers()
+    }
+
     /// Whether clients may write at all. What was refused before is looked at anew.
     pub(crate) fn admit(&self) -> Result<()> {
+        self.unless(Rules::refusal)
+    }
+
+    /// The same for data that a primary has numbered.
+    pub(crate) fn admit_numbered(&self) -> Result<()> {
+        self.unless(Rules::refusal_of_numbered)
+    }
+
+    fn unless(&self, refusal: impl Fn(&Rules) -> Option<Refusal>) -> Result<()> {
         let mut inner = self.inner.lock();
-        if inner.rules.refusal().is_none() {
+        if refusal(&inner.rules).is_none() {
             return Ok(());
         }
         inner.rules.saw(free(&*self.disk));
-        match inner.rules.refusal() {
+        match refusal(&inner.rules) {
             None => Ok(()),
             Some(refusal) => Err(StoreError::NoSpace(told(refusal))),
         }
@@ -104,8 +121,17 @@ impl Room {
 
     /// There is no room for work that must go on: a part of the reserve is given up for it. False: nothing is left.
     pub(crate) fn give_up(&self) -> bool {
+        self.shrink(Rules::smaller)
+    }
+
+    /// The same for data that a primary has numbered, which may take a part only.
+    pub(crate) fn give_up_for_numbered(&self) -> bool {
+        self.shrink(Rules::smaller_for_numbered)
+    }
+
+    fn shrink(&self, smaller: impl Fn(&Rules) -> Option<u64>) -> bool {
         let mut inner = self.inner.lock();
-        let (Some(smaller), Some(file)) = (inner.rules.smaller(), inner.file.clone()) else { return false };
+        let (Some(smaller), Some(file)) = (smaller(&inner.rules), inner.file.clone()) else { return false };
         if let Err(error) = file.set_len(smaller) {
             tracing::warn!(%error, "the reserve of the OSD cannot be given up");
             return false;

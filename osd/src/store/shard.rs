@@ -17,6 +17,7 @@ use super::env::Env;
 use super::error::{Result, StoreError};
 use super::journal::Journal;
 use super::replica::RECORDS;
+use super::room::Room;
 use super::sync::SyncGroup;
 use crate::engine::allocator::{Allocator, Run};
 use crate::engine::entry::{self, EntryHead, Part};
@@ -49,8 +50,8 @@ pub struct Committed {
 pub(crate) enum Purpose {
     /// New data: it needs room, and leaves alone what is kept for the others.
     Data,
-    /// Data that its column's primary has numbered, so that somebody has it already: it may take of the floor, for a column whose members
-    /// do not agree serves nobody.
+    /// Data that its column's primary has numbered, so that somebody has it already: it may take of the floor and a part of the
+    /// reserve, for a column whose members do not agree serves nobody.
     Numbered,
     /// A change that takes little and must go on when the disk is full: cuts, holes, removals, records of columns.
     Relief,
@@ -58,6 +59,8 @@ pub(crate) enum Purpose {
     Move,
 }
 
+/// A data area grows at once by this part of what there is at most.
+const GROW_PART: u64 = 4;
 /// Objects of a shard whose last changes are remembered at least.
 const TRAILS: usize = 8 << 10;
 
@@ -369,7 +372,11 @@ impl State {
         (key, purpose): (ObjectKey, Purpose),
         mut write: impl FnMut(&mut Journal) -> io::Result<(T, usize)>,
     ) -> Result<T> {
-        let must = matches!(purpose, Purpose::Relief | Purpose::Move);
+        let more = || match purpose {
+            Purpose::Data => false,
+            Purpose::Numbered => env.room.give_up_for_numbered(),
+            Purpose::Relief | Purpose::Move => env.room.give_up(),
+        };
         loop {
             match write(&mut self.journal) {
                 Ok((done, bytes)) => {
@@ -377,7 +384,7 @@ impl State {
                     env.room.took(bytes as u64);
                     return Ok(done);
                 }
-                Err(error) if rt::disk::is_full(&error) && must && env.room.give_up() => {}
+                Err(error) if rt::disk::is_full(&error) && more() => {}
                 Err(error) => return Err(self.journal_failed(env, key, &error)),
             }
         }
@@ -385,13 +392,21 @@ impl State {
 
     /// Whether data that goes to the journal will find a place in the data area when it is folded.
     pub(crate) fn has_place_for(&self, env: &Env, blocks: u64) -> Result<()> {
-        let place = self.allocator.free() + self.freed_blocks + env.room.growable() / 4096;
-        if blocks == 0 || self.journal.live + blocks <= place {
+        self.has_place(env, blocks, Room::growable)
+    }
+
+    /// Whether data that is to be numbered finds a place, here and with members that are as full as this OSD.
+    pub(crate) fn has_place_to_promise(&self, env: &Env, blocks: u64) -> Result<()> {
+        self.has_place(env, blocks, Room::promisable)
+    }
+
+    fn has_place(&self, env: &Env, blocks: u64, growable: impl Fn(&Room) -> u64) -> Result<()> {
+        let place = || self.allocator.free() + self.freed_blocks + growable(&env.room) / 4096;
+        if blocks == 0 || self.journal.live + blocks <= place() {
             return Ok(());
         }
         env.room.look();
-        let place = self.allocator.free() + self.freed_blocks + env.room.growable() / 4096;
-        if self.journal.live + blocks <= place {
+        if self.journal.live + blocks <= place() {
             return Ok(());
         }
         Err(StoreError::NoSpace(format!(
@@ -471,7 +486,7 @@ impl Shard {
         let mut state = self.lock();
         let taken = match state.allocator.take(count) {
             Some(runs) => Ok(runs),
-            None => self.grow(&mut state, count, purpose != Purpose::Data),
+            None => self.grow(&mut state, count, purpose),
         };
         drop(state);
         match taken {
@@ -483,14 +498,14 @@ impl Shard {
         }
     }
 
-    /// `must`: it is for data that is stored already, which may take of the floor. Not of the reserve: it can stay where it is.
-    fn grow(&self, state: &mut State, count: u64, must: bool) -> Result<Vec<Run>> {
+    /// Data that is stored already may take of the floor. Not of the reserve: it can stay where it is.
+    fn grow(&self, state: &mut State, count: u64, purpose: Purpose) -> Result<Vec<Run>> {
         let room = &self.env.room;
         let total = state.allocator.total();
         let missing = count - state.allocator.free();
         room.look();
         let growable = room.growable() / 4096;
-        if !must && growable < missing {
+        if purpose == Purpose::Data && growable < missing {
             return Err(StoreError::NoSpace(format!(
                 "the file system under the OSD is full: the data area of shard {} may grow by {} bytes, the write needs {}",
                 self.number,
@@ -498,13 +513,19 @@ impl Shard {
                 missing * 4096
             )));
         }
-        let mut step = (self.env.tuning.grow_bytes / 4096).min(growable).max(missing);
+        // What one shard takes beyond what it needs the others have not.
+        let spare = growable / (GROW_PART * room.sharers());
+        let mut step = (self.env.tuning.grow_bytes / 4096).min(spare).max(missing);
         loop {
             match self.blocks.grow(total + step) {
                 Ok(()) => break,
                 Err(error) if rt::disk::is_full(&error) && step > missing => {
                     step = (step / 2).max(missing);
                 }
+                Err(error)
+                    if rt::disk::is_full(&error)
+                        && purpose == Purpose::Numbered
+                        && room.give_up_for_numbered() => {}
                 Err(error) if rt::disk::is_full(&error) => {
                     return Err(StoreError::NoSpace(format!(
                         "the file system under the OSD is full: the data area of shard {} cannot grow by {} bytes",

@@ -67,9 +67,10 @@ impl Shard {
         }
         let moved = match edit {
             Edit::Write { offset, data, sums } => {
-                self.admit().await?;
+                let purpose = data_of(stamp);
+                self.admit(purpose).await?;
                 let span = Span::new(*offset, data.len() as u32);
-                self.write_extents(key, data_of(stamp), span, data, sums).await?
+                self.write_extents(key, purpose, span, data, sums).await?
             }
             Edit::Punch { .. } | Edit::Cut { .. } => None,
         };
@@ -91,10 +92,12 @@ impl Shard {
         }
     }
 
-    /// Whether new data is taken at all; what a checkpoint gives back is waited for.
-    pub(crate) async fn admit(&self) -> Result<()> {
-        match self.env.room.admit() {
-            Err(StoreError::NoSpace(_)) if self.env.reclaim().await => self.env.room.admit(),
+    /// Whether data is taken at all; what a checkpoint gives back is waited for.
+    pub(crate) async fn admit(&self, purpose: Purpose) -> Result<()> {
+        let room = &self.env.room;
+        let admit = || if purpose == Purpose::Numbered { room.admit_numbered() } else { room.admit() };
+        match admit() {
+            Err(StoreError::NoSpace(_)) if self.env.reclaim().await => admit(),
             admitted => admitted,
         }
     }

@@ -123,6 +123,9 @@ impl Driver {
                     return;
                 }
                 driver.push(Input::Tick);
+                if !driver.again.setup.log.look(driver.monotonic()) {
+                    driver.room.has_room();
+                }
                 driver.drive();
                 driver.start_anew();
             }
@@ -189,9 +192,10 @@ impl Driver {
     }
 
     /// Whether this leader takes a change. Without room it does not, and another member that may have some is to lead.
-    pub(super) fn admit(&self) -> Result<(), QuorumError> {
-        let now = self.monotonic();
-        if !self.room.is_tight(&*self.again.setup.log, now) {
+    /// `in_need`: it may take of what is kept for that.
+    pub(super) fn admit(&self, in_need: bool) -> Result<(), QuorumError> {
+        let (now, reserve) = (self.monotonic(), &self.again.setup.log);
+        if !reserve.look(now) || in_need && reserve.has_some() {
             return Ok(());
         }
         let alone = self.view.lock().status.voters.len() < 2 || !self.room.hands_over(now);
@@ -215,7 +219,7 @@ impl Driver {
         }
         let pause = u64::try_from(ROOM_AGAIN.as_nanos()).unwrap_or(u64::MAX);
         self.look_at.store(nanos.saturating_add(pause), Ordering::Release);
-        if self.again.setup.log.free_bytes().is_ok_and(|free| free < ROOM) {
+        if self.again.setup.log.disk().free_bytes().is_ok_and(|free| free < ROOM) {
             return;
         }
         let setup = Setup { seed: rand::random(), ..self.again.setup.clone() };

@@ -71,6 +71,7 @@ fn config(
         boot_id: "boot".into(),
         tick: TICK / 5,
         log: OsDisk::open(dir.join(format!("log-{me}"))).unwrap(),
+        reserve_bytes: 0,
         table,
         connector: connector.clone(),
         clock: SystemClock::new(),

@@ -9,7 +9,13 @@ use crate::error::QuorumError;
 use crate::store::StoreError;
 
 /// Ticks until a flush that found no room is tried again.
-const FLUSH_AGAIN: u64 = 20;
+pub(super) const FLUSH_AGAIN: u64 = 20;
+/// While there is little room the table is written after so many bytes: not when it has to, then there may be none.
+pub(super) const FLUSH_BYTES: u64 = 1 << 20;
+/// About the most that a table keeps in memory, and so what a flush takes.
+pub(super) const TABLE_BYTES: u64 = 16 << 20;
+/// What a flush takes beside that: a manifest, an index.
+pub(super) const TABLE_SLACK: u64 = 256 << 10;
 
 impl Fatal {
     /// Whether there was no room, and nothing else is wrong. A sync that failed is not of this kind: what it should have

@@ -15,7 +15,7 @@ use super::operations::{Object, Operation, Round, Waiting};
 use super::{ASK_AGAIN, LEASE, Role, Version};
 
 /// A member without room is tried again after this.
-const FULL: Duration = Duration::from_secs(1);
+pub(super) const FULL: Duration = Duration::from_secs(1);
 
 /// How far the opening is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -53,6 +53,8 @@ pub(super) struct Primary<P, W> {
     damaged: BTreeSet<u64>,
     /// Objects with changes that are not applied here yet.
     pub(super) objects: BTreeMap<u64, Object<P>>,
+    /// Of these, where the first of them found no room here.
+    pub(super) stuck: BTreeSet<u64>,
     /// Changes not yet committed, by object and number.
     pub(super) changes: BTreeMap<(u64, u64), Operation<W>>,
     /// Who waits for the end of the opening.
@@ -90,6 +92,7 @@ impl<P, W> Primary<P, W> {
             whole: BTreeSet::new(),
             damaged: BTreeSet::new(),
             objects: BTreeMap::new(),
+            stuck: BTreeSet::new(),
             changes: BTreeMap::new(),
             waiting: Vec::new(),
             stalled: BTreeMap::new(),
@@ -143,7 +146,9 @@ impl<P, W> Primary<P, W> {
         let patience = (self.phase == Phase::Gathering).then_some(self.opened + LEASE);
         // Once it is over it is not waited for again.
         let patience = patience.filter(|_| !self.waited);
-        self.members.iter().filter_map(due).chain(patience).min()
+        let own = self.members.get(&self.me).map(|own| own.full_until);
+        let stuck = own.filter(|_| !self.stuck.is_empty());
+        self.members.iter().filter_map(due).chain(patience).chain(stuck).min()
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -248,6 +253,9 @@ impl<P: Clone, W> Column<P, W> {
             // Tried again now; whoever still has no room says so again.
             for member in primary.members.values_mut().filter(|member| member.full_until <= now) {
                 member.full_until = Duration::ZERO;
+            }
+            if primary.own().full_until.is_zero() {
+                self.unstick();
             }
         }
         self.ask_members(now);
