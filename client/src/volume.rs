@@ -220,8 +220,8 @@ impl Volume {
         futures::stream::iter(inodes.into_iter().filter(|inode| inode.may_write()).map(Ok))
             .try_for_each_concurrent(REPORTS_AT_ONCE, |inode| async move {
                 inode.report().await?;
-                inode.check_room()?;
-                inode.sync_osds().await
+                inode.sync_osds().await?;
+                inode.check_room()
             })
             .await?;
         self.sync_metadata(creds).await

@@ -74,10 +74,12 @@ scene() {
 
   # By somebody else, to the last byte, while programs write.
   mkdir "$mnt/part" "$mnt/goes"
+  # shellcheck disable=SC2016
   check "files that go" 30 bash -c 'for n in $(seq 30); do head -c 200000 /dev/urandom >"$mnt/goes/$n" || exit 1; done; cp "$mnt/goes/1" "$mnt/cut"; sync -f "$mnt/cut"'
   (for part in $(seq 40); do fill 30 "$mnt/part/$part" $((512 << 10)); sleep 0.1; done) >"$work/parts" 2>&1 &
   other=$!
-  dd if=/dev/zero of="$data/hog" bs=1M >/dev/null 2>&1
+  sleep 1
+  for n in $(seq 200); do dd if=/dev/zero of="$data/hog" bs=512k count=1 oflag=append conv=notrunc >/dev/null 2>&1 || break; sleep 0.05; done
   dd if=/dev/zero of="$data/hog2" bs=4k >/dev/null 2>&1
   echo "     $(df -B1 --output=avail "$data" | tail -n 1) bytes are free below"
   sleep 3
@@ -91,6 +93,14 @@ scene() {
   check "a file is cut to nothing on the full disk" 10 truncate -s 0 "$mnt/cut"
   alive "filled by somebody else"
   [ "$(osds_up)" = 3 ] && ok "all OSDs are up" || bad "$(osds_up) OSDs are up"
+  leader=$(leader_of mrc)
+  for n in osd-1 "$leader"; do
+    murder "$n"
+    check "$n starts again on the full disk" 30 "$XTFS" start "$n" --data "$data"
+  done
+  remember
+  before=$(processes)
+  check "and what was there is read" 30 python3 "$here/full-disk.py" check "$mnt/old" 128
   rm -f "$data/hog" "$data/hog2"
   took=$(timeout -k 5 90 python3 "$here/full-disk.py" until $recover_s "$mnt/after" $((4 << 20)) 2>&1) &&
     ok "with room again: written and synced after $took s" || bad "with room again: $took"

@@ -1,7 +1,8 @@
 //! OSDs without room under a mount: what was acknowledged is kept, everybody hears of it, and nothing is sent without end.
 
 use std::fs::{self, File, OpenOptions};
-use std::os::unix::fs::FileExt;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -187,6 +188,71 @@ async fn what_waits_for_room_can_be_cut_closed_and_removed() {
         })
         .await;
     scene.end().await;
+}
+
+/// Rights and times that are set after what waits for room are told before it, and stay when it lands. Nothing that needs them told
+/// waits for room: it would wait for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn attributes_do_not_wait_for_what_waits_for_room() {
+    if !possible() {
+        return;
+    }
+    let scene = Scene::new().await;
+    let then = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    let file = scene.mount.with(|at| create(at, "f")).await;
+    file.write_all_at(&[1; 5_000], 0).unwrap();
+    file.sync_all().unwrap();
+    scene.set_full(true);
+    let held = scene.mount.with(move |at| {
+        let cut = create(at, "cut");
+        file.write_all_at(&[2; 5_000], 3_000).unwrap();
+        cut.write_all_at(&[3; 5_000], 0).unwrap();
+        for file in [&file, &cut] {
+            assert_eq!(errno(file.sync_all()), libc::ENOSPC);
+            file.set_permissions(PermissionsExt::from_mode(0o640)).unwrap();
+            file.set_modified(then).unwrap();
+            let seen = file.metadata().unwrap();
+            assert_eq!((seen.mode() & 0o7777, seen.modified().unwrap()), (0o640, then));
+        }
+        // These ask the MRC about the file, which has to know the attributes.
+        assert_eq!(errno(file.sync_all()), libc::ENOSPC);
+        xattr(&file, "user.a", "b");
+        cut.set_len(0).unwrap();
+        assert_eq!(cut.metadata().unwrap().len(), 0);
+        let asked = OpenOptions::new().write(true).open(at.join("f")).unwrap();
+        assert_eq!(asked.metadata().unwrap().len(), 8_000);
+        (file, cut)
+    });
+    let (file, cut) =
+        tokio::time::timeout(Duration::from_secs(60), held).await.expect("nothing waits for ever");
+    scene.set_full(false);
+    scene
+        .mount
+        .with(move |_| {
+            until_it_works(|| file.sync_all());
+            cut.sync_all().unwrap();
+            let seen = file.metadata().unwrap();
+            assert_eq!((seen.mode() & 0o7777, seen.modified().unwrap(), seen.len()), (0o640, then, 8_000));
+        })
+        .await;
+    let other = Mount::new(scene.bed.patient_volume("other").await, MountOptions::default()).await;
+    other
+        .with(move |at| {
+            let seen = fs::metadata(at.join("f")).unwrap();
+            assert_eq!((seen.mode() & 0o7777, seen.modified().unwrap(), seen.len()), (0o640, then, 8_000));
+            assert_eq!(fs::read(at.join("f")).unwrap()[3_000..], [2; 5_000]);
+        })
+        .await;
+    other.end().await;
+    scene.end().await;
+}
+
+fn xattr(file: &File, name: &str, value: &str) {
+    let name = std::ffi::CString::new(name).unwrap();
+    // SAFETY: the pointers are valid for the lengths given.
+    let done =
+        unsafe { libc::fsetxattr(file.as_raw_fd(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0) };
+    assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
 }
 
 /// What has no room cannot be kept when others want the file: what they write must not be overwritten later.
