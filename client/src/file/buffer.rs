@@ -372,7 +372,7 @@ impl Inode {
 
     /// A piece is at its OSDs: it is crossed out before one that overlaps it may leave. When it made the file longer than the MRC
     /// knows, a mark stays in its place.
-    fn mark(&self, mut slot: Slot) {
+    pub(crate) fn mark(&self, mut slot: Slot) {
         let mut mark = self.buffer.mark.lock();
         if !self.needs_mark(&mark, slot.end()) {
             return;

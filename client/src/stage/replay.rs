@@ -80,7 +80,7 @@ impl<'a> Predecessor<'a> {
         Ok(Written(written))
     }
 
-    /// False: there is no room for it.
+    /// What the MRC has yet to hear of stays marked until then: this process may be killed too. False: there is no room for it.
     async fn write_out(&self, volume: &Arc<Volume>, left: &Left) -> Result<(Arc<Inode>, bool)> {
         let (label, data) = (left.label, &left.data);
         let inode = volume.acquire(&Creds::checked(0, 0), label.ino, true).await?;
@@ -91,6 +91,7 @@ impl<'a> Predecessor<'a> {
         }
         if data.is_empty() {
             inode.reaches(label.offset);
+            inode.mark(self.stage.keep(left));
             return Ok((inode, true));
         }
         if inode.is_short() {
@@ -102,7 +103,11 @@ impl<'a> Predecessor<'a> {
                 tracing::warn!(ino = label.ino, %error, "what an earlier process left waits for room");
                 Ok((inode, false))
             }
-            written => written.map(|()| (inode, true)),
+            written => {
+                written?;
+                inode.mark(self.stage.keep(left));
+                Ok((inode, true))
+            }
         }
     }
 }

@@ -219,7 +219,7 @@ async fn alone_it_pauses_on_a_full_disk_and_goes_on_by_itself() {
     group.read(LONG).await.unwrap();
     assert!(group.is_leader(), "reads go on");
     leave_free(64 << 20);
-    assert_eq!(insist(&[group.clone()], 4, "7").await, "12", "what was refused was not done");
+    assert_eq!(insist(std::slice::from_ref(&group), 4, "7").await, "12", "what was refused was not done");
     assert_eq!(group.propose(origin(1), "5".into(), LONG).await.unwrap(), "5", "and what was done is known");
     group.sync(LONG).await.unwrap();
 }
