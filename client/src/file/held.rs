@@ -17,6 +17,9 @@ use crate::volume::inode::Inode;
 /// How long who else wants the file waits until what has no room is given up.
 const OTHERS_WAIT: Duration = Duration::from_secs(2);
 
+/// How long one attempt keeps others from being made.
+const TURN: Duration = Duration::from_secs(5);
+
 /// How many pieces of a file are held.
 #[derive(Debug, Default)]
 pub(super) struct Held(AtomicUsize);
@@ -118,7 +121,7 @@ impl Inode {
                 turn = self.volume().turn.acquire() => turn,
                 () = self.until(given_up) => return Ending::GivenUp,
             };
-            let Ok(_turn) = turn else { return Ending::GivenUp };
+            let Ok(turn) = turn else { return Ending::GivenUp };
             let now = self.volume().client().config().clock.monotonic();
             let pause = self.volume().shortage.lock().pause(now);
             tokio::select! {
@@ -129,7 +132,8 @@ impl Inode {
             if unwanted || self.is_gone().await {
                 return Ending::GivenUp;
             }
-            match self.write_out(offset, data, generation).await {
+            let attempt = self.write_out(offset, data, generation);
+            match within_turn(turn, TURN, attempt).await {
                 Ok(()) => {
                     self.volume().shortage.lock().found_room();
                     tracing::info!(ino = self.ino(), offset, "what waited for room is at the OSDs");
@@ -205,6 +209,16 @@ impl Inode {
     }
 }
 
+/// Carries an attempt out. One that hangs does not hold up the others, whose OSDs may have room.
+async fn within_turn<T>(turn: impl Sized, limit: Duration, attempt: impl Future<Output = T>) -> T {
+    let mut attempt = std::pin::pin!(attempt);
+    tokio::select! {
+        done = &mut attempt => return done,
+        () = tokio::time::sleep(limit) => drop(turn),
+    }
+    attempt.await
+}
+
 /// `data`, which begins at `offset`, with pieces put over it in their order.
 pub(super) fn overlay(offset: u64, data: Bytes, pieces: Vec<(Range<u64>, Bytes)>) -> Bytes {
     let end = offset + data.len() as u64;
@@ -222,6 +236,18 @@ pub(super) fn overlay(offset: u64, data: Bytes, pieces: Vec<(Range<u64>, Bytes)>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn an_attempt_that_hangs_gives_its_turn_back_and_goes_on() {
+        let turns = Arc::new(tokio::sync::Semaphore::new(1));
+        let (end, ended) = tokio::sync::oneshot::channel::<u8>();
+        let turn = turns.clone().acquire_owned().await.unwrap();
+        let attempt = tokio::spawn(within_turn(turn, Duration::ZERO, ended));
+        let _others = turns.acquire().await.unwrap();
+        assert!(!attempt.is_finished());
+        end.send(7).unwrap();
+        assert_eq!(attempt.await.unwrap(), Ok(7));
+    }
 
     #[test]
     fn what_is_held_lies_over_what_was_read_the_later_on_top() {
