@@ -16,6 +16,8 @@ use crate::stage::Stage;
 use crate::stage::replay::Predecessor;
 use crate::volume::Volume;
 
+/// How long what an earlier process acknowledged waits for room when its kernel side is gone.
+const LAST_ROOM: Duration = Duration::from_secs(60);
 /// How often it is looked whether a metadata group has to be found again.
 const FIND_AGAIN: Duration = Duration::from_secs(2);
 
@@ -120,7 +122,7 @@ impl Client {
         self: &Arc<Self>,
         volume: &Volume,
         session: u64,
-        stage: Option<&Stage>,
+        stage: Option<&Arc<Stage>>,
     ) -> Result<Arc<Volume>> {
         let group = volume.session().group().clone();
         let session = self.new_session(session, group);
@@ -149,7 +151,7 @@ impl Client {
     }
 
     /// Writes out what an earlier process of a mount left whose kernel side is gone too, in its session, and ends that.
-    pub(crate) async fn replay(self: &Arc<Self>, volume: &Volume, stage: &Stage) -> std::io::Result<()> {
+    pub(crate) async fn replay(self: &Arc<Self>, volume: &Volume, stage: &Arc<Stage>) -> std::io::Result<()> {
         let left = Predecessor::of(stage)?;
         let Some(id) = left.session() else { return Ok(()) };
         let session = self.new_session(id, volume.session().group().clone());
@@ -161,6 +163,13 @@ impl Client {
         // Until its session has ended, who asks for these files waits. A new leader may let us wait for others.
         tokio::spawn(async move {
             written.report().await;
+            let pieces = old.placed(LAST_ROOM).await;
+            if pieces > 0 {
+                tracing::error!(
+                    pieces,
+                    "writes that an earlier process acknowledged found no room and are lost"
+                );
+            }
             if let Err(error) = session.end().await {
                 tracing::debug!(%error, "the session of an earlier process was not ended; it will run out");
             }

@@ -10,4 +10,5 @@ pub mod readahead;
 pub mod replicas;
 pub mod room;
 pub mod sequence;
+pub mod shortage;
 pub mod size;

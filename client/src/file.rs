@@ -1,6 +1,7 @@
 //! An open file: reading, writing, cutting, syncing. Data goes straight to the OSDs; the MRC hears of the size.
 
 pub mod buffer;
+mod held;
 pub mod latch;
 pub mod read;
 pub(crate) mod room;
@@ -110,6 +111,10 @@ impl File {
     /// Everything written is at the OSDs, the MRC knows the size, and errors of earlier writes are told.
     pub async fn flush(&self) -> Result<()> {
         self.inode.report().await?;
+        if self.write {
+            // Who only reads has nothing that could have found no room.
+            self.inode.check_room()?;
+        }
         self.told.check(&self.inode.errors)
     }
 
@@ -157,6 +162,7 @@ impl File {
             self.inode.force_metadata(&self.creds, data_only).await
         };
         futures::future::try_join(self.inode.sync_osds(), metadata).await?;
+        self.inode.check_room()?;
         self.told.check(&self.inode.errors)
     }
 

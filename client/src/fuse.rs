@@ -104,6 +104,9 @@ pub fn mount(volume: Arc<Volume>, mountpoint: PathBuf, options: &MountOptions) -
     }
 }
 
+/// How long an end of the mount waits for room for what was acknowledged.
+const LAST_ROOM: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// Serves an attached descriptor. `resumed`: another process served it before and is dead. Call it within a tokio
 /// runtime, on a thread that may block (the handshake waits for the kernel).
 pub fn serve(volume: Arc<Volume>, fd: OwnedFd, resumed: bool, options: &MountOptions) -> io::Result<Mounted> {
@@ -114,7 +117,7 @@ pub fn serve(volume: Arc<Volume>, fd: OwnedFd, resumed: bool, options: &MountOpt
             io::Error::new(io::ErrorKind::InvalidInput, why)
         })?;
         // Before requests come again: they are answered within the session that they were first made in.
-        (take_up(&volume, session, stage.as_deref())?, Session::take_up(fd, agreed)?)
+        (take_up(&volume, session, stage.as_ref())?, Session::take_up(fd, agreed)?)
     } else {
         let session = Session::open(fd, &wishes(options)?)?;
         if let Some(stage) = &stage {
@@ -147,12 +150,19 @@ pub fn serve(volume: Arc<Volume>, fd: OwnedFd, resumed: bool, options: &MountOpt
     volume.set_kernel(caches);
     let door = Arc::new(door::Door::new(volume.clone(), options.clone(), connection));
     let counts = Counts(door.shared.record.clone());
+    let served = volume.clone();
     let serve = move || {
         let ended = session.serve(door);
         volume.set_kernel(Arc::new(NoKernel));
         if let Some(stage) = stage {
-            // Unmounted: every file was closed, so nothing of them waits.
-            stage.remove();
+            // Unmounted: every file was closed, so nothing of them waits, unless there is no room for it.
+            match served.runtime().block_on(served.placed(LAST_ROOM)) {
+                0 => stage.remove(),
+                pieces => tracing::error!(
+                    pieces,
+                    "acknowledged writes found no room at the OSDs until the mount ended; they are lost"
+                ),
+            }
         }
         ended
     };
@@ -191,7 +201,7 @@ fn parse_state(state: &str) -> Option<(u64, Agreed)> {
 }
 
 /// The volume within the session that the dead process had.
-fn take_up(volume: &Arc<Volume>, session: u64, stage: Option<&Stage>) -> io::Result<Arc<Volume>> {
+fn take_up(volume: &Arc<Volume>, session: u64, stage: Option<&Arc<Stage>>) -> io::Result<Arc<Volume>> {
     let taken = volume.runtime().block_on(volume.client().take_up(volume, session, stage));
     taken.map_err(|error| io::Error::other(error.to_string()))
 }

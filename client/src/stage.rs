@@ -57,6 +57,8 @@ pub(crate) struct Label {
 pub(crate) struct Left {
     pub(crate) label: Label,
     pub(crate) data: Vec<u8>,
+    slot: u32,
+    order: u64,
 }
 
 /// See the module.
@@ -109,16 +111,25 @@ impl Stage {
             if let Some((number, label, len)) = parse(&label) {
                 let mut data = vec![0; len];
                 self.file.read_exact_at(&mut data, data_at(slot))?;
-                left.push((number, Left { label, data }));
+                left.push(Left { label, data, slot, order: number });
             }
         }
-        left.sort_by_key(|(number, _)| *number);
-        Ok(left.into_iter().map(|(_, left)| left).collect())
+        left.sort_by_key(|left| left.order);
+        Ok(left)
     }
 
-    /// What was left is dealt with.
+    /// A piece that was left stays where it is, as if this process had staged it.
+    pub(crate) fn keep(self: &Arc<Self>, left: &Left) -> Slot {
+        self.free.lock().remove(&left.slot);
+        self.next.fetch_max(left.order + 1, Ordering::Relaxed);
+        let (label, len) = (left.label, left.data.len());
+        Slot { stage: self.clone(), number: left.slot, order: left.order, label, len, labelled: true }
+    }
+
+    /// What was left and not kept is dealt with.
     pub(crate) fn clear(&self) -> io::Result<()> {
-        self.file.write_all_at(&[0; LABEL_BYTES * SLOTS as usize], LABELS_AT)
+        let free: Vec<u32> = self.free.lock().iter().copied().collect();
+        free.into_iter().try_for_each(|slot| self.file.write_all_at(&[0; LABEL_BYTES], label_at(slot)))
     }
 
     /// A place for a piece that begins with `label`; `None`: all are taken.
@@ -294,8 +305,17 @@ mod tests {
             left.iter().map(|left| (left.label.ino, left.label.offset, left.data.len())).collect();
         assert_eq!(told, [(5, 0, 150), (6, 4096, SLOT_BYTES), (5, 90, 20)]);
         assert_eq!((left[0].data[99], left[0].data[100]), (1, 3));
+        // One of them finds no room: it stays, and what is staged now comes after it.
+        let kept = stage.keep(&left[1]);
         stage.clear().unwrap();
+        assert_eq!(stage.left().unwrap(), [left[1].clone()]);
+        let mut later = stage.take(of(6, 4100)).unwrap();
+        later.append(b"later").unwrap();
+        let left = stage.left().unwrap();
+        assert_eq!(left.iter().map(|left| left.label.offset).collect::<Vec<_>>(), [4096, 4100]);
+        drop((kept, later));
         assert_eq!(stage.left().unwrap(), []);
+        assert_eq!(stage.free.lock().len(), SLOTS as usize);
     }
 
     #[test]

@@ -27,6 +27,7 @@ use proto::mrc::{Head, Time};
 use crate::client::Client;
 use crate::config::{Creds, Patience};
 use crate::engine::leases::Key;
+use crate::engine::shortage::Shortage;
 use crate::error::Result;
 use crate::lease::{KernelCaches, Leasing, NoKernel};
 use crate::remote::{Osds, Session};
@@ -60,6 +61,10 @@ pub struct Volume {
     rights: Mutex<HashMap<u64, Rights>>,
     /// A quota has limited somebody here.
     quota: AtomicBool,
+    /// The OSDs have no room. order: a leaf.
+    pub(crate) shortage: Mutex<Shortage>,
+    /// One attempt for what waits for room at a time.
+    pub(crate) turn: tokio::sync::Semaphore,
     /// Who keeps what we answer. order: a leaf.
     kernel: RwLock<Arc<dyn KernelCaches>>,
     runtime: tokio::runtime::Handle,
@@ -85,6 +90,8 @@ impl Volume {
             dirty: Mutex::default(),
             rights: Mutex::new(HashMap::new()),
             quota: AtomicBool::new(false),
+            shortage: Mutex::default(),
+            turn: tokio::sync::Semaphore::new(1),
             kernel: RwLock::new(Arc::new(NoKernel)),
             runtime,
         })
@@ -116,6 +123,24 @@ impl Volume {
 
     pub(crate) fn found_quota(&self) {
         self.quota.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether OSDs had no room lately: then writes wait for them, and hear of it themselves.
+    pub(crate) fn is_short(&self) -> bool {
+        self.shortage.lock().is_on(self.client.config().clock.monotonic())
+    }
+
+    /// Waits a while until nothing waits for room any more; gives how many pieces still do.
+    pub(crate) async fn placed(&self, patience: Duration) -> usize {
+        const LOOK: Duration = Duration::from_millis(20);
+        let until = tokio::time::Instant::now() + patience;
+        loop {
+            let waiting = self.shortage.lock().waiting();
+            if waiting == 0 || tokio::time::Instant::now() >= until {
+                return waiting;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     fn has_quota(&self) -> bool {
@@ -213,7 +238,8 @@ impl Volume {
         futures::stream::iter(inodes.into_iter().filter(|inode| inode.may_write()).map(Ok))
             .try_for_each_concurrent(REPORTS_AT_ONCE, |inode| async move {
                 inode.report().await?;
-                inode.sync_osds().await
+                inode.sync_osds().await?;
+                inode.check_room()
             })
             .await?;
         self.sync_metadata(creds).await

@@ -175,7 +175,8 @@ impl Dir {
         deadline: Duration,
     ) -> Result<Bytes, WireError> {
         let command = Command::from(change).encode_to_vec().into();
-        Answer::decode_result(self.group.propose(origin, command, deadline).await?)
+        // All of them are small, and without them services are not known or not known to be gone.
+        Answer::decode_result(self.group.propose_in_need(origin, command, deadline).await?)
     }
 
     /// The leader's memory, following the replicated state.

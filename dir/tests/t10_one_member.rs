@@ -37,6 +37,7 @@ impl Bed {
             boot_id: "boot".into(),
             tick: Duration::from_millis(10),
             log: OsDisk::open(path.join("log")).unwrap(),
+            reserve_bytes: 0,
             table: RocksTable::open(path.join("table"), Sizes::default()).unwrap(),
             // Not the one that knows the DIR: each would keep the other, and the table its lock, for ever.
             connector: Connector::new(),

@@ -43,6 +43,7 @@ impl Bed {
                 boot_id: "boot".into(),
                 tick: Duration::from_millis(20),
                 log: OsDisk::open(home.path().join(id.to_string())).unwrap(),
+                reserve_bytes: 0,
                 table: Arc::new(MemoryTable::new()),
                 connector: connector.clone(),
                 clock: SystemClock::new(),

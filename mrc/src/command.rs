@@ -317,6 +317,35 @@ pub enum Body {
     FoldLayers(FoldRequest),
 }
 
+impl Body {
+    /// Whether it may take of what is kept for a full disk: it gives room, or sessions, leases and what is stored already depend
+    /// on it.
+    pub(crate) fn goes_on_when_full(&self) -> bool {
+        matches!(
+            self,
+            Self::DropVolume(_)
+                | Self::DropStep(_)
+                | Self::Unlink(_)
+                | Self::RmDir(_)
+                | Self::SetAttr(_)
+                | Self::WriteDone(_)
+                | Self::Lock(_)
+                | Self::Reap(_)
+                | Self::Removed(_)
+                | Self::SessionBegin(_)
+                | Self::SessionEnd(_)
+                | Self::SessionLeases(_)
+                | Self::SessionRaise(_)
+                | Self::TrimChanges(_)
+                | Self::FoldUsage(_)
+                | Self::SetReplicas(_)
+                | Self::CompleteReplicas(_)
+                | Self::Mend(_)
+                | Self::TrashRemove(_)
+        )
+    }
+}
+
 /// See the module.
 #[derive(Clone, PartialEq, Message)]
 pub struct Command {

@@ -229,8 +229,12 @@ impl Mrc {
         body: Body,
         deadline: Duration,
     ) -> Result<Bytes, WireError> {
+        let in_need = body.goes_on_when_full();
         let command = Command::from(body).to_bytes();
-        command::parse_answer(self.group.propose(origin, command, deadline).await?)
+        command::parse_answer(match in_need {
+            true => self.group.propose_in_need(origin, command, deadline).await?,
+            false => self.group.propose(origin, command, deadline).await?,
+        })
     }
 
     /// Replicates a command whose reply is the response.

@@ -65,6 +65,7 @@ async fn pause(host: &impl Host, stop: &mut watch::Receiver<bool>, time: Duratio
 /// Folds and checkpoints when the store asks for it or when nothing happened for a while.
 async fn maintain(host: &impl Host, store: &Store, rhythm: Rhythm, mut stop: watch::Receiver<bool>) {
     let mut seen = store.activity();
+    let mut failures = 0u32;
     loop {
         let pressed = {
             let pressed = std::pin::pin!(store.pressed());
@@ -81,8 +82,15 @@ async fn maintain(host: &impl Host, store: &Store, rhythm: Rhythm, mut stop: wat
         let now = store.activity();
         let quiet = !pressed && now == seen;
         seen = now;
-        if let Err(error) = store.maintain(quiet).await {
-            tracing::warn!("the OSD's background work stopped: {error}");
+        let done = store.maintain(quiet).await;
+        if failures > 0 && done.is_ok() {
+            tracing::info!("the OSD's background work goes on after {failures} failed attempts");
+        }
+        failures = if done.is_ok() { 0 } else { failures.saturating_add(1) };
+        if let Err(error) = done {
+            if failures.is_power_of_two() {
+                tracing::warn!(failures, "the OSD's background work stopped, and is tried again: {error}");
+            }
             if pause(host, &mut stop, PAUSE_MAX).await {
                 return;
             }

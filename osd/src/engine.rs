@@ -7,5 +7,6 @@ pub mod entry;
 pub mod plan;
 pub mod record;
 pub mod replication;
+pub(crate) mod room;
 pub mod slowness;
 pub mod trail;

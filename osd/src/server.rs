@@ -25,6 +25,7 @@ use rt::table::rocks::{RocksTable, Sizes};
 
 use crate::background::{Background, Rhythm};
 use crate::engine::admission::Admission;
+use crate::engine::room::Kept;
 use crate::replication::Replicas;
 use crate::store::{Committed, Parts, ReadOutcome, Result, Stamp, Store, StoreError, Tuning};
 
@@ -83,7 +84,6 @@ struct Counters {
 pub struct Osd {
     store: Arc<Store>,
     disk: Arc<dyn Disk>,
-    path: PathBuf,
     /// OSDs on the same file system.
     sharers: u64,
     uuid: String,
@@ -108,14 +108,13 @@ impl Osd {
             StoreError::Failed(format!("{what} {} failed: {error}", config.path.display()))
         };
         let disk: Arc<dyn Disk> =
-            OsDisk::open(&config.path).map_err(|error| failed("opening the OSD's directory", &error))?;
-        let table = RocksTable::open(config.path.join("table"), Sizes::default())?;
+            OsDisk::open(&config.path).map_err(|error| StoreError::opening("the OSD's directory", &error))?;
         let sharers = u64::from(config.sharers.max(1));
         let capacity_bytes = match config.capacity_bytes {
             0 => {
                 let whole = file_system_bytes(&config.path)
                     .map_err(|error| failed("asking for the size of", &error))?;
-                whole.0 / sharers
+                whole / sharers
             }
             bytes => bytes,
         };
@@ -128,6 +127,8 @@ impl Osd {
             let step = capacity_bytes / (16 * u64::from(shards));
             tuning.grow_bytes = step.next_multiple_of(1 << 20).clamp(16 << 20, 1 << 30);
         }
+        keep_some(&mut tuning, capacity_bytes, (sharers, shards));
+        let table = open_table(&*disk, &config.path, tuning.reserve_bytes)?;
         let scrub_every = std::time::Duration::from_secs(tuning.scrub_seconds);
         let (background, idle) = (tuning.background, std::time::Duration::from_millis(tuning.idle_ms));
         let rhythm = Rhythm { idle, scrub_every };
@@ -156,7 +157,6 @@ impl Osd {
             replicas,
             store,
             disk,
-            path: config.path,
             sharers,
             uuid: config.uuid,
             clock: config.clock,
@@ -242,10 +242,7 @@ impl Osd {
     pub fn space(&self) -> (u64, u64) {
         let usage = self.store.usage();
         // The file system may be fuller than the OSD's own books say.
-        let available =
-            file_system_bytes(&self.path).map_or(u64::MAX, |(_, available)| available / self.sharers);
-        let spare = self.store.spare_bytes();
-        (usage.total_bytes, usage.free_bytes.min(available.saturating_add(spare)))
+        (usage.total_bytes, usage.free_bytes.min(self.store.room_bytes(self.sharers)))
     }
 
     /// What was done since the start.
@@ -357,11 +354,35 @@ impl Drop for Slot<'_> {
     }
 }
 
-/// Total and available bytes of the file system under a path.
-fn file_system_bytes(path: &Path) -> std::io::Result<(u64, u64)> {
+/// What is kept for a full disk; and on a small disk journal, folds and checkpoints have to do with that.
+fn keep_some(tuning: &mut Tuning, capacity: u64, (sharers, shards): (u64, u16)) {
+    let kept = Kept::of(capacity, sharers);
+    if tuning.reserve_bytes == 0 {
+        tuning.reserve_bytes = kept.reserve;
+    }
+    if tuning.floor_bytes == 0 {
+        tuning.floor_bytes = kept.floor;
+    }
+    let part = (capacity / (64 * u64::from(shards.max(1)))).max(1 << 20);
+    tuning.segment_bytes = tuning.segment_bytes.min(u32::try_from(part / 2).unwrap_or(u32::MAX));
+    tuning.checkpoint_bytes = tuning.checkpoint_bytes.min(part);
+    tuning.fold_bytes = tuning.fold_bytes.min(part);
+    tuning.dirty_objects = tuning.dirty_objects.min(usize::try_from(part / 4096).unwrap_or(usize::MAX));
+}
+
+/// Opens the metadata table. Its write buffer is what it needs at least of a full disk, and of the reserve.
+fn open_table(disk: &dyn Disk, path: &Path, reserve: u64) -> Result<Arc<RocksTable>> {
+    let mut sizes = Sizes::default();
+    let buffer = usize::try_from(reserve / 2).unwrap_or(usize::MAX);
+    sizes.write_buffer_bytes = sizes.write_buffer_bytes.min(buffer.max(1 << 20));
+    crate::store::give_up_for_opening(disk, sizes.write_buffer_bytes as u64);
+    Ok(RocksTable::open(path.join("table"), sizes)?)
+}
+
+/// Bytes of the file system under a path.
+fn file_system_bytes(path: &Path) -> std::io::Result<u64> {
     let stat = nix::sys::statvfs::statvfs(path).map_err(std::io::Error::from)?;
-    let unit = stat.fragment_size();
-    Ok((stat.blocks() * unit, stat.blocks_available() * unit))
+    Ok(stat.blocks() * stat.fragment_size())
 }
 
 /// What changes when the machine restarts. Unreadable: a value of its own, so that nothing is trusted.

@@ -18,6 +18,7 @@ mod model_test;
 mod read;
 mod recover;
 mod replica;
+mod room;
 mod scrub;
 mod shard;
 mod sync;
@@ -45,6 +46,7 @@ pub use error::{Result, StoreError};
 pub(crate) use maintain::{data_file_parts, open_data_files};
 pub use read::ReadOutcome;
 pub use replica::{Copied, Kept};
+pub(crate) use room::give_up_for_opening;
 pub(crate) use scrub::{Cursor, ScrubRead};
 use shard::Shard;
 pub use shard::{Committed, Stamp};
@@ -113,7 +115,7 @@ impl Store {
     /// Opens or makes a store; recovers what a crash left.
     pub(crate) fn open(parts: Parts<'_>) -> Result<Self> {
         let disk_failed = |what: &str, error: std::io::Error| {
-            StoreError::Failed(format!("{what} of the OSD failed: {error}"))
+            StoreError::opening(&format!("{what} of the OSD failed"), &error)
         };
         let description = describe(&parts)?;
         let machine = rt::disk::read(&*parts.disk, MACHINE)
@@ -122,6 +124,13 @@ impl Store {
         let env = Arc::new(Env {
             disk: parts.disk.clone(),
             table: parts.table,
+            room: room::Room::open(
+                parts.disk.clone(),
+                crate::engine::room::Kept {
+                    reserve: parts.tuning.reserve_bytes,
+                    floor: parts.tuning.floor_bytes,
+                },
+            ),
             tuning: parts.tuning,
             budget: Budget::new(parts.capacity_blocks),
             health: Health::default(),
@@ -130,6 +139,10 @@ impl Store {
             relieved: tokio::sync::Notify::new(),
             urgent: AtomicBool::new(false),
             fold_stuck: parking_lot::Mutex::default(),
+            checkpoint_stuck: parking_lot::Mutex::default(),
+            promised: AtomicU64::new(0),
+            journalled: AtomicU64::new(0),
+            unflushed: AtomicU64::new(0),
             freed_waiting: AtomicU64::new(0),
             damage: damage::Damage::default(),
             checkpoints_started: AtomicU64::new(0),
@@ -150,8 +163,12 @@ impl Store {
             folding: tokio::sync::Mutex::new(()),
             losses: replica::count_losses(&*parts.disk, machine.is_some() && !trust_cache)?,
         };
-        // What replay freed may only be reused when the table knows; from here on both agree.
-        futures::executor::block_on(store.checkpoint_in_place())?;
+        // What replay freed may only be reused when the table knows; from here on both agree. Without room for that
+        // nothing is taken until the first checkpoint was made.
+        match futures::executor::block_on(store.checkpoint_in_place()) {
+            Err(StoreError::NoSpace(why)) => tracing::warn!("the OSD starts without taking data: {why}"),
+            done => done?,
+        }
         if !trust_cache {
             rt::disk::replace(&*parts.disk, MACHINE, parts.machine.as_bytes())
                 .map_err(|error| disk_failed("writing the machine mark", error))?;
@@ -331,7 +348,7 @@ impl Store {
 
 /// Reads the store's description or makes it.
 fn describe(parts: &Parts<'_>) -> Result<Description> {
-    let failed = |error: std::io::Error| StoreError::Failed(format!("{DESCRIPTION} of the OSD: {error}"));
+    let failed = |error: std::io::Error| StoreError::opening(&format!("{DESCRIPTION} of the OSD"), &error);
     let wanted =
         Description { format: FORMAT, uuid: parts.uuid.clone(), shards: parts.shards, block_bytes: 4096 };
     let Some(content) = rt::disk::read(&*parts.disk, DESCRIPTION).map_err(failed)? else {

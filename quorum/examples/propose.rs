@@ -34,6 +34,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         boot_id: "boot".into(),
         tick: TICK,
         log: rt::disk::os::OsDisk::open(dir.path().join("log"))?,
+        reserve_bytes: 0,
         table: RocksTable::open(dir.path().join("table"), Sizes::default())?,
         connector: rt::rpc::Connector::new(),
         clock: rt::clock::SystemClock::new(),

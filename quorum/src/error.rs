@@ -44,6 +44,18 @@ pub enum QuorumError {
         /// Why, and what to do instead.
         why: String,
     },
+    /// Its disk is full. It goes on by itself when there is room.
+    #[error(
+        "{group} takes no changes here, its disk is full: {cause}; free some room there, it goes on by itself"
+    )]
+    Full {
+        /// The group.
+        group: GroupId,
+        /// What found no room.
+        cause: String,
+        /// There is no other member that could do it, as far as is known.
+        alone: bool,
+    },
     /// The member stopped (shutdown, or its disk failed).
     #[error("{group} stopped here: {cause}")]
     Stopped {
@@ -66,7 +78,11 @@ impl From<QuorumError> for WireError {
             QuorumError::Timeout { .. } => WireError::new(Code::DeadlineExceeded, text),
             QuorumError::Forgotten { .. } => WireError::new(Code::BadRequest, text),
             QuorumError::Refused { .. } => WireError::new(Code::InvalidArgument, text),
-            QuorumError::Stopped { .. } => WireError::new(Code::Unavailable, text),
+            QuorumError::Full { alone: true, .. } => WireError::new(Code::NoSpace, text),
+            // Others lead, or will in a moment.
+            QuorumError::Full { alone: false, .. } | QuorumError::Stopped { .. } => {
+                WireError::new(Code::Unavailable, text)
+            }
         }
     }
 }

@@ -7,6 +7,7 @@
 
 mod admin;
 mod driver;
+mod room;
 mod sender;
 mod syncer;
 
@@ -30,7 +31,8 @@ use tokio::sync::oneshot;
 use crate::engine::Timing;
 use crate::machine::StateMachine;
 use crate::replica::{Input, Replica, Setup, Sizes, Wait};
-use driver::{Driver, Waiter};
+use crate::reserve::Reserve;
+use driver::{Again, Driver, Waiter};
 
 pub use crate::error::QuorumError;
 pub use crate::replica::Durability;
@@ -61,6 +63,8 @@ pub struct GroupConfig {
     pub tick: Duration,
     /// Where the log lives.
     pub log: Arc<dyn Disk>,
+    /// Bytes that are kept there for what must go on when it is full.
+    pub reserve_bytes: u64,
     /// Where the state lives.
     pub table: Arc<dyn Table>,
     /// Reaches other members.
@@ -94,14 +98,14 @@ impl Group {
             timing: Timing::of(config.tick),
             sizes: Sizes::default(),
             seed: rand::random(),
-            log: config.log,
+            log: Reserve::open(config.log, config.reserve_bytes),
             table: config.table,
         };
         let now = driver::now(&*config.clock);
-        let replica = Replica::start(setup, machine, now)?;
+        let replica = Replica::start(setup.clone(), machine.clone(), now)?;
         let alone = replica.engine().is_alone();
-        let driver =
-            Driver::start(replica, config.group, config.me, config.tick, config.connector, config.clock)?;
+        let again = Again { setup, machine };
+        let driver = Driver::start(replica, again, config.tick, config.connector, config.clock)?;
         let group = Arc::new(Self { driver });
         if alone {
             // The first election of a group of one ends with a sync on the member's thread.
@@ -119,6 +123,23 @@ impl Group {
         command: Bytes,
         deadline: Duration,
     ) -> Result<Bytes, QuorumError> {
+        if self.driver.leads() {
+            self.driver.admit(false)?;
+        }
+        self.ask(deadline, |wait| Input::Propose { origin, command, wait }).await
+    }
+
+    /// Like [`Group::propose`] for a change that must go on when the disk is full, for it gives room or holds things
+    /// together: it may take of what is kept.
+    pub async fn propose_in_need(
+        &self,
+        origin: Origin,
+        command: Bytes,
+        deadline: Duration,
+    ) -> Result<Bytes, QuorumError> {
+        if self.driver.leads() {
+            self.driver.admit(true)?;
+        }
         self.ask(deadline, |wait| Input::Propose { origin, command, wait }).await
     }
 

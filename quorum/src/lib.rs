@@ -4,7 +4,7 @@
 //! holds it and it is applied here; `read` before reading the table to be sure nothing newer was acknowledged.
 //!
 //! Module ladder: `error`, `machine` (what a service provides) <- `engine` (the protocol, pure: events in, effects
-//! out) and `store` (the log on `rt::disk`) <- `replica` (one member without its environment; what the simulator
+//! out), `store` (the log on `rt::disk`) and `reserve` (room for it on a full disk) <- `replica` (one member without its environment; what the simulator
 //! drives) <- `group` (the driver and the handle).
 
 pub mod engine;
@@ -12,6 +12,7 @@ pub mod error;
 pub mod group;
 pub mod machine;
 pub mod replica;
+pub mod reserve;
 pub mod store;
 
 pub use error::QuorumError;

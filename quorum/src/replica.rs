@@ -9,6 +9,7 @@
 
 mod apply;
 pub mod command;
+mod full;
 mod input;
 mod install;
 mod members;
@@ -30,6 +31,7 @@ use raft::eraftpb::{Entry, EntryType, Message, MessageType};
 
 use crate::engine::{Effects, Engine, Event, Persist, Role, Timing};
 use crate::error::QuorumError;
+use crate::reserve::Reserve;
 use crate::store::format::Place;
 use crate::store::{Store, StoreError};
 use apply::Applier;
@@ -141,6 +143,12 @@ pub struct Replica<W> {
     /// Nothing has happened yet.
     starting: bool,
     stopped: Option<String>,
+    /// Room that is kept for a full disk.
+    reserve: Arc<Reserve>,
+    /// It stopped because its disk is full.
+    full: bool,
+    /// A flush that found no room is tried again at this tick.
+    flush_after: u64,
 }
 
 impl<W> Replica<W> {
@@ -151,7 +159,7 @@ impl<W> Replica<W> {
             return;
         }
         if let Err(fatal) = self.try_handle(input, now, out) {
-            self.stop(&fatal.to_string(), out);
+            self.fail(&fatal, out);
         }
     }
 
@@ -161,7 +169,7 @@ impl<W> Replica<W> {
             return;
         }
         if let Err(fatal) = self.try_settle(now, out) {
-            self.stop(&fatal.to_string(), out);
+            self.fail(&fatal, out);
         }
     }
 
@@ -189,8 +197,13 @@ impl<W> Replica<W> {
             }
             Input::Flushed(index, result) => {
                 self.flushing = false;
-                result?;
-                self.compact(index)?;
+                match result {
+                    Err(error) if error.is_full() => self.flush_again(&error),
+                    flushed => {
+                        flushed?;
+                        self.compact(index)?;
+                    }
+                }
             }
             Input::Add { member, address, wait } => self.add_member(member, address, wait, now, out),
             Input::Admit { address, wait } => self.admit(address, wait, now, out),
@@ -378,8 +391,15 @@ impl<W> Replica<W> {
     fn want_flush(&mut self, out: &mut Vec<Output<W>>) {
         let applier = &mut self.applier;
         let due = applier.unflushed_bytes > self.sizes.flush_bytes
-            || applier.unflushed_entries > self.sizes.flush_entries;
+            || applier.unflushed_entries > self.sizes.flush_entries
+            || self.reserve.is_tight() && applier.unflushed_bytes > full::FLUSH_BYTES;
+        let due = due && self.ticks >= self.flush_after;
         if due && !self.flushing && !self.hollow {
+            if !self.reserve.must_have(applier.unflushed_bytes.min(full::TABLE_BYTES) + full::TABLE_SLACK) {
+                // One that finds no room would end all writing of the table.
+                self.flush_after = self.ticks + full::FLUSH_AGAIN;
+                return;
+            }
             self.flushing = true;
             applier.unflushed_bytes = 0;
             applier.unflushed_entries = 0;
@@ -455,6 +475,7 @@ impl<W> Replica<W> {
     fn stop(&mut self, cause: &str, out: &mut Vec<Output<W>>) {
         tracing::error!(group = %self.group, member = self.me, cause, "the member stops");
         self.stopped = Some(cause.to_owned());
+        self.full = false;
         if let Some(term) = self.announced.take() {
             self.applier.machine().leadership(false, term);
         }
@@ -499,7 +520,10 @@ impl<W> Replica<W> {
         Ok(())
     }
 
-    fn refuse_stopped(&self, input: Input<W>, cause: &str, out: &mut Vec<Output<W>>) {
+    fn refuse_stopped(&mut self, input: Input<W>, cause: &str, out: &mut Vec<Output<W>>) {
+        if self.full {
+            return self.refuse_full(input, cause, out);
+        }
         let wait = match input {
             Input::Propose { wait, .. }
             | Input::Add { wait, .. }
@@ -528,6 +552,9 @@ impl<W> Replica<W> {
     /// Until when reads at this member are safe without asking anyone.
     #[must_use]
     pub fn lease_until(&self) -> Option<Duration> {
+        if self.serves_though_full() {
+            return Some(Duration::MAX);
+        }
         self.stopped.is_none().then(|| self.engine.lease_until()).flatten()
     }
 

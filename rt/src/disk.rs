@@ -3,6 +3,7 @@
 //! What a write promises: it survives the death of the process at once (page cache), and the loss of the
 //! machine only after `sync` of that file answered. A new or removed name is durable after `sync_dir`.
 //! A failed sync is final: the caller must treat everything since the last good one as lost.
+//! A write that finds no room fails with `StorageFull` (see [`is_full`]) and can be done again when there is room.
 
 pub mod os;
 pub mod sim;
@@ -22,6 +23,14 @@ pub trait Disk: Send + Sync + 'static {
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     /// Makes names durable.
     fn sync_dir(&self) -> io::Result<()>;
+    /// Bytes that may still be written here, whoever takes them.
+    fn free_bytes(&self) -> io::Result<u64>;
+}
+
+/// Whether an error means that there is no room, which may pass.
+#[must_use]
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// A file. Offsets and lengths are bytes.
@@ -38,6 +47,9 @@ pub trait DiskFile: Send + Sync + 'static {
     }
     /// Sets the length; new bytes are zero.
     fn set_len(&self, len: u64) -> io::Result<()>;
+    /// Makes the file at least `len` bytes long, and has the room for all of them. When there is not that much the file
+    /// is as it was.
+    fn allocate(&self, len: u64) -> io::Result<()>;
     /// Data and length are on the medium when this answers.
     fn sync(&self) -> io::Result<()>;
 }
@@ -81,7 +93,9 @@ pub fn contract(fresh: impl Fn() -> Arc<dyn Disk>) {
     assert_eq!(&buf, b"\0\0\0hello");
     assert_eq!(file.read_at(&mut buf, 1).err().map(|e| e.kind()), Some(io::ErrorKind::UnexpectedEof));
     file.set_len(4).unwrap();
-    file.set_len(6).unwrap();
+    file.allocate(6).unwrap();
+    file.allocate(5).unwrap();
+    assert!(disk.free_bytes().unwrap() > 0);
     let mut buf = [9u8; 6];
     disk.open("a", false).unwrap().read_at(&mut buf, 0).unwrap();
     assert_eq!(&buf, b"\0\0\0h\0\0");

@@ -11,7 +11,7 @@ pub mod txn;
 
 pub use txn::{Reader, Txn};
 
-/// The table could not do it. There is nothing to retry: the owner stops and says so.
+/// The table could not do it. Unless it is full there is nothing to retry: the owner stops and says so.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("table {table}: {cause}")]
 pub struct TableError {
@@ -19,6 +19,18 @@ pub struct TableError {
     pub table: String,
     /// What the engine said.
     pub cause: String,
+}
+
+/// What the operating system says of a full disk, also through RocksDB.
+pub const NO_SPACE: &str = "No space left on device";
+
+impl TableError {
+    /// Whether there was no room: nothing is lost, and the same call may do when there is. RocksDB finds that out itself
+    /// within some seconds, and tells its errors by their text only.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.cause.contains(NO_SPACE) || self.cause.contains("Disk quota exceeded")
+    }
 }
 
 /// Result of table calls.

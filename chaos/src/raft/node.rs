@@ -60,7 +60,7 @@ impl Node {
             timing: Timing::of(TICK),
             sizes: SMALL,
             seed: world.below(u64::MAX),
-            log: self.machine.disk.clone(),
+            log: quorum::reserve::Reserve::open(self.machine.disk.clone(), 0),
             table: Arc::new(self.machine.table.clone()),
         };
         let replica = Replica::start(setup, machine, self.now(world)).map_err(|error| error.to_string())?;

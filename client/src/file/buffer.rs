@@ -17,6 +17,7 @@ use parking_lot::Mutex as Leaf;
 use proto::mrc::KeptAttributes;
 use tokio::sync::{Mutex, Notify};
 
+use super::held::{Ending, Held};
 use super::room::Taken;
 use crate::error::Result;
 use crate::parked;
@@ -33,8 +34,9 @@ const FLIGHTS_MAX: usize = 8;
 pub struct Buffer {
     waiting: Mutex<Option<Waiting>>,
     /// order: a leaf.
-    flights: Leaf<Flights>,
-    landed: Notify,
+    pub(super) flights: Leaf<Flights>,
+    pub(super) landed: Notify,
+    pub(super) held: Held,
     /// Tells a successor where the file ends, from the landing of a piece to the report of its size. order: before
     /// `Inode::size`.
     mark: Leaf<Option<Slot>>,
@@ -50,17 +52,70 @@ impl Buffer {
     }
 }
 
+/// A piece on its way.
+pub(super) struct Flight {
+    number: u64,
+    pub(super) range: Range<u64>,
+    /// Its bytes, when the OSDs have no room for it.
+    pub(super) held: Option<Bytes>,
+    /// Nobody wants it any more.
+    pub(super) given_up: bool,
+}
+
 #[derive(Default)]
-struct Flights {
+pub(super) struct Flights {
     /// By number, in the order in which they left.
-    ranges: Vec<(u64, Range<u64>)>,
+    flights: Vec<Flight>,
     next: u64,
 }
 
+fn overlap(one: &Range<u64>, other: &Range<u64>) -> bool {
+    other.start < one.end && one.start < other.end
+}
+
 impl Flights {
+    /// Also when others are held: then it is held too, behind them.
     fn may_leave(&self, range: &Range<u64>) -> bool {
-        let overlaps = |other: &Range<u64>| other.start < range.end && range.start < other.end;
-        self.ranges.len() < FLIGHTS_MAX && !self.ranges.iter().any(|(_, other)| overlaps(other))
+        let free = || !self.flights.iter().any(|other| overlap(&other.range, range));
+        self.any_held() || self.flights.len() < FLIGHTS_MAX && free()
+    }
+
+    fn any_held(&self) -> bool {
+        self.flights.iter().any(|flight| flight.held.is_some())
+    }
+
+    fn add(&mut self, range: Range<u64>, held: Option<Bytes>) -> u64 {
+        let number = self.next;
+        self.next += 1;
+        self.flights.push(Flight { number, range, held, given_up: false });
+        number
+    }
+
+    /// Everything before `upto` has arrived, or is held.
+    fn is_settled(&self, upto: u64) -> bool {
+        self.flights.iter().all(|flight| flight.number >= upto || flight.held.is_some())
+    }
+
+    pub(super) fn all(&mut self) -> impl Iterator<Item = &mut Flight> {
+        self.flights.iter_mut()
+    }
+
+    pub(super) fn none(&self, is_so: impl Fn(&Flight) -> bool) -> bool {
+        !self.flights.iter().any(is_so)
+    }
+
+    pub(super) fn find(&mut self, number: u64) -> Option<&mut Flight> {
+        self.flights.iter_mut().find(|flight| flight.number == number)
+    }
+
+    pub(super) fn is_given_up(&self, number: u64) -> bool {
+        self.flights.iter().any(|flight| flight.number == number && flight.given_up)
+    }
+
+    /// Whether nothing that left before overlaps it.
+    pub(super) fn is_first(&self, number: u64) -> bool {
+        let Some(at) = self.flights.iter().position(|flight| flight.number == number) else { return true };
+        !self.flights[..at].iter().any(|other| overlap(&other.range, &self.flights[at].range))
     }
 }
 
@@ -79,6 +134,16 @@ struct Waiting {
     /// What it takes of the quotas.
     room: Option<Taken>,
     /// Where it outlives this process.
+    slot: Option<Slot>,
+}
+
+/// Bytes that leave.
+struct Piece {
+    offset: u64,
+    data: Bytes,
+    clear_setid: bool,
+    generation: u64,
+    room: Option<Taken>,
     slot: Option<Slot>,
 }
 
@@ -145,7 +210,7 @@ impl Inode {
         data: Bytes,
     ) -> Result<bool> {
         super::write::bounded(offset, data.len())?;
-        if data.len() > BUFFER_BYTES || data.is_empty() {
+        if data.len() > BUFFER_BYTES || data.is_empty() || self.volume().is_short() {
             return Ok(false);
         }
         let room = self.take_room(offset, data.len() as u64).await?;
@@ -209,7 +274,7 @@ impl Inode {
         }
         self.send_off(&mut *self.buffer.waiting.lock().await).await;
         let upto = self.buffer.flights.lock().next;
-        self.until(|flights| flights.ranges.iter().all(|(number, _)| *number >= upto)).await;
+        self.until(|flights| flights.is_settled(upto)).await;
     }
 
     /// Sends off what was gathered without waiting for it.
@@ -220,7 +285,7 @@ impl Inode {
         }
     }
 
-    async fn until(&self, is_so: impl Fn(&Flights) -> bool) {
+    pub(super) async fn until(&self, is_so: impl Fn(&Flights) -> bool) {
         loop {
             let landed = self.buffer.landed.notified();
             tokio::pin!(landed);
@@ -238,35 +303,55 @@ impl Inode {
         self.until(|flights| flights.may_leave(&range)).await;
         // Nothing waits from here on: a caller that leaves does not take the piece along.
         let Some(piece) = waiting.take() else { return };
-        let number = {
-            let mut flights = self.buffer.flights.lock();
-            let number = flights.next;
-            flights.next += 1;
-            flights.ranges.push((number, range));
-            number
-        };
-        let inode = self.clone();
-        parked::begin(self.volume().runtime(), async move { inode.fly(number, piece).await });
-    }
-
-    async fn fly(self: Arc<Self>, number: u64, piece: Waiting) {
         let Waiting { offset, data, clear_setid, generation, room, slot } = piece;
         let data = match data {
             Gathered::One(data) => data,
             Gathered::Many(data) => data.freeze(),
         };
-        if !data.is_empty() {
-            let written = async {
-                self.must_be_of(generation)?;
-                let end = offset + data.len() as u64;
-                self.write_objects(offset, data, false).await?;
-                self.wrote(offset, end, true, clear_setid);
-                Ok(())
-            };
-            match (written.await, slot) {
-                (Ok(()), Some(slot)) => self.mark(slot),
-                (Ok(()), None) => {}
-                (Err(error), slot) => {
+        let piece = Piece { offset, data, clear_setid, generation, room, slot };
+        let (number, waits) = {
+            let mut flights = self.buffer.flights.lock();
+            let waits = flights.any_held();
+            (flights.add(range, waits.then(|| piece.data.clone())), waits)
+        };
+        if waits {
+            self.counts_as_held();
+        }
+        let inode = self.clone();
+        parked::begin(self.volume().runtime(), async move { inode.fly(number, piece, waits).await });
+    }
+
+    /// A piece that a killed process left and that found no room.
+    pub(crate) fn hold_left(self: &Arc<Self>, offset: u64, data: Bytes, slot: Slot) {
+        let end = offset + data.len() as u64;
+        let generation = self.volume().leasing().generation();
+        let number = self.buffer.flights.lock().add(offset..end, Some(data.clone()));
+        self.piece_begins();
+        self.gathered(offset, end);
+        self.counts_as_held();
+        let piece = Piece { offset, data, clear_setid: false, generation, room: None, slot: Some(slot) };
+        let inode = self.clone();
+        self.volume().runtime().spawn(async move { inode.fly(number, piece, true).await });
+    }
+
+    /// `waits`: it is held already, behind others.
+    async fn fly(self: Arc<Self>, number: u64, piece: Piece, waits: bool) {
+        let Piece { offset, data, clear_setid, generation, room, slot } = piece;
+        if !data.is_empty() || waits {
+            let end = offset + data.len() as u64;
+            let may_wait = slot.is_some();
+            match self.place(number, offset, &data, generation, (may_wait, waits)).await {
+                Ending::Landed => {
+                    self.wrote(offset, end, true, clear_setid);
+                    if let Some(slot) = slot {
+                        self.mark(slot);
+                    }
+                }
+                Ending::GivenUp => {
+                    tracing::info!(ino = self.ino(), offset, "what waited for room is not wanted any more");
+                    drop(slot);
+                }
+                Ending::Failed(error) => {
                     tracing::error!(ino = self.ino(), %error, "gathered writes were lost");
                     self.errors.add(error);
                     drop(slot);
@@ -275,14 +360,19 @@ impl Inode {
         }
         // Over when this is: then a report tells of it.
         drop(room);
-        self.buffer.flights.lock().ranges.retain(|(other, _)| *other != number);
-        self.piece_is_out();
+        let held = {
+            let mut flights = self.buffer.flights.lock();
+            let held = flights.find(number).is_some_and(|flight| flight.held.is_some());
+            flights.flights.retain(|flight| flight.number != number);
+            held
+        };
+        self.piece_is_out(held);
         self.buffer.landed.notify_waiters();
     }
 
     /// A piece is at its OSDs: it is crossed out before one that overlaps it may leave. When it made the file longer than the MRC
     /// knows, a mark stays in its place.
-    fn mark(&self, mut slot: Slot) {
+    pub(crate) fn mark(&self, mut slot: Slot) {
         let mut mark = self.buffer.mark.lock();
         if !self.needs_mark(&mark, slot.end()) {
             return;
@@ -331,6 +421,11 @@ impl Inode {
     fn label(&self, offset: u64) -> Label {
         let (session, (volume, ino)) = (self.volume().session(), self.key());
         Label { session: session.id(), epoch: session.epoch(), volume, ino, offset, kept: None }
+    }
+
+    /// Attributes that an earlier process set are in a slot already.
+    pub(crate) fn keep_slot(&self, slot: Slot) {
+        *self.buffer.kept.lock() = Some(slot);
     }
 
     /// The MRC has heard of the attributes that were set, or never will.

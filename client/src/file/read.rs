@@ -15,6 +15,7 @@ use proto::stripe::{Piece, pieces};
 use tokio::task::JoinHandle;
 
 use super::File;
+use super::held::overlay;
 use crate::engine::leases::Use;
 use crate::engine::readahead::ReadAhead;
 use crate::error::Result;
@@ -90,10 +91,13 @@ impl File {
         if len == 0 {
             return Ok(Bytes::new());
         }
-        match self.take_ahead(offset, len, size) {
-            None => self.inode().read_range(offset, len).await,
-            Some(parts) => self.assemble(offset, len, parts).await,
-        }
+        // Before the OSDs are asked: what lands meanwhile is in neither otherwise.
+        let held = self.inode().held();
+        let data = match self.take_ahead(offset, len, size) {
+            None => self.inode().read_range(offset, len).await?,
+            Some(parts) => self.assemble(offset, len, parts).await?,
+        };
+        Ok(overlay(offset, data, held))
     }
 
     /// Starts fetching what a sequential reader will want and gives what was fetched of this range.

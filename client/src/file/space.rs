@@ -32,6 +32,7 @@ impl File {
         self.forget_ahead();
         let using = self.inode().take_lease(Use::Write, offset, len).await?;
         self.inode().flush_buffer().await;
+        self.inode().check_room()?;
         let size = if using.is_held() { self.inode().size() } else { self.attr().await?.size };
         let len = len.min(size.saturating_sub(offset));
         self.inode().punch_range(offset, len).await

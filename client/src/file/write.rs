@@ -18,6 +18,12 @@ use crate::stage::Stage;
 use crate::volume::inode::{Inode, Ticket};
 
 impl File {
+    /// Errors of earlier writes come first, and what was acknowledged and waits for room.
+    fn may_write(&self) -> Result<()> {
+        self.told.check(&self.inode().errors)?;
+        self.inode().check_room()
+    }
+
     /// Writes all of `data` at `offset`. When it returns the data survives the death of any process.
     pub async fn write_at(&self, offset: u64, data: impl Into<Bytes>) -> Result<()> {
         self.write_with(offset, data.into(), false).await
@@ -37,9 +43,10 @@ impl File {
         sync: bool,
         clear_setid: bool,
     ) -> Result<()> {
-        self.told.check(&self.inode().errors)?;
+        self.may_write()?;
         let _using = self.inode().take_lease(Use::Write, offset, data.len() as u64).await?;
         self.inode().flush_buffer().await;
+        self.inode().check_room()?;
         self.inode().write_range(offset, data, sync, clear_setid).await
     }
 
@@ -47,17 +54,19 @@ impl File {
     pub(crate) async fn write_back_for_kernel(&self, offset: u64, data: Bytes) -> Result<()> {
         let _using = self.inode().take_lease(Use::WriteBack, offset, data.len() as u64).await?;
         self.inode().flush_buffer().await;
+        self.inode().check_room()?;
         self.inode().write_range(offset, data, false, false).await
     }
 
     /// Appends at the end, wherever that is when nobody else can write; gives the offset. `sync` as in
     /// [`File::write_with`].
     pub(crate) async fn append_with(&self, data: Bytes, sync: bool, clear_setid: bool) -> Result<u64> {
-        self.told.check(&self.inode().errors)?;
+        self.may_write()?;
         let _one = self.inode().appending.lock().await;
         // The range is not known yet: no page is locked for an append that the kernel does not cache.
         let using = self.inode().take_lease(Use::Write, 0, 0).await?;
         self.inode().flush_buffer().await;
+        self.inode().check_room()?;
         let end = if using.is_held() { self.inode().size() } else { self.attr().await?.size };
         self.inode().write_range(end, data, sync, clear_setid).await?;
         Ok(end)
@@ -66,7 +75,7 @@ impl File {
     /// Like [`File::write_at`], but small writes that follow one another are gathered first. An error of a later
     /// write-out is told by the next write, flush, fsync or close of this handle, once.
     pub async fn write_buffered(&self, offset: u64, data: &[u8]) -> Result<()> {
-        self.told.check(&self.inode().errors)?;
+        self.may_write()?;
         self.forget_ahead();
         let _using = self.inode().take_lease(Use::Write, offset, data.len() as u64).await?;
         self.inode().write_gathered(offset, Bytes::copy_from_slice(data), self.creds.uid != 0).await
@@ -75,20 +84,22 @@ impl File {
     /// A kernel's write that is acknowledged when it is staged: under a lease nobody else misses it before it is at the
     /// OSDs. Without one, or when all places are taken, it goes there at once.
     pub(crate) async fn write_behind(&self, stage: &Arc<Stage>, offset: u64, data: Bytes) -> Result<()> {
-        self.told.check(&self.inode().errors)?;
+        self.may_write()?;
         let using = self.inode().take_lease(Use::Write, offset, data.len() as u64).await?;
         if using.is_held() && self.inode().write_staged(stage, offset, data.clone()).await? {
             return Ok(());
         }
         let end = offset.saturating_add(data.len() as u64);
         self.inode().flush_buffer().await;
+        // What it could come over goes first.
+        self.inode().check_room()?;
         self.inode().write_range(offset, data, false, false).await?;
         if using.is_held() { self.inode().keep_end(stage, end).await } else { Ok(()) }
     }
 
     /// Like [`File::append_with`], staged like [`File::write_behind`].
     pub(crate) async fn append_behind(&self, stage: &Arc<Stage>, data: Bytes) -> Result<u64> {
-        self.told.check(&self.inode().errors)?;
+        self.may_write()?;
         let one = self.inode().appending.lock().await;
         let using = self.inode().take_lease(Use::Write, 0, 0).await?;
         if using.is_held() {
@@ -98,6 +109,7 @@ impl File {
             }
             let length = data.len() as u64;
             self.inode().flush_buffer().await;
+            self.inode().check_room()?;
             self.inode().write_range(end, data, false, false).await?;
             self.inode().keep_end(stage, end + length).await?;
             return Ok(end);
@@ -138,7 +150,11 @@ impl Inode {
         }
         let _room = self.take_room(offset, data.len() as u64).await?;
         let _shared = self.data.read().await;
-        self.write_pieces(offset, data, sync, clear_setid).await
+        let written = self.write_pieces(offset, data, sync, clear_setid).await;
+        if matches!(&written, Err(error) if error.code == Code::NoSpace) {
+            self.refused();
+        }
+        written
     }
 
     /// Like [`Inode::write_range`] for callers that hold `data`.

@@ -190,6 +190,7 @@ impl Leasing {
         let inode = volume.inode(recall.ino);
         if let Some(inode) = inode.as_ref().filter(|_| recall.bits & LEASE_WRITE != 0) {
             inode.flush_buffer().await;
+            inode.give_up_for_others().await;
         }
         // After a write lease others may read: then pages may stay, but none may be stored to without our hearing of it.
         let stored_to = inode.as_ref().is_none_or(|inode| inode.may_write());

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use proto::error::Code;
 
-use super::{Label, Left, Stage};
+use super::{Left, Stage};
 use crate::config::Creds;
 use crate::error::{Error, Result};
 use crate::remote::Session;
@@ -15,7 +15,7 @@ use crate::volume::inode::Inode;
 
 /// What an earlier process of a mount left.
 pub(crate) struct Predecessor<'a> {
-    stage: &'a Stage,
+    stage: &'a Arc<Stage>,
     left: Vec<Left>,
 }
 
@@ -23,7 +23,7 @@ pub(crate) struct Predecessor<'a> {
 pub(crate) struct Written(BTreeMap<u64, Arc<Inode>>);
 
 impl<'a> Predecessor<'a> {
-    pub(crate) fn of(stage: &'a Stage) -> io::Result<Self> {
+    pub(crate) fn of(stage: &'a Arc<Stage>) -> io::Result<Self> {
         Ok(Self { stage, left: stage.left()? })
     }
 
@@ -43,16 +43,22 @@ impl<'a> Predecessor<'a> {
     /// have written, and what is older must not come over it.
     pub(crate) async fn replay(self, volume: &Arc<Volume>) -> io::Result<Written> {
         let session = volume.session();
-        let (pieces, mut lost) = (self.left.len(), 0);
+        let (pieces, mut lost, mut held) = (self.left.len(), 0, 0);
         let mut written = BTreeMap::new();
-        for Left { label, data } in self.left {
+        for left in &self.left {
+            let label = left.label;
             let same = (label.session, label.epoch) == (session.id(), session.epoch());
             let result = match same && label.volume == volume.id() {
-                true => write_out(volume, &label, data).await,
+                true => self.write_out(volume, left).await,
                 false => Err(Error::new(Code::Io, "its session ended meanwhile: nobody answered in time")),
             };
             match result {
-                Ok(inode) => drop(written.insert(label.ino, inode)),
+                Ok((inode, false)) => {
+                    // It goes on waiting for room as it did before; the mount does not wait for it.
+                    inode.hold_left(label.offset, left.data.clone().into(), self.stage.keep(left));
+                    held += 1;
+                }
+                Ok((inode, true)) => drop(written.insert(label.ino, inode)),
                 // Nobody can miss what is removed.
                 Err(error) if matches!(error.code, Code::NotFound | Code::Stale) => {}
                 Err(error) => {
@@ -62,10 +68,47 @@ impl<'a> Predecessor<'a> {
             }
         }
         if pieces > 0 {
-            tracing::info!(pieces, files = written.len(), lost, "wrote out what an earlier process left");
+            tracing::info!(
+                pieces,
+                files = written.len(),
+                lost,
+                held,
+                "wrote out what an earlier process left"
+            );
             self.stage.clear()?;
         }
         Ok(Written(written))
+    }
+
+    /// What the MRC has yet to hear of stays marked until then: this process may be killed too. False: there is no room for it.
+    async fn write_out(&self, volume: &Arc<Volume>, left: &Left) -> Result<(Arc<Inode>, bool)> {
+        let (label, data) = (left.label, &left.data);
+        let inode = volume.acquire(&Creds::checked(0, 0), label.ino, true).await?;
+        if let Some(kept) = label.kept {
+            // It stays in its slot: what it comes after may wait for room.
+            inode.kept_before(kept, self.stage.keep(left));
+            return Ok((inode, true));
+        }
+        if data.is_empty() {
+            inode.reaches(label.offset);
+            inode.mark(self.stage.keep(left));
+            return Ok((inode, true));
+        }
+        if inode.is_short() {
+            // Behind what waits already: it may overlap that.
+            return Ok((inode, false));
+        }
+        match inode.write_range(label.offset, data.clone().into(), false, false).await {
+            Err(error) if error.code == Code::NoSpace => {
+                tracing::warn!(ino = label.ino, %error, "what an earlier process left waits for room");
+                Ok((inode, false))
+            }
+            written => {
+                written?;
+                inode.mark(self.stage.keep(left));
+                Ok((inode, true))
+            }
+        }
     }
 }
 
@@ -77,16 +120,4 @@ impl Written {
             }
         }
     }
-}
-
-async fn write_out(volume: &Arc<Volume>, label: &Label, data: Vec<u8>) -> Result<Arc<Inode>> {
-    let inode = volume.acquire(&Creds::checked(0, 0), label.ino, true).await?;
-    if let Some(kept) = label.kept {
-        inode.kept_before(kept);
-    } else if data.is_empty() {
-        inode.reaches(label.offset);
-    } else {
-        inode.write_range(label.offset, data.into(), false, false).await?;
-    }
-    Ok(inode)
 }

@@ -128,11 +128,16 @@ impl Volume {
             }
             None => {
                 // Written data has a time of its own; it must not overwrite an explicit one later.
-                if let Some(inode) = self.inode(ino) {
+                let inode = self.inode(ino);
+                if let Some(inode) = &inode {
                     inode.report().await?;
                     inode.settle().await?;
                 }
                 let attr = self.setattr_raw(creds, ino, changes, None).await?;
+                // What waits for room is written later.
+                if let Some(inode) = inode.filter(|inode| changes.mtime.is_some() && inode.is_short()) {
+                    inode.mtime_set(&attr);
+                }
                 Ok(self.shown(attr))
             }
         }

@@ -262,8 +262,18 @@ impl Inode {
         self.size.lock().piece_begins();
     }
 
-    pub(crate) fn piece_is_out(&self) {
-        self.size.lock().piece_is_out();
+    /// A piece waits for room from now on.
+    pub(crate) fn piece_is_held(&self) {
+        self.size.lock().piece_is_held();
+    }
+
+    pub(crate) fn piece_is_out(&self, held: bool) {
+        self.size.lock().piece_is_out(held);
+    }
+
+    /// The MRC has set the time of the last write.
+    pub(super) fn mtime_set(&self, attr: &Attr) {
+        self.size.lock().mtime_set(attr.mtime);
     }
 
     pub(crate) fn is_gathering(&self) -> bool {
@@ -397,6 +407,7 @@ impl Inode {
     /// For callers that hold the lease and `data` alone.
     async fn resize_alone(self: &Arc<Self>, creds: &Creds, size: u64, changes: Changes) -> Result<Attr> {
         self.flush_buffer_alone().await;
+        self.give_up_behind(size).await?;
         self.report_written().await?;
         let mut blocks = None;
         if size < self.known_or_asked_size(creds).await?.max(1) {
@@ -504,7 +515,7 @@ impl Inode {
         make: impl Fn(&Ticket<'_>) -> M::Request,
         payload: Bytes,
     ) -> Result<(M::Reply, Bytes)> {
-        let mut backoff = Backoff::new(self.volume.patience());
+        let mut backoff = Backoff::with_data(self.volume.patience(), payload.len());
         let mut corrupt_once = false;
         let generation = self.volume.leasing().generation();
         let mut trail = Trail::new(self.volume.client().config().clock.monotonic());

@@ -75,7 +75,8 @@ impl Volume {
         if write {
             self.must_be_present()?;
         }
-        let request = OpenRequest { head: self.head(creds), ino, write, renew: false, append: false, exact: false };
+        let request =
+            OpenRequest { head: self.head(creds), ino, write, renew: false, append: false, exact: false };
         let reply = self.session().call::<Open>(&request).await?;
         let file = File::new(self.adopt(reply, false), creds.clone(), false);
         file.needs_no_close();
@@ -236,7 +237,8 @@ impl Volume {
         {
             return Ok(inode);
         }
-        let request = OpenRequest { head: self.head(creds), ino, write, renew: true, append: false, exact: false };
+        let request =
+            OpenRequest { head: self.head(creds), ino, write, renew: true, append: false, exact: false };
         let asked = self.leasing().ask();
         let reply = self.session().open(&request).await?;
         asked.learn(self.id(), &reply.leases, [&reply.attr]);

@@ -55,7 +55,14 @@ impl Volume {
 
     /// How much data lies below that which a file writes, one upon the other.
     pub async fn layers(&self, creds: &Creds, ino: u64) -> Result<usize> {
-        let request = OpenRequest { head: self.head(creds), ino, write: false, renew: true, append: false, exact: false };
+        let request = OpenRequest {
+            head: self.head(creds),
+            ino,
+            write: false,
+            renew: true,
+            append: false,
+            exact: false,
+        };
         Ok(self.session().open(&request).await?.credentials.bases.len())
     }
 

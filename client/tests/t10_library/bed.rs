@@ -230,6 +230,7 @@ fn group(
         boot_id: "boot".into(),
         tick: Duration::from_millis(10),
         log: OsDisk::open(place.join(name).join("log")).expect("a directory for the log"),
+        reserve_bytes: 0,
         table: table.expect("a directory for the table"),
         connector: connector.clone(),
         clock: clock.clone(),

@@ -6,6 +6,7 @@ mod bed;
 mod data;
 mod door;
 mod failures;
+mod full;
 mod leases;
 mod model;
 mod mount;

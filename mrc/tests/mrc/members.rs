@@ -53,6 +53,7 @@ impl Cluster {
                 boot_id: "boot".into(),
                 tick: quorum::group::TICK,
                 log: OsDisk::open(dir.path()).unwrap(),
+                reserve_bytes: 0,
                 table: Arc::new(table.clone()),
                 connector: cluster.connector.clone(),
                 clock: SystemClock::new(),

@@ -162,6 +162,7 @@ async fn start(
         boot_id: "boot".into(),
         tick: quorum::group::TICK,
         log,
+        reserve_bytes: 0,
         table: Arc::new(table.clone()),
         connector: connector.clone(),
         clock: clock.clone(),
@@ -382,8 +383,14 @@ async fn metadata_calls_end_on_the_callers_thread() {
     };
     let made = world.ask::<MkDir>(&mkdir).now_or_never().expect("MkDir waited").unwrap();
     assert_eq!(made.attr.mode >> 12, kind::DIR);
-    let open =
-        OpenRequest { head: head(SESSION), ino: reply.attr.ino, write: false, renew: false, append: false, exact: false };
+    let open = OpenRequest {
+        head: head(SESSION),
+        ino: reply.attr.ino,
+        write: false,
+        renew: false,
+        append: false,
+        exact: false,
+    };
     world.ask::<Open>(&open).now_or_never().expect("Open waited").unwrap();
     world.unlink("f").now_or_never().expect("Unlink waited").unwrap();
 }
@@ -395,7 +402,14 @@ async fn an_unlinked_open_file_lives_until_its_last_close() {
     for name in ["closed", "dead"] {
         world.unlink(name).await.unwrap();
     }
-    let open = OpenRequest { head: head(SESSION), ino: closed, write: false, renew: true, append: false, exact: false };
+    let open = OpenRequest {
+        head: head(SESSION),
+        ino: closed,
+        write: false,
+        renew: true,
+        append: false,
+        exact: false,
+    };
     valid(&world.ask::<Open>(&open).await.unwrap().credentials.capability, READ);
     assert!(world.exists(closed).await && world.exists(dead).await);
     world.close(closed, true).await;

@@ -69,15 +69,21 @@ impl Replicas {
             Change::Punch { offset, len } => (Range { from: *offset, to: offset.saturating_add(*len) }, 0),
             Change::Cut { .. } | Change::Copy(_) | Change::Patch(_) => (Range::ALL, 0),
         };
-        if bytes > 0 && !self.store.has_room(bytes) {
-            return Err(WireError::new(Code::NoSpace, "the OSD that leads this column is nearly full"));
-        }
         if bytes > u64::from(proto::limits::STRIPE_BYTES_MAX)
             || u64::from(range.from) + bytes > u64::from(proto::limits::STRIPE_BYTES_MAX)
         {
             return Err(WireError::new(Code::InvalidArgument, "a write reaches beyond the largest object"));
         }
         let key = self.object(cell, object);
+        let _promise = match bytes {
+            0 => None,
+            bytes => {
+                if cell.engine.lock().lacks_room(self.clock.monotonic()) {
+                    return Err(refusal(Failure::NoSpace));
+                }
+                Some(self.store.promise_room(key, bytes).await?)
+            }
+        };
         let payload: Payload = Arc::new(change);
         loop {
             let (waiter, answer) = oneshot::channel();

@@ -347,7 +347,11 @@ impl Osd {
             return Ok(());
         }
         // Written under the lock: two fences must not overtake one another on the way to the file.
-        rt::disk::replace(&*self.disk, FENCES, &admission.encode_fences()).map_err(|error| {
+        let mut kept = rt::disk::replace(&*self.disk, FENCES, &admission.encode_fences());
+        while kept.as_ref().is_err_and(rt::disk::is_full) && self.store.give_up_reserve() {
+            kept = rt::disk::replace(&*self.disk, FENCES, &admission.encode_fences());
+        }
+        kept.map_err(|error| {
             WireError::new(
                 Code::Io,
                 format!(

@@ -17,6 +17,12 @@ use crate::failpoint;
 
 /// Rows written in one batch.
 const ROWS_PER_BATCH: usize = 512;
+/// About the most that a row takes.
+const ROW_BYTES: u64 = 1280;
+/// What a flush of the table needs beside what it writes: its manifest, an index.
+const TABLE_SLACK: u64 = 256 << 10;
+/// So much journal is worth a checkpoint when space is short.
+const JOURNAL_WORTH: u64 = 1 << 20;
 /// Format of the position row.
 const POSITION_FORMAT: u8 = 1;
 
@@ -41,31 +47,65 @@ impl Store {
     async fn checkpoint_with(&self, hop: bool) -> Result<()> {
         let _one = self.checkpointing.lock().await;
         self.env.checkpoints_started.fetch_add(1, Ordering::AcqRel);
+        let done = self.try_checkpoint(hop).await;
+        *self.env.checkpoint_stuck.lock() = done.as_ref().err().cloned();
+        if done.is_ok() {
+            let started = self.env.checkpoints_started.load(Ordering::Acquire);
+            self.env.checkpoints_finished.store(started, Ordering::Release);
+            self.env.room.settle();
+        }
+        // Also after a failure: who waits for room is told instead of waiting for ever.
+        self.env.relieved.notify_waiters();
+        done
+    }
+
+    async fn try_checkpoint(&self, hop: bool) -> Result<()> {
+        let journalled = self.env.journalled.load(Ordering::Acquire);
+        let rows: usize = self.shards.iter().map(|shard| shard.lock().cache.dirty_count()).sum();
+        // Before the rows are given to it: what it cannot write it keeps in memory, again with each attempt.
+        let bytes = self.env.unflushed.load(Ordering::Acquire) + rows as u64 * ROW_BYTES;
+        self.env.room.must_have(bytes + TABLE_SLACK, "the metadata table")?;
         let mut taken = Vec::new();
         for shard in &self.shards {
             taken.push((shard, shard.write_rows().await?));
         }
         if taken.iter().any(|(_, taken)| taken.is_some()) {
             failpoint::hit(failpoint::CHECKPOINT_TABLE);
-            let table = self.env.table.clone();
-            let flushed = if hop { off_thread(move || table.flush()).await? } else { table.flush() };
-            flushed.map_err(|error| self.env.health.fail("flushing the metadata table", &error))?;
+            self.flush_table(hop).await?;
             failpoint::hit(failpoint::CHECKPOINT_FLUSHED);
         }
         for (shard, taken) in taken {
             shard.give_up_old(taken)?;
         }
-        let started = self.env.checkpoints_started.load(Ordering::Acquire);
-        self.env.checkpoints_finished.store(started, Ordering::Release);
-        self.env.relieved.notify_waiters();
+        self.env.journalled.fetch_sub(journalled, Ordering::AcqRel);
+        self.env.room.look();
         Ok(())
+    }
+
+    /// What a full disk refuses is done again later: the table keeps in memory what it could not write, and the journal has
+    /// all of it. Any other failure is final.
+    async fn flush_table(&self, hop: bool) -> Result<()> {
+        let bytes = self.env.unflushed.load(Ordering::Acquire);
+        self.env.room.must_have(bytes + TABLE_SLACK, "the metadata table")?;
+        let table = self.env.table.clone();
+        let flushed = if hop { off_thread(move || table.flush()).await? } else { table.flush() };
+        match flushed {
+            Ok(()) => {
+                self.env.unflushed.fetch_sub(bytes, Ordering::AcqRel);
+                Ok(())
+            }
+            Err(error) if error.is_full() => Err(error.into()),
+            Err(error) => Err(self.env.health.fail("flushing the metadata table", &error)),
+        }
     }
 }
 
 impl Env {
     /// Asks for a checkpoint because space is short, and waits for it; `false` when there is nobody to make one.
     pub(crate) async fn reclaim(&self) -> bool {
-        if !self.tuning.background || self.freed_waiting.load(Ordering::Acquire) == 0 {
+        let gains = self.freed_waiting.load(Ordering::Acquire) > 0
+            || self.room.is_tight() && self.journalled.load(Ordering::Acquire) > JOURNAL_WORTH;
+        if !self.tuning.background || !gains || self.checkpoint_stuck.lock().is_some() {
             return false;
         }
         let wanted = self.checkpoints_started.load(Ordering::Acquire) + 1;
@@ -73,7 +113,7 @@ impl Env {
         self.pressure.notify_one();
         loop {
             let relieved = self.relieved.notified();
-            if self.health.check().is_err() {
+            if self.health.check().is_err() || self.checkpoint_stuck.lock().is_some() {
                 return false;
             }
             if self.checkpoints_finished.load(Ordering::Acquire) >= wanted {
@@ -110,13 +150,24 @@ impl Shard {
                     None => batch.delete(row_key(self.number, *key)),
                 }
             }
-            self.env.table.write(batch)?;
+            self.to_table(batch)?;
             failpoint::hit(failpoint::CHECKPOINT_ROWS);
         }
         let mut batch = Batch::default();
         batch.put(position_key(self.number), encode_position(taken.position));
-        self.env.table.write(batch)?;
+        self.to_table(batch)?;
         Ok(Some(taken))
+    }
+
+    /// The table may have to write out what it has for it: an error there would keep it from being written for a while.
+    fn to_table(&self, batch: Batch) -> Result<()> {
+        let bytes: usize =
+            batch.changes.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Vec::len)).sum();
+        let all = self.env.unflushed.load(Ordering::Acquire) + bytes as u64;
+        self.env.room.must_have(all + TABLE_SLACK, "the metadata table")?;
+        self.env.table.write(batch)?;
+        self.env.unflushed.fetch_add(bytes as u64, Ordering::AcqRel);
+        Ok(())
     }
 
     /// The table durably holds everything up to the position: what only older states needed may go.

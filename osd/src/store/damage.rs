@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use super::Store;
 use super::error::{Result, StoreError};
 use super::read::verify;
-use super::shard::{Shard, Stamp, name};
+use super::shard::{Purpose, Shard, Stamp, name};
 use crate::engine::entry::Part;
 use crate::engine::record::{ObjectRecord, Place, blocks_of};
 
@@ -225,7 +225,7 @@ impl Store {
         }
         let (stamp, length) = (Stamp { epoch, view: record.view, version: 0 }, record.length);
         drop(record);
-        state.commit(&self.env, key, stamp, false, length, &parts)?;
+        state.commit(&self.env, key, stamp, Purpose::Move, length, &parts)?;
         let mended = parts.len() as u64;
         self.env.damage.mended.fetch_add(mended, Ordering::Relaxed);
         tracing::warn!("{mended} damaged blocks of {} were made good from another replica", name(key));

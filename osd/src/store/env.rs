@@ -9,6 +9,7 @@ use rt::table::Table;
 
 use super::damage::Damage;
 use super::error::{Result, StoreError};
+use super::room::Room;
 
 /// Sizes; the defaults are for machines, tests take smaller ones.
 #[derive(Debug, Clone)]
@@ -37,6 +38,10 @@ pub struct Tuning {
     pub idle_ms: u64,
     /// How often the whole store is scrubbed, seconds.
     pub scrub_seconds: u64,
+    /// Kept in a file for work that must go on on a full disk, bytes; an OSD takes 0 as "choose by capacity".
+    pub reserve_bytes: u64,
+    /// Free bytes of the file system below which data does not grow; 0 likewise.
+    pub floor_bytes: u64,
 }
 
 impl Default for Tuning {
@@ -54,6 +59,8 @@ impl Default for Tuning {
             background: true,
             idle_ms: 1_000,
             scrub_seconds: 7 * 24 * 3600,
+            reserve_bytes: 0,
+            floor_bytes: 0,
         }
     }
 }
@@ -140,6 +147,8 @@ pub(crate) struct Env {
     pub(crate) table: Arc<dyn Table>,
     pub(crate) tuning: Tuning,
     pub(crate) budget: Budget,
+    /// What the file system has left.
+    pub(crate) room: Room,
     pub(crate) health: Health,
     /// Objects held.
     pub(crate) objects: AtomicU64,
@@ -151,6 +160,14 @@ pub(crate) struct Env {
     pub(crate) urgent: AtomicBool,
     /// Why the journal cannot be folded at the moment. order: innermost.
     pub(crate) fold_stuck: Mutex<Option<StoreError>>,
+    /// Why no checkpoint can be made at the moment. order: innermost.
+    pub(crate) checkpoint_stuck: Mutex<Option<StoreError>>,
+    /// Blocks promised to changes that are being numbered.
+    pub(crate) promised: AtomicU64,
+    /// Bytes of journal entries since the last checkpoint.
+    pub(crate) journalled: AtomicU64,
+    /// Bytes given to the table since it was last flushed.
+    pub(crate) unflushed: AtomicU64,
     /// Blocks freed that wait for a checkpoint.
     pub(crate) freed_waiting: AtomicU64,
     /// Blocks known to be damaged.

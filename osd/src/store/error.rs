@@ -19,6 +19,14 @@ pub enum StoreError {
     Invalid(String),
 }
 
+impl StoreError {
+    /// What an error of the file system means while the store is being opened.
+    pub(crate) fn opening(what: &str, error: &std::io::Error) -> Self {
+        let text = format!("{what}: {error}");
+        if rt::disk::is_full(error) { Self::NoSpace(text) } else { Self::Failed(text) }
+    }
+}
+
 impl From<StoreError> for WireError {
     fn from(error: StoreError) -> Self {
         let code = match &error {
@@ -33,6 +41,11 @@ impl From<StoreError> for WireError {
 
 impl From<rt::table::TableError> for StoreError {
     fn from(error: rt::table::TableError) -> Self {
+        if error.is_full() {
+            return StoreError::NoSpace(format!(
+                "no room for the OSD's metadata table: {error}; free some room under it, it goes on by itself"
+            ));
+        }
         StoreError::Failed(format!("the OSD's metadata table failed: {error}"))
     }
 }

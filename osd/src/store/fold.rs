@@ -9,7 +9,7 @@ use proto::limits::BLOCK_BYTES;
 use super::Store;
 use super::blocks::AlignedBuf;
 use super::error::{Result, StoreError};
-use super::shard::{Reservation, Shard, Stamp};
+use super::shard::{Purpose, Reservation, Shard, Stamp};
 use crate::engine::allocator::Run;
 use crate::engine::entry::Part;
 use crate::engine::record::{ObjectRecord, Piece, Place};
@@ -88,7 +88,7 @@ impl Shard {
         drop(pin);
         failpoint::hit(failpoint::FOLD_READ);
         let blocks: u32 = pieces.iter().map(|piece| piece.count).sum();
-        let reservation = self.reserve(blocks, true)?;
+        let reservation = self.reserve(blocks, Purpose::Move)?;
         let runs = self.write_runs(key, &reservation, &data).await?;
         failpoint::hit(failpoint::FOLD_WRITTEN);
         self.commit_fold(key, &record, &pieces, &reservation, &runs)?;
@@ -151,7 +151,7 @@ impl Shard {
         }
         let (stamp, length) = (Stamp { epoch: now.epoch, view: now.view, version: 0 }, now.length);
         drop(now);
-        state.commit(&self.env, key, stamp, false, length, &parts)?;
+        state.commit(&self.env, key, stamp, Purpose::Move, length, &parts)?;
         drop(state);
         reservation.keep_within(&kept);
         Ok(())

@@ -10,7 +10,7 @@ use super::Store;
 use super::blocks::BlockIo;
 use super::blocks::direct::{DirectBlocks, FILE_BLOCKS, file_path};
 use super::env::Tuning;
-use super::error::Result;
+use super::error::{Result, StoreError};
 
 /// Opens the data files of a shard in the real file system.
 pub(crate) fn open_data_files(path: &Path, shard: u16, tuning: &Tuning) -> std::io::Result<Arc<dyn BlockIo>> {
@@ -55,12 +55,19 @@ impl Store {
 
     async fn try_maintain(&self, quiet: bool) -> Result<()> {
         self.env.health.check()?;
+        self.env.room.restore();
         let urgent = self.env.urgent.swap(false, Ordering::AcqRel);
         let fold_bytes = self.env.tuning.fold_bytes;
-        if quiet {
-            self.fold(0).await?;
+        let folded = if quiet {
+            self.fold(0).await
         } else if self.shards.iter().any(|shard| shard.lock().journal.live * 4096 > fold_bytes) {
-            self.fold(fold_bytes / 2).await?;
+            self.fold(fold_bytes / 2).await
+        } else {
+            Ok(())
+        };
+        // What finds no room stays in the journal. A checkpoint gives room: it must not wait for that.
+        if !matches!(folded, Ok(()) | Err(StoreError::NoSpace(_))) {
+            return folded;
         }
         let wanted = self.shards.iter().any(|shard| {
             let state = shard.lock();
@@ -69,14 +76,31 @@ impl Store {
                 || (quiet && state.freed_blocks > 0)
                 || state.is_overrun(&self.env)
         });
-        if urgent || wanted {
+        if urgent || wanted || folded.is_err() {
             self.checkpoint().await?;
+            self.env.room.restore();
         }
-        Ok(())
+        folded
     }
 
-    /// Bytes of the data files that no object uses.
-    pub(crate) fn spare_bytes(&self) -> u64 {
-        self.shards.iter().map(|shard| shard.lock().allocator.free() * 4096).sum()
+    /// Bytes of data that clients can still write, as far as the file system below is concerned; `sharers` OSDs have a part
+    /// of it. The reserve and the floor count as used.
+    pub(crate) fn room_bytes(&self, sharers: u64) -> u64 {
+        self.env.room.look();
+        if self.env.room.admit().is_err() {
+            return 0;
+        }
+        let spare = |shard: &std::sync::Arc<super::shard::Shard>| {
+            let state = shard.lock();
+            state.allocator.free() as i64 - state.journal.live as i64
+        };
+        let spare: i64 = self.shards.iter().map(spare).sum();
+        let growable = self.env.room.growable() / sharers;
+        growable.saturating_add_signed(spare.saturating_mul(BLOCK_BYTES as i64))
+    }
+
+    /// Something outside the store that must be written finds no room: a part of the reserve is given up for it.
+    pub(crate) fn give_up_reserve(&self) -> bool {
+        self.env.room.give_up()
     }
 }

@@ -27,11 +27,14 @@ struct World {
     table: MemoryTable,
     machine: u64,
     segment_bytes: u32,
+    /// Reserve and floor.
+    kept: (u64, u64),
 }
 
 impl World {
     fn new() -> Self {
-        Self { disk: SimDisk::new(), table: MemoryTable::new(), machine: 0, segment_bytes: 3 * BLOCK as u32 }
+        let (disk, table) = (SimDisk::new(), MemoryTable::new());
+        Self { disk, table, machine: 0, segment_bytes: 3 * BLOCK as u32, kept: (0, 0) }
     }
 
     fn open(&self, capacity_blocks: u64) -> Store {
@@ -41,6 +44,8 @@ impl World {
             grow_bytes: 64 * BLOCK as u64,
             cached_objects: 3,
             background: false,
+            reserve_bytes: self.kept.0,
+            floor_bytes: self.kept.1,
             ..Tuning::default()
         };
         Store::open(Parts {
@@ -155,6 +160,96 @@ fn a_full_store_refuses_and_changes_nothing() {
         }
     }
     assert!(refused > 20, "the store was full only {refused} times");
+}
+
+/// What is free on the disk below, without what it would take to see it.
+fn free(world: &World) -> u64 {
+    rt::disk::Disk::free_bytes(&world.disk).unwrap()
+}
+
+/// Writes until the disk below is full, and goes on with whatever comes: what was refused changed nothing, cuts and removals
+/// are always taken, and what they give can be written again.
+#[test]
+fn on_a_full_disk_data_is_refused_and_everything_else_goes_on() {
+    let (mut refused, mut written) = (0, 0);
+    for seed in 0..20 {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let world = World { kept: (1 << 20, 1 << 20), segment_bytes: 8 * BLOCK as u32, ..World::new() };
+        // For about half of what the edits want.
+        world.disk.resize((2 << 20) + 160 * BLOCK as u64);
+        let mut objects = Objects::new();
+        for life in 0..3 {
+            let store = world.open(1 << 20);
+            for step in 0..120 {
+                let op = random_op(&mut rng);
+                let is_data = matches!(op, Op::Write { .. });
+                if apply_to_store(&store, &op) {
+                    apply_to_model(&mut objects, &op);
+                    written += usize::from(is_data);
+                } else {
+                    assert!(is_data, "seed {seed} life {life} step {step}: only data may be refused");
+                    refused += 1;
+                }
+                if rng.random_range(0..6) == 0 {
+                    block_on(store.maintain(true)).unwrap();
+                }
+                if step % 20 == 0 {
+                    assert_eq!(snapshot(&store), objects, "seed {seed} life {life} step {step}");
+                }
+            }
+            assert!(!store.has_failed(), "seed {seed} life {life}");
+        }
+    }
+    assert!(refused > 100 && written > 100, "{refused} writes refused, {written} done");
+}
+
+/// Somebody else takes all room there is, then gives it back.
+#[test]
+fn a_disk_filled_by_somebody_else_loses_nothing_and_recovers_by_itself() {
+    let mut world = World { kept: (1 << 20, 1 << 20), ..World::new() };
+    world.disk.resize(16 << 20);
+    let store = world.open(1 << 20);
+    let write = |store: &Store, object: u64, byte: u8, len: usize| {
+        let data = Bytes::from(vec![byte; len]);
+        apply_to_store(store, &Op::Write { key: key(1, object), offset: 0, data, sums: false })
+    };
+    for object in 0..4 {
+        assert!(write(&store, object, object as u8 + 1, 3 * BLOCK));
+    }
+    block_on(store.maintain(true)).unwrap();
+    assert!(write(&store, 0, 9, 100), "something for the next checkpoint");
+    let used = (16 << 20) - free(&world);
+    world.disk.resize(used);
+    world.table.set_full(true);
+    assert!(!write(&store, 4, 5, 100), "no room for data");
+    assert_eq!(store.room_bytes(1), 0);
+    // The reserve is for this: a removal is taken, and lasts.
+    assert!(apply_to_store(&store, &Op::Remove { ino: Ino(1) }));
+    assert!(matches!(block_on(store.maintain(true)), Err(StoreError::NoSpace(_))), "the table is full too");
+    assert!(!store.has_failed(), "a full disk is no broken one");
+    assert!(block_on(store.sync_all()).is_ok());
+    assert_eq!(read_back(&store, key(1, 1)), None);
+
+    // A restart on the full disk, also of the machine.
+    drop(store);
+    world.machine += 1;
+    world.table.crash(|_| 0);
+    let store = world.open(1 << 20);
+    assert_eq!(read_back(&store, key(1, 1)), None);
+    assert!(!write(&store, 4, 5, 100), "what replay freed must not be used before the table knows");
+    let done = block_on(store.maintain(true));
+    assert!(matches!(&done, Err(StoreError::NoSpace(_))), "{done:?}");
+
+    world.disk.resize(16 << 20);
+    world.table.set_full(false);
+    assert!(!write(&store, 4, 5, 100), "not yet");
+    block_on(store.maintain(true)).unwrap();
+    assert!(write(&store, 4, 5, 3 * BLOCK));
+    assert_eq!(read_back(&store, key(1, 4)).unwrap().bytes, vec![5; 3 * BLOCK]);
+    assert!(store.room_bytes(1) > 8 << 20, "the reserve is whole again: {}", store.room_bytes(1));
+    drop(store);
+    let store = world.open(1 << 20);
+    assert_eq!(read_back(&store, key(1, 4)).unwrap().bytes, vec![5; 3 * BLOCK]);
 }
 
 /// Cuts the power again and again. What was synced when the power went must be there; what came later may be

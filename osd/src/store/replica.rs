@@ -4,6 +4,7 @@
 //! its version the losses at that time + 1. So it is journalled, synced and removed with the file's objects.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use proto::checksum::block_checksum;
@@ -13,7 +14,8 @@ use rt::disk::Disk;
 
 use super::blocks::AlignedBuf;
 use super::error::{Result, StoreError};
-use super::shard::{Committed, Shard, Stamp, name};
+use super::shard::{Committed, Purpose, Shard, Stamp, name};
+use super::write::data_of;
 use super::{LOSSES, Store};
 use crate::engine::entry::Part;
 use crate::engine::record::{ObjectRecord, blocks_of};
@@ -113,7 +115,7 @@ impl Store {
     pub fn adopt(&self, volume: VolumeId, ino: Ino, column: u64, epoch: u64, view: u64) -> Result<()> {
         let key = ObjectKey { volume, ino, object: ObjectNo(RECORDS + column) };
         let stamp = Stamp { epoch, view, version: self.losses + 1 };
-        self.shard(key).lock().commit(&self.env, key, stamp, true, 0, &[]).map(drop)
+        self.shard(key).lock().commit(&self.env, key, stamp, Purpose::Relief, 0, &[]).map(drop)
     }
 
     /// Writes down, on the medium, that nothing of an older view is accepted any more. What else the record says stays.
@@ -130,7 +132,7 @@ impl Store {
                 || (0, if self.losses > 0 { self.losses } else { 1 }),
                 |record| (record.epoch, record.version),
             );
-            state.commit(&self.env, key, Stamp { epoch, view, version }, true, 0, &[])?
+            state.commit(&self.env, key, Stamp { epoch, view, version }, Purpose::Relief, 0, &[])?
         };
         self.sync_object(key, committed.seq).await
     }
@@ -184,11 +186,49 @@ impl Store {
         self.env.health.check().is_err()
     }
 
-    /// Whether there is room for a change of some bytes with plenty to spare: a numbered change must not fail.
-    #[must_use]
-    pub fn has_room(&self, bytes: u64) -> bool {
-        let spare = (self.env.budget.limit() / 64).min(16_384);
-        self.env.budget.limit().saturating_sub(self.env.budget.used()) > spare + bytes.div_ceil(4096)
+    /// Makes sure of room for a change of some bytes, which is about to be numbered: then it must not fail. The room is promised to
+    /// nobody else until the answer is dropped.
+    pub(crate) async fn promise_room(&self, key: ObjectKey, bytes: u64) -> Result<Promise<'_>> {
+        match self.try_promise(key, bytes) {
+            Err(StoreError::NoSpace(_)) if self.env.reclaim().await => self.try_promise(key, bytes),
+            found => found,
+        }
+    }
+
+    fn try_promise(&self, key: ObjectKey, bytes: u64) -> Result<Promise<'_>> {
+        let blocks = bytes.div_ceil(4096);
+        // First taken and then looked, so that two that come at once see one another.
+        let promised = self.env.promised.fetch_add(blocks, Ordering::AcqRel) + blocks;
+        let promise = Promise { promised: &self.env.promised, blocks };
+        self.has_room(key, promised)?;
+        Ok(promise)
+    }
+
+    fn has_room(&self, key: ObjectKey, promised: u64) -> Result<()> {
+        let budget = &self.env.budget;
+        // The other replicas may be a little fuller.
+        let wanted = (budget.limit() / 64).min(16_384) + promised;
+        if budget.limit().saturating_sub(budget.used()) <= wanted {
+            return Err(StoreError::NoSpace(format!(
+                "the OSD is nearly full: {} of {} bytes are in use",
+                budget.used() * 4096,
+                budget.limit() * 4096
+            )));
+        }
+        self.env.room.admit()?;
+        self.shard(key).lock().has_place_to_promise(&self.env, wanted)
+    }
+}
+
+/// Room for what is being numbered, until it is dropped.
+pub(crate) struct Promise<'a> {
+    promised: &'a AtomicU64,
+    blocks: u64,
+}
+
+impl Drop for Promise<'_> {
+    fn drop(&mut self) {
+        self.promised.fetch_sub(self.blocks, Ordering::AcqRel);
     }
 }
 
@@ -205,9 +245,14 @@ impl Shard {
         only_if: Option<((u64, u64), bool)>,
     ) -> Result<Option<Committed>> {
         self.env.health.check()?;
+        let purpose = if copied.data.is_empty() { Purpose::Relief } else { data_of(stamp) };
+        if purpose != Purpose::Relief {
+            // A whole copy, or much of one: only what is numbered one by one may take of the reserve.
+            self.admit(Purpose::Data).await?;
+        }
         let large = copied.data.len() >= self.env.tuning.large_bytes as usize;
         let moved = if large {
-            let reservation = self.reserve(copied.sums.len() as u32, false)?;
+            let reservation = self.reserve(copied.sums.len() as u32, purpose)?;
             let places = self.write_runs(key, &reservation, &AlignedBuf::align(copied.data.clone())).await?;
             Some((reservation, places))
         } else {
@@ -225,7 +270,7 @@ impl Shard {
                 return Ok(None);
             }
         }
-        let committed = state.commit(&self.env, key, stamp, true, copied.bytes, &parts)?;
+        let committed = state.commit(&self.env, key, stamp, purpose, copied.bytes, &parts)?;
         if only_if.is_none_or(|(_, all)| !all) {
             // Of versions between the one before and this one nothing is known.
             state.trails.forget(&key);
@@ -284,7 +329,7 @@ fn extend(parts: &mut Vec<Part<'_>>, block: u32, sum: u32, place: u64) {
 
 /// Counts the ends of the machine that nobody prepared; `lost`: this start follows an end of the machine.
 pub(super) fn count_losses(disk: &dyn Disk, lost: bool) -> Result<u64> {
-    let failed = |error: std::io::Error| StoreError::Failed(format!("{LOSSES} of the OSD: {error}"));
+    let failed = |error: std::io::Error| StoreError::opening(&format!("{LOSSES} of the OSD"), &error);
     let content = rt::disk::read(disk, LOSSES).map_err(failed)?;
     let text = content.as_deref().map(String::from_utf8_lossy).unwrap_or_default();
     let mut words = text.split_whitespace();

@@ -17,6 +17,7 @@ use super::env::Env;
 use super::error::{Result, StoreError};
 use super::journal::Journal;
 use super::replica::RECORDS;
+use super::room::Room;
 use super::sync::SyncGroup;
 use crate::engine::allocator::{Allocator, Run};
 use crate::engine::entry::{self, EntryHead, Part};
@@ -44,6 +45,22 @@ pub struct Committed {
     pub seq: u64,
 }
 
+/// For what a change is made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Purpose {
+    /// New data: it needs room, and leaves alone what is kept for the others.
+    Data,
+    /// Data that its column's primary has numbered, so that somebody has it already: it may take of the floor and a part of the
+    /// reserve, for a column whose members do not agree serves nobody.
+    Numbered,
+    /// A change that takes little and must go on when the disk is full: cuts, holes, removals, records of columns.
+    Relief,
+    /// What is stored already goes elsewhere. The object's version stays.
+    Move,
+}
+
+/// A data area grows at once by this part of what there is at most.
+const GROW_PART: u64 = 4;
 /// Objects of a shard whose last changes are remembered at least.
 const TRAILS: usize = 8 << 10;
 
@@ -190,17 +207,18 @@ impl State {
         Ok((objects.into_iter().collect(), next))
     }
 
-    /// Writes the entry for `parts` and applies it. `bump` is false for moves that change no content.
+    /// Writes the entry for `parts` and applies it.
     pub(crate) fn commit(
         &mut self,
         env: &Env,
         key: ObjectKey,
         stamp: Stamp,
-        bump: bool,
+        purpose: Purpose,
         length: u32,
         parts: &[Part<'_>],
     ) -> Result<Committed> {
         env.health.check()?;
+        let bump = purpose != Purpose::Move;
         let before = self.lookup(env, key)?;
         let seq = self.seq + 1;
         let old_version = before.as_ref().map(|record| record.version);
@@ -212,10 +230,13 @@ impl State {
             None => seq,
         };
         let inline: u64 = parts.iter().map(|part| u64::from(part.inline_blocks())).sum();
-        if bump {
-            env.budget.reserve(inline)?;
-        } else {
-            env.budget.overdraw(inline);
+        match purpose {
+            Purpose::Data => {
+                self.has_place_for(env, inline)?;
+                env.budget.reserve(inline)?;
+            }
+            Purpose::Numbered => env.budget.reserve(inline)?,
+            Purpose::Relief | Purpose::Move => env.budget.overdraw(inline),
         }
         let head = EntryHead {
             seq,
@@ -226,20 +247,17 @@ impl State {
             version,
             length,
         };
-        let (segment, offset) = self.journal.place(seq).map_err(|error| {
-            env.budget.release(inline);
-            self.journal_failed(env, key, &error)
-        })?;
         let mut buffer = std::mem::take(&mut self.buffer);
-        buffer.clear();
-        let changes = entry::encode_update(&head, parts, segment, offset, &mut buffer);
-        let written = self.journal.append(seq, &buffer);
+        let written = self.journalled(env, (key, purpose), |journal| {
+            let (segment, offset) = journal.place(seq)?;
+            buffer.clear();
+            let changes = entry::encode_update(&head, parts, segment, offset, &mut buffer);
+            journal.append(seq, &buffer)?;
+            Ok((changes, buffer.len()))
+        });
         buffer.shrink_to(1 << 20);
         self.buffer = buffer;
-        written.map_err(|error| {
-            env.budget.release(inline);
-            self.journal_failed(env, key, &error)
-        })?;
+        let changes = written.inspect_err(|_| env.budget.release(inline))?;
         self.seq = seq;
         self.data_dirty |= parts.iter().any(|part| matches!(part, Part::Extent { .. }));
         if before.is_none() {
@@ -309,10 +327,13 @@ impl State {
             version: 0,
             length: 0,
         };
-        self.journal.place(seq).map_err(|error| self.journal_failed(env, *first, &error))?;
         let mut buffer = Vec::new();
         entry::encode_remove(&head, last, &mut buffer);
-        self.journal.append(seq, &buffer).map_err(|error| self.journal_failed(env, *first, &error))?;
+        self.journalled(env, (*first, Purpose::Relief), |journal| {
+            journal.place(seq)?;
+            journal.append(seq, &buffer)?;
+            Ok(((), buffer.len()))
+        })?;
         self.seq = seq;
         for (key, record) in objects {
             self.free(env, &record.pieces, seq);
@@ -344,8 +365,58 @@ impl State {
         }
     }
 
+    /// Writes an entry. For what must go on there is the reserve.
+    fn journalled<T>(
+        &mut self,
+        env: &Env,
+        (key, purpose): (ObjectKey, Purpose),
+        mut write: impl FnMut(&mut Journal) -> io::Result<(T, usize)>,
+    ) -> Result<T> {
+        let more = || match purpose {
+            Purpose::Data => false,
+            Purpose::Numbered => env.room.give_up_for_numbered(),
+            Purpose::Relief | Purpose::Move => env.room.give_up(),
+        };
+        loop {
+            match write(&mut self.journal) {
+                Ok((done, bytes)) => {
+                    env.journalled.fetch_add(bytes as u64, Ordering::AcqRel);
+                    env.room.took(bytes as u64);
+                    return Ok(done);
+                }
+                Err(error) if rt::disk::is_full(&error) && more() => {}
+                Err(error) => return Err(self.journal_failed(env, key, &error)),
+            }
+        }
+    }
+
+    /// Whether data that goes to the journal will find a place in the data area when it is folded.
+    pub(crate) fn has_place_for(&self, env: &Env, blocks: u64) -> Result<()> {
+        self.has_place(env, blocks, Room::growable)
+    }
+
+    /// Whether data that is to be numbered finds a place, here and with members that are as full as this OSD.
+    pub(crate) fn has_place_to_promise(&self, env: &Env, blocks: u64) -> Result<()> {
+        self.has_place(env, blocks, Room::promisable)
+    }
+
+    fn has_place(&self, env: &Env, blocks: u64, growable: impl Fn(&Room) -> u64) -> Result<()> {
+        let place = || self.allocator.free() + self.freed_blocks + growable(&env.room) / 4096;
+        if blocks == 0 || self.journal.live + blocks <= place() {
+            return Ok(());
+        }
+        env.room.look();
+        if self.journal.live + blocks <= place() {
+            return Ok(());
+        }
+        Err(StoreError::NoSpace(format!(
+            "the file system under the OSD is full: shard {} has no place for {blocks} blocks more",
+            self.shard
+        )))
+    }
+
     fn journal_failed(&self, env: &Env, key: ObjectKey, error: &io::Error) -> StoreError {
-        if error.kind() == io::ErrorKind::StorageFull {
+        if rt::disk::is_full(error) {
             return StoreError::NoSpace(format!(
                 "no room for the journal of the OSD when writing {}",
                 name(key)
@@ -364,6 +435,7 @@ impl State {
         let tuning = &env.tuning;
         self.cache.dirty_count() > tuning.dirty_objects
             || self.journal.since_checkpoint > tuning.checkpoint_bytes
+            || (self.journal.since_checkpoint > tuning.checkpoint_bytes / 4 && env.room.is_tight())
             || self.freed_blocks > (env.budget.limit() / 16).max(256)
             || self.unsynced_files.len() > 4 * tuning.dirty_objects
     }
@@ -405,17 +477,16 @@ impl Shard {
     }
 
     /// Takes fresh blocks of the data area, growing it when needed.
-    pub(crate) fn reserve(self: &Arc<Self>, count: u32, overdraw: bool) -> Result<Arc<Reservation>> {
+    pub(crate) fn reserve(self: &Arc<Self>, count: u32, purpose: Purpose) -> Result<Arc<Reservation>> {
         let count = u64::from(count);
-        if overdraw {
-            self.env.budget.overdraw(count);
-        } else {
-            self.env.budget.reserve(count)?;
+        match purpose {
+            Purpose::Data | Purpose::Numbered => self.env.budget.reserve(count)?,
+            Purpose::Relief | Purpose::Move => self.env.budget.overdraw(count),
         }
         let mut state = self.lock();
         let taken = match state.allocator.take(count) {
             Some(runs) => Ok(runs),
-            None => self.grow(&mut state, count),
+            None => self.grow(&mut state, count, purpose),
         };
         drop(state);
         match taken {
@@ -427,17 +498,35 @@ impl Shard {
         }
     }
 
-    fn grow(&self, state: &mut State, count: u64) -> Result<Vec<Run>> {
+    /// Data that is stored already may take of the floor. Not of the reserve: it can stay where it is.
+    fn grow(&self, state: &mut State, count: u64, purpose: Purpose) -> Result<Vec<Run>> {
+        let room = &self.env.room;
         let total = state.allocator.total();
         let missing = count - state.allocator.free();
-        let mut step = (self.env.tuning.grow_bytes / 4096).max(missing);
+        room.look();
+        let growable = room.growable() / 4096;
+        if purpose == Purpose::Data && growable < missing {
+            return Err(StoreError::NoSpace(format!(
+                "the file system under the OSD is full: the data area of shard {} may grow by {} bytes, the write needs {}",
+                self.number,
+                growable * 4096,
+                missing * 4096
+            )));
+        }
+        // What one shard takes beyond what it needs the others have not.
+        let spare = growable / (GROW_PART * room.sharers());
+        let mut step = (self.env.tuning.grow_bytes / 4096).min(spare).max(missing);
         loop {
             match self.blocks.grow(total + step) {
                 Ok(()) => break,
-                Err(error) if error.kind() == io::ErrorKind::StorageFull && step > missing => {
+                Err(error) if rt::disk::is_full(&error) && step > missing => {
                     step = (step / 2).max(missing);
                 }
-                Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                Err(error)
+                    if rt::disk::is_full(&error)
+                        && purpose == Purpose::Numbered
+                        && room.give_up_for_numbered() => {}
+                Err(error) if rt::disk::is_full(&error) => {
                     return Err(StoreError::NoSpace(format!(
                         "the file system under the OSD is full: the data area of shard {} cannot grow by {} bytes",
                         self.number,
@@ -452,6 +541,7 @@ impl Shard {
                 }
             }
         }
+        room.took(step * 4096);
         state.allocator.grow(total + step);
         Ok(state.allocator.take(count).expect("grown by what was missing"))
     }

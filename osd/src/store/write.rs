@@ -14,7 +14,7 @@ use proto::limits::BLOCK_BYTES;
 
 use super::blocks::AlignedBuf;
 use super::error::{Result, StoreError};
-use super::shard::{Committed, Pin, Reservation, Shard, Stamp, State, name};
+use super::shard::{Committed, Pin, Purpose, Reservation, Shard, Stamp, State, name};
 use crate::engine::allocator::Run;
 use crate::engine::entry::Part;
 use crate::engine::plan::Span;
@@ -60,10 +60,17 @@ impl Shard {
         stamp: Stamp,
         edit: &Edit,
     ) -> Result<Option<Committed>> {
-        self.wait_for_room().await?;
+        match (edit, self.wait_for_room().await) {
+            // What gives room is taken also when the background work finds none.
+            (Edit::Punch { .. } | Edit::Cut { .. }, Err(StoreError::NoSpace(_))) => {}
+            (_, waited) => waited?,
+        }
         let moved = match edit {
             Edit::Write { offset, data, sums } => {
-                self.write_extents(key, Span::new(*offset, data.len() as u32), data, sums).await?
+                let purpose = data_of(stamp);
+                self.admit(purpose).await?;
+                let span = Span::new(*offset, data.len() as u32);
+                self.write_extents(key, purpose, span, data, sums).await?
             }
             Edit::Punch { .. } | Edit::Cut { .. } => None,
         };
@@ -85,10 +92,21 @@ impl Shard {
         }
     }
 
+    /// Whether data is taken at all; what a checkpoint gives back is waited for.
+    pub(crate) async fn admit(&self, purpose: Purpose) -> Result<()> {
+        let room = &self.env.room;
+        let admit = || if purpose == Purpose::Numbered { room.admit_numbered() } else { room.admit() };
+        match admit() {
+            Err(StoreError::NoSpace(_)) if self.env.reclaim().await => admit(),
+            admitted => admitted,
+        }
+    }
+
     /// Puts the whole blocks of a large write into fresh extents.
     async fn write_extents(
         self: &Arc<Self>,
         key: ObjectKey,
+        purpose: Purpose,
         span: Span,
         data: &Bytes,
         sums: &[u32],
@@ -99,8 +117,8 @@ impl Shard {
         }
         self.env.health.check()?;
         let count = whole.len() as u32;
-        let reservation = match self.reserve(count, false) {
-            Err(StoreError::NoSpace(_)) if self.env.reclaim().await => self.reserve(count, false)?,
+        let reservation = match self.reserve(count, purpose) {
+            Err(StoreError::NoSpace(_)) if self.env.reclaim().await => self.reserve(count, purpose)?,
             other => other?,
         };
         let from = (whole.start * BLOCK_BYTES as u32 - span.offset) as usize;
@@ -130,6 +148,13 @@ impl Shard {
             at += bytes;
         }
         futures::future::try_join_all(writes).await.map_err(|error| {
+            if rt::disk::is_full(&error) {
+                // A file system that does not preallocate. Nothing refers to these blocks yet.
+                return StoreError::NoSpace(format!(
+                    "the file system under the OSD is full when writing {}",
+                    name(key)
+                ));
+            }
             self.env
                 .health
                 .fail(&format!("writing {} to the data files of shard {}", name(key), self.number), &error)
@@ -159,7 +184,7 @@ impl Shard {
             Edit::Cut { keep } if *keep < length => (Span { offset: *keep, end: length }, *keep),
             // Nothing to change, but a numbered change leaves its version at every replica.
             Edit::Punch { .. } | Edit::Cut { .. } if stamp.version != 0 => {
-                let committed = state.commit(&self.env, key, stamp, true, length, &[])?;
+                let committed = state.commit(&self.env, key, stamp, Purpose::Relief, length, &[])?;
                 return Ok(Attempt::Done(Some(committed)));
             }
             Edit::Punch { .. } | Edit::Cut { .. } => return Ok(Attempt::Done(None)),
@@ -184,7 +209,12 @@ impl Shard {
             Edit::Punch { .. } | Edit::Cut { .. } => hole_parts(key, span, new_length, &mut edges),
         };
         drop(record);
-        let committed = state.commit(&self.env, key, stamp, true, new_length, &parts)?;
+        let purpose = match edit {
+            Edit::Write { .. } => data_of(stamp),
+            // The edges of what goes: they give more than they take, if not at once.
+            Edit::Punch { .. } | Edit::Cut { .. } => Purpose::Relief,
+        };
+        let committed = state.commit(&self.env, key, stamp, purpose, new_length, &parts)?;
         drop(state);
         if let Some(moved) = moved {
             moved.reservation.keep_all();
@@ -224,13 +254,19 @@ impl Shard {
             if !self.env.tuning.background || !self.lock().is_overrun(&self.env) {
                 return Ok(());
             }
-            if let Some(why) = self.env.fold_stuck.lock().clone() {
+            let stuck = self.env.fold_stuck.lock().clone();
+            if let Some(why) = stuck.or_else(|| self.env.checkpoint_stuck.lock().clone()) {
                 return Err(why);
             }
             self.env.pressure.notify_one();
             relieved.await;
         }
     }
+}
+
+/// What data is that comes with this stamp.
+pub(crate) fn data_of(stamp: Stamp) -> Purpose {
+    if stamp.version == 0 { Purpose::Data } else { Purpose::Numbered }
 }
 
 enum Old {

@@ -16,10 +16,12 @@ use rt::rpc::Connector;
 use rt::table::Table;
 use tokio::sync::oneshot;
 
+use super::room::Room;
 use super::sender::Senders;
 use super::syncer::{Syncer, Task};
 use crate::error::QuorumError;
-use crate::replica::{Input, Now, Output, Replica, rows::Members};
+use crate::machine::StateMachine;
+use crate::replica::{Input, Now, Output, Replica, Setup, rows::Members};
 
 /// Whoever waits for an answer.
 pub(super) type Waiter = oneshot::Sender<Result<Bytes, QuorumError>>;
@@ -27,10 +29,25 @@ pub(super) type Waiter = oneshot::Sender<Result<Bytes, QuorumError>>;
 /// Deliveries and other inputs beside proposals that may wait.
 const INBOX_MAX: usize = 4 * PROPOSALS_MAX;
 
+/// A member that paused because its disk was full is looked at so often.
+const ROOM_AGAIN: Duration = Duration::from_millis(500);
+/// So much must be free for it to start anew.
+const ROOM: u64 = 8 << 20;
+
+/// What a member is started from.
+pub(super) struct Again {
+    pub(super) setup: Setup,
+    pub(super) machine: Arc<dyn StateMachine>,
+}
+
 /// See the module.
 pub(super) struct Driver {
     group: GroupId,
     me: MemberId,
+    again: Again,
+    room: Room,
+    /// When it is looked again whether there is room, nanoseconds of the monotonic clock.
+    look_at: AtomicU64,
     clock: Arc<dyn Clock>,
     /// order: before `inbox`, `view`, and the service's own locks (its callbacks run under it).
     replica: Mutex<Replica<Waiter>>,
@@ -63,18 +80,21 @@ pub(super) fn now(clock: &dyn Clock) -> Now {
 impl Driver {
     pub(super) fn start(
         replica: Replica<Waiter>,
-        group: GroupId,
-        me: MemberId,
+        again: Again,
         tick: Duration,
         connector: Arc<Connector>,
         clock: Arc<dyn Clock>,
     ) -> Result<Arc<Self>, QuorumError> {
+        let (group, me) = (again.setup.group, again.setup.me);
         let table = replica.table().clone();
         let incarnation = replica.incarnation();
         let members = replica.contacts();
         let driver = Arc::new_cyclic(|driver| Self {
             group,
             me,
+            again,
+            room: Room::default(),
+            look_at: AtomicU64::new(0),
             clock,
             senders: Senders::new(group, me, incarnation, connector, driver.clone()),
             table,
@@ -103,7 +123,11 @@ impl Driver {
                     return;
                 }
                 driver.push(Input::Tick);
+                if !driver.again.setup.log.look(driver.monotonic()) {
+                    driver.room.has_room();
+                }
                 driver.drive();
+                driver.start_anew();
             }
         });
         driver.turn();
@@ -167,6 +191,57 @@ impl Driver {
         }
     }
 
+    /// Whether this leader takes a change. Without room it does not, and another member that may have some is to lead.
+    /// `in_need`: it may take of what is kept for that.
+    pub(super) fn admit(&self, in_need: bool) -> Result<(), QuorumError> {
+        let (now, reserve) = (self.monotonic(), &self.again.setup.log);
+        if !reserve.look(now) || in_need && reserve.has_some() {
+            return Ok(());
+        }
+        let alone = self.view.lock().status.voters.len() < 2 || !self.room.hands_over(now);
+        if !alone {
+            tracing::warn!(group = %self.group, member = self.me.0, "the log's disk is nearly full; another member is to lead");
+            self.push(Input::Transfer(None));
+            self.drive();
+        }
+        let cause = "the disk of its log is nearly full".to_owned();
+        Err(QuorumError::Full { group: self.group, cause, alone })
+    }
+
+    /// A member that paused for want of room starts anew when there is some: what it had in memory may be ahead of its disk.
+    fn start_anew(&self) {
+        let Some(mut replica) = self.replica.try_lock() else { return };
+        let at = now(&*self.clock);
+        let nanos = u64::try_from(at.monotonic.as_nanos()).unwrap_or(u64::MAX);
+        let due = nanos >= self.look_at.load(Ordering::Acquire);
+        if !due || !replica.may_start_anew() || self.halted.load(Ordering::Acquire) {
+            return;
+        }
+        let pause = u64::try_from(ROOM_AGAIN.as_nanos()).unwrap_or(u64::MAX);
+        self.look_at.store(nanos.saturating_add(pause), Ordering::Release);
+        if self.again.setup.log.disk().free_bytes().is_ok_and(|free| free < ROOM) {
+            return;
+        }
+        let setup = Setup { seed: rand::random(), ..self.again.setup.clone() };
+        match Replica::start(setup, self.again.machine.clone(), at) {
+            Ok(fresh) => {
+                replica.retire();
+                *replica = fresh;
+                tracing::info!(group = %self.group, member = self.me.0, "there is room again: the member goes on");
+                // Whoever its members are: this one counts their changes anew.
+                self.view.lock().members_epoch = 0;
+                self.senders.renew(replica.incarnation(), &replica.contacts());
+                self.publish(&replica);
+            }
+            Err(error) => {
+                tracing::debug!(group = %self.group, %error, "the member cannot go on yet");
+                return;
+            }
+        }
+        drop(replica);
+        self.drive();
+    }
+
     fn turn(&self) {
         let mut replica = self.replica.lock();
         self.turn_locked(&mut replica);
@@ -205,7 +280,8 @@ impl Driver {
         });
         self.lease_until.store(until, Ordering::Release);
         let role = replica.role();
-        self.leads.store(role.leading && replica.stopped().is_none(), Ordering::Release);
+        let serves = replica.stopped().is_none() || replica.serves_though_full();
+        self.leads.store(role.leading && serves, Ordering::Release);
         let view = &mut *self.view.lock();
         if view.members_epoch != replica.members_epoch() {
             view.members_epoch = replica.members_epoch();
@@ -220,6 +296,7 @@ impl Driver {
         status.committed = replica.engine().committed();
         status.applied = replica.applied();
         let name = match () {
+            () if replica.serves_though_full() => "leader",
             () if replica.stopped().is_some() => "stopped",
             () if replica.is_rejoining() => "rejoining",
             () if role.leading => "leader",

@@ -2,6 +2,7 @@
 //! thread while the connection takes it; only the rest waits, in a bounded queue, for the peer's task.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -32,7 +33,7 @@ const AFTER_FAILURE: Duration = Duration::from_millis(20);
 pub(super) struct Senders {
     group: GroupId,
     me: MemberId,
-    incarnation: u64,
+    incarnation: AtomicU64,
     connector: Arc<Connector>,
     runtime: Handle,
     driver: Weak<Driver>,
@@ -49,6 +50,7 @@ impl Senders {
         driver: Weak<Driver>,
     ) -> Self {
         let runtime = Handle::current();
+        let incarnation = AtomicU64::new(incarnation);
         Self { group, me, incarnation, connector, runtime, driver, peers: Mutex::default() }
     }
 
@@ -72,7 +74,7 @@ impl Senders {
                 head: RaftMessages {
                     group: self.group.0,
                     from: self.me.0,
-                    incarnation: self.incarnation,
+                    incarnation: self.incarnation.load(Ordering::Acquire),
                     messages: Vec::new(),
                 },
                 connector: self.connector.clone(),
@@ -90,6 +92,13 @@ impl Senders {
         let peer = self.peers.lock().get(&to).cloned()?;
         let _inside = self.runtime.enter();
         peer.send(messages).is_err().then_some(to)
+    }
+
+    /// The member has started anew.
+    pub(super) fn renew(&self, incarnation: u64, members: &BTreeMap<u64, String>) {
+        self.incarnation.store(incarnation, Ordering::Release);
+        self.stop();
+        self.reach(members);
     }
 
     pub(super) fn stop(&self) {

@@ -16,7 +16,7 @@ use rt::table::memory::MemoryTable;
 use rt::table::rocks::{RocksTable, Sizes};
 use rt::table::{Reader as _, Table, Txn};
 
-use super::{Durability, Group, GroupConfig, Member, QuorumError, TICK};
+use super::{Durability, Group, GroupConfig, Input, Member, QuorumError, TICK, Wait};
 use crate::machine::{Applied, StateMachine};
 
 const LONG: Duration = Duration::from_secs(10);
@@ -71,6 +71,7 @@ fn config(
         boot_id: "boot".into(),
         tick: TICK / 5,
         log: OsDisk::open(dir.join(format!("log-{me}"))).unwrap(),
+        reserve_bytes: 0,
         table,
         connector: connector.clone(),
         clock: SystemClock::new(),
@@ -174,6 +175,86 @@ async fn alone_the_table_may_lose_everything_since_the_last_flush() {
         }
         drop(group);
         table.crash(|batches| round * batches / 7);
+    }
+}
+
+/// A log on a disk of limited size.
+fn small_disk() -> (rt::disk::sim::SimDisk, impl Fn(u64)) {
+    let disk = rt::disk::sim::SimDisk::new();
+    let resize = {
+        let disk = disk.clone();
+        move |free: u64| {
+            disk.resize(1 << 40);
+            let used = (1 << 40) - rt::disk::Disk::free_bytes(&disk).unwrap();
+            disk.resize(used + free);
+        }
+    };
+    (disk, resize)
+}
+
+#[tokio::test]
+async fn alone_it_pauses_on_a_full_disk_and_goes_on_by_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, leave_free) = small_disk();
+    let mut config = config(dir.path(), 1, 1, Durability::Disk, &Connector::new());
+    config.log = Arc::new(disk.clone());
+    let group = Group::start(config, Arc::new(Adder)).await.unwrap();
+    assert_eq!(group.propose(origin(1), "5".into(), LONG).await.unwrap(), "5");
+    leave_free(0);
+    for sequence in [2, 3] {
+        let error = group.propose(origin(sequence), "7".into(), LONG).await.unwrap_err();
+        assert!(matches!(error, QuorumError::Full { alone: true, .. }), "{error}");
+        assert_eq!(WireError::from(error).code, proto::error::Code::NoSpace);
+        assert!(group.is_leader(), "reads go on");
+        group.read(LONG).await.unwrap();
+    }
+    // Somebody else was quicker than the look at what is free.
+    let (waiter, answer) = tokio::sync::oneshot::channel();
+    let since = group.driver.monotonic();
+    let wait = Wait { waiter, since, deadline: since + LONG };
+    group.driver.push(Input::Propose { origin: origin(9), command: "7".into(), wait });
+    group.driver.drive();
+    let error = answer.await.unwrap().unwrap_err();
+    assert!(matches!(error, QuorumError::Full { alone: true, .. }), "{error}");
+    group.read(LONG).await.unwrap();
+    assert!(group.is_leader(), "reads go on");
+    leave_free(64 << 20);
+    assert_eq!(insist(std::slice::from_ref(&group), 4, "7").await, "12", "what was refused was not done");
+    assert_eq!(group.propose(origin(1), "5".into(), LONG).await.unwrap(), "5", "and what was done is known");
+    group.sync(LONG).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_with_a_full_disk_lets_the_others_go_on_and_joins_them_again() {
+    let (dir, connector) = (tempfile::tempdir().unwrap(), Connector::new());
+    let (mut groups, mut disks) = (Vec::new(), Vec::new());
+    for me in 1..=3 {
+        let (disk, leave_free) = small_disk();
+        let mut config = config(dir.path(), me, 3, Durability::Quorum, &connector);
+        config.log = Arc::new(disk);
+        let group = Group::start(config, Arc::new(Adder)).await.unwrap();
+        connector.register_local(&format!("raft-{me}"), Arc::new(Door(group.clone())));
+        groups.push(group);
+        disks.push(leave_free);
+    }
+    assert_eq!(insist(&groups, 1, "1").await, "1");
+    for round in 0..4u64 {
+        let full = leader(&groups).await;
+        let at = groups.iter().position(|group| Arc::ptr_eq(group, &full)).unwrap();
+        disks[at](0);
+        for step in 0..3 {
+            let sequence = 10 + round * 10 + step;
+            assert_eq!(insist(&groups, sequence, "1").await, (2 + round * 3 + step).to_string());
+        }
+        assert!(!full.is_leader());
+        disks[at](64 << 20);
+        let patience = Instant::now() + LONG;
+        while full.status().role != "follower"
+            || full.status().applied < leader(&groups).await.status().applied
+        {
+            assert!(Instant::now() < patience, "{:#?}", full.status());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 }
 

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use proto::id::{GroupId, MemberId};
 use raft::eraftpb::EntryType;
-use rt::disk::Disk;
 use rt::table::{Batch, Table};
 
 use super::apply::Applier;
@@ -17,12 +16,14 @@ use super::{Durability, Replica, Sizes};
 use crate::engine::{Engine, Recovered, Timing};
 use crate::error::QuorumError;
 use crate::machine::StateMachine;
+use crate::reserve::Reserve;
 use crate::store::{Store, StoreError};
 
 /// Entries before the applied one that are read at start for followers that lag a little.
 const WARM_ENTRIES: u64 = 1024;
 
 /// What a member is made of.
+#[derive(Clone)]
 pub struct Setup {
     /// The group.
     pub group: GroupId,
@@ -41,8 +42,8 @@ pub struct Setup {
     pub sizes: Sizes,
     /// Decides election timeouts.
     pub seed: u64,
-    /// Where the log lives.
-    pub log: Arc<dyn Disk>,
+    /// Where the log lives, and room that is kept there.
+    pub log: Arc<Reserve>,
     /// Where the state lives.
     pub table: Arc<dyn Table>,
 }
@@ -53,7 +54,7 @@ impl<W> Replica<W> {
         let group = setup.group;
         let stopped = |cause: String| QuorumError::Stopped { group, cause };
         let me = setup.me.0;
-        let (mut store, _) = Store::open(setup.log.clone(), group.0, me, setup.sizes.segment_bytes)
+        let (mut store, _) = Store::open(setup.log.disk(), group.0, me, setup.sizes.segment_bytes)
             .map_err(|error| stopped(error.to_string()))?;
         let (applier, hollow) = recover_table(&setup, &mut store, machine).map_err(stopped)?;
         let fresh = store.state().term == 0 && store.last_index() == 0 || store.state().incarnation == 0;
@@ -94,7 +95,10 @@ impl<W> Replica<W> {
             flushing: false,
             tidy: false,
             starting: true,
+            reserve: setup.log,
             stopped: None,
+            full: false,
+            flush_after: 0,
         };
         if doubtful {
             replica.engine.mute();

@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -60,6 +61,11 @@ impl Disk for OsDisk {
     fn sync_dir(&self) -> io::Result<()> {
         File::open(&self.path)?.sync_all()
     }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        let stat = nix::sys::statvfs::statvfs(&self.path)?;
+        Ok(stat.blocks_available() * stat.fragment_size())
+    }
 }
 
 struct OsFile {
@@ -83,8 +89,31 @@ impl DiskFile for OsFile {
         self.file.set_len(len)
     }
 
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        let before = self.file.metadata()?.len();
+        if len <= before {
+            return Ok(());
+        }
+        allocate(&self.file, before, len - before)
+    }
+
     fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
+    }
+}
+
+/// Makes a file longer and has the room for it. When there is not that much the file is as it was: what was had for a
+/// part of it is given back.
+pub fn allocate(file: &File, from: u64, bytes: u64) -> io::Result<()> {
+    let (start, len) = (from as libc::off_t, bytes as libc::off_t);
+    match nix::fcntl::fallocate(file.as_fd(), nix::fcntl::FallocateFlags::empty(), start, len) {
+        Ok(()) => Ok(()),
+        // A file system without preallocation: the blocks come when they are written.
+        Err(nix::errno::Errno::EOPNOTSUPP) => file.set_len(from + bytes),
+        Err(error) => {
+            file.set_len(from)?;
+            Err(error.into())
+        }
     }
 }
 

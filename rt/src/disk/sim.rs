@@ -49,6 +49,15 @@ struct State {
     durable: BTreeMap<String, Shared>,
     /// Every further write or sync fails (a dead disk), after this many more of them.
     fail_after: Option<u64>,
+    /// What fits onto it, bytes; `None`: everything.
+    size: Option<u64>,
+}
+
+impl State {
+    fn free(&self) -> u64 {
+        let used: u64 = self.live.values().map(|node| lock(node).live.len() as u64).sum();
+        self.size.map_or(u64::MAX, |size| size.saturating_sub(used))
+    }
 }
 
 /// See the module.
@@ -136,6 +145,20 @@ impl SimDisk {
         lock(&self.state).fail_after = Some(changes);
     }
 
+    /// From now on so many bytes fit onto it. What is there stays, also when it is more.
+    pub fn resize(&self, size: u64) {
+        lock(&self.state).size = Some(size);
+    }
+
+    /// Whether a file may grow by `bytes`.
+    fn take(&self, bytes: u64) -> io::Result<()> {
+        let state = lock(&self.state);
+        if bytes > 0 && state.size.is_some() && bytes > state.free() {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        Ok(())
+    }
+
     fn spend(&self) -> io::Result<()> {
         match &mut lock(&self.state).fail_after {
             Some(0) => Err(io::Error::other("simulated disk failure")),
@@ -187,6 +210,10 @@ impl Disk for SimDisk {
         state.durable = state.live.clone();
         Ok(())
     }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        Ok(lock(&self.state).free())
+    }
 }
 
 struct SimFile {
@@ -197,6 +224,12 @@ struct SimFile {
 impl SimFile {
     fn change(&self, change: Change) -> io::Result<()> {
         self.disk.spend()?;
+        let end = match &change {
+            Change::Write { offset, data } => offset + data.len(),
+            Change::SetLen(len) => *len,
+        };
+        let before = lock(&self.node).live.len();
+        self.disk.take(end.saturating_sub(before) as u64)?;
         let mut node = lock(&self.node);
         change.run(&mut node.live);
         node.pending.push(change);
@@ -229,6 +262,10 @@ impl DiskFile for SimFile {
         self.change(Change::SetLen(position(len)?))
     }
 
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        if len > self.len()? { self.set_len(len) } else { Ok(()) }
+    }
+
     fn sync(&self) -> io::Result<()> {
         self.disk.spend()?;
         let mut node = lock(&self.node);
@@ -257,6 +294,22 @@ mod tests {
         file.write_at(b"XXXXXX", 0).unwrap();
         disk.lose_power(|_| 0);
         assert_eq!(super::super::read(&disk, "f").unwrap().unwrap(), b"synced");
+    }
+
+    #[test]
+    fn what_does_not_fit_changes_nothing_and_fits_when_there_is_room() {
+        let disk = SimDisk::new();
+        let file = disk.open("f", true).unwrap();
+        disk.resize(10);
+        file.write_at(&[1; 8], 0).unwrap();
+        let full = file.write_at(&[2; 8], 4).unwrap_err();
+        assert!(super::super::is_full(&full) && file.set_len(11).is_err() && file.allocate(11).is_err());
+        assert_eq!((disk.free_bytes().unwrap(), file.len().unwrap()), (2, 8));
+        file.write_at(&[3; 4], 4).unwrap();
+        disk.resize(12);
+        file.write_at(&[2; 8], 4).unwrap();
+        disk.remove("f").unwrap();
+        assert_eq!(disk.free_bytes().unwrap(), 12);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Batch, Pair, Result, Table};
+use super::{Batch, NO_SPACE, Pair, Result, Table, TableError};
 
 #[derive(Default)]
 struct State {
@@ -12,6 +12,8 @@ struct State {
     flushed: BTreeMap<Vec<u8>, Vec<u8>>,
     /// Batches since the last flush.
     pending: Vec<Batch>,
+    /// It cannot be flushed for want of room.
+    full: bool,
 }
 
 /// See the module. Clones share the same table.
@@ -41,6 +43,11 @@ impl MemoryTable {
             apply(&mut state.flushed, &batch);
         }
         state.live = state.flushed.clone();
+    }
+
+    /// From now on there is no room for flushes, or again.
+    pub fn set_full(&self, full: bool) {
+        self.lock().full = full;
     }
 
     /// All pairs, for comparing replicas.
@@ -90,6 +97,9 @@ impl Table for MemoryTable {
 
     fn flush(&self) -> Result<()> {
         let mut state = self.lock();
+        if state.full {
+            return Err(TableError { table: "memory".to_owned(), cause: format!("IO error: {NO_SPACE}") });
+        }
         state.pending.clear();
         state.flushed = state.live.clone();
         Ok(())

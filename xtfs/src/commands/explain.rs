@@ -142,9 +142,10 @@ fn rights(code: Code) -> (&'static str, &'static str) {
 
 fn limits(code: Code) -> (&'static str, &'static str) {
     match code {
-        Code::NoSpace => {
-            ("no OSD has room for it", "`xtfs osd ls` shows free space; remove files or add OSDs")
-        }
+        Code::NoSpace => (
+            "no OSD has room for it, or the disk under the metadata is full",
+            "the message says which: remove files or add OSDs (`xtfs osd ls`), or free room on that disk; all goes on by itself",
+        ),
         Code::QuotaExceeded => {
             ("a quota of the volume or directory is used up", "remove files or raise the quota")
         }

@@ -84,7 +84,14 @@ impl Info {
         let ino = layout.attr.ino;
         let opened = volume
             .session()
-            .open(&OpenRequest { head: head.clone(), ino, write: false, renew: false, append: false, exact: false })
+            .open(&OpenRequest {
+                head: head.clone(),
+                ino,
+                write: false,
+                renew: false,
+                append: false,
+                exact: false,
+            })
             .await?;
         let map = cluster.call::<proto::dir::Map>(&cluster.dirs, &proto::dir::GetMap::default()).await?;
         let mut list = Vec::new();

@@ -9,6 +9,7 @@ use proto::dir::{Group, GroupStatus};
 use proto::id::{GroupId, MemberId};
 use proto::rpc::Empty;
 use quorum::{GroupConfig, Member};
+use rt::disk::Disk;
 use rt::disk::os::OsDisk;
 use rt::rpc::{CallOptions, call_with};
 use rt::table::rocks::{RocksTable, Sizes};
@@ -24,6 +25,14 @@ const TICK: Duration = Duration::from_millis(50);
 const SIZES: Sizes = Sizes { cache_bytes: 32 << 20, write_buffer_bytes: 16 << 20 };
 /// How long a member may take to say who is in its group.
 const ASK: Duration = Duration::from_millis(700);
+/// Part of the file system that a member keeps, and the least and most of that.
+const RESERVE_PART: u64 = 64;
+const RESERVE_MIN: u64 = 4 << 20;
+const RESERVE_MAX: u64 = 64 << 20;
+/// What opening a table takes.
+const OPENING: u64 = 4 << 20;
+/// How often it is tried to start on a full disk.
+const ROOM_AGAIN: Duration = Duration::from_secs(1);
 /// How often one that waits to be taken in asks.
 const ASK_AGAIN: Duration = Duration::from_millis(250);
 
@@ -50,8 +59,7 @@ pub(crate) async fn config(
     let (me, members) =
         if group.join { joined(host, node, group).await? } else { first(node, group.members)? };
     let log = OsDisk::open(node.data.join("log")).map_err(|error| Failure::new(what(), error))?;
-    let table =
-        RocksTable::open(node.data.join("table"), SIZES).map_err(|error| Failure::new(what(), error))?;
+    let table = open_table(node, &*log).await?;
     Ok(GroupConfig {
         group: GroupId(group.group),
         me: MemberId(me),
@@ -59,11 +67,40 @@ pub(crate) async fn config(
         durability,
         boot_id: boot_id(),
         tick: TICK,
+        reserve_bytes: reserve_bytes(node)?,
         log,
         table: table as Arc<dyn rt::table::Table>,
         connector: host.connector.clone(),
         clock: host.clock.clone(),
     })
+}
+
+/// On a disk that is full it waits for room: a member that ended for that would have to be started by hand.
+async fn open_table(node: &Node, log: &dyn Disk) -> Result<Arc<RocksTable>, Failure> {
+    let mut attempts = 0u32;
+    loop {
+        quorum::reserve::give_up_for_opening(log, OPENING);
+        match RocksTable::open(node.data.join("table"), SIZES) {
+            Err(error) if error.is_full() => {
+                if attempts.is_multiple_of(10) {
+                    tracing::error!(name = node.name, %error, "the member waits for room to start");
+                }
+                attempts += 1;
+                tokio::time::sleep(ROOM_AGAIN).await;
+            }
+            opened => {
+                return opened.map_err(|error| Failure::new(format!("starting {}", node.name), error));
+            }
+        }
+    }
+}
+
+/// What a member keeps of its disk for what must go on when somebody has filled it.
+fn reserve_bytes(node: &Node) -> Result<u64, Failure> {
+    let stat = nix::sys::statvfs::statvfs(&node.data).map_err(|errno| {
+        Failure::new(format!("starting {}: asking for the size of its disk", node.name), errno)
+    })?;
+    Ok((stat.blocks() * stat.fragment_size() / RESERVE_PART).clamp(RESERVE_MIN, RESERVE_MAX))
 }
 
 /// One of the first members: its number is its place in the list, from 1, and stays what it was at the first start

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use osd::agent::{Agent, AgentConfig};
-use osd::{Load, Osd, OsdConfig};
+use osd::{Load, Osd, OsdConfig, StoreError};
 use parking_lot::Mutex;
 use rt::rpc::{BoxFuture, Connector, Service};
 use serde_json::{Value, json};
@@ -12,6 +12,8 @@ use super::{Host, Role, make_dir};
 use crate::config::{OsdFile, RoleFile};
 use crate::failure::Failure;
 
+/// How often it is tried to start on a full disk.
+const ROOM_AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
 /// How often the gauges of what is not in sync are set.
 const LAG_SHOWN_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
 
@@ -31,9 +33,23 @@ pub(crate) async fn start(host: &Host, file: &OsdFile) -> Result<Arc<dyn Role>, 
     config.capacity_bytes = file.capacity;
     config.sharers = file.sharers;
     let name = node.name.clone();
-    let opened = tokio::task::spawn_blocking(move || Osd::open(config)).await;
     let failed = |error: &dyn std::fmt::Display| Failure::new(format!("starting {name}"), error);
-    let osd = opened.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
+    let mut attempts = 0u32;
+    let osd = loop {
+        let config = config.clone();
+        let opened = tokio::task::spawn_blocking(move || Osd::open(config)).await;
+        match opened.map_err(|error| failed(&error))? {
+            // An OSD that ended for that would have to be started by hand when there is room again.
+            Err(StoreError::NoSpace(why)) => {
+                if attempts.is_multiple_of(10) {
+                    tracing::error!(name, why, "the OSD waits for room to start");
+                }
+                attempts += 1;
+                tokio::time::sleep(ROOM_AGAIN).await;
+            }
+            opened => break opened.map_err(|error| failed(&error))?,
+        }
+    };
     let domain = if file.domain.is_empty() {
         nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default()
     } else {

@@ -47,6 +47,7 @@ impl Inode {
         ours && self.is_end_kept()
             && !self.room.lock().is_limited()
             && !stage.is_scarce()
+            && !self.volume.is_short()
             && self.volume.osds().have_room(&self.credentials().layout)
     }
 

@@ -11,7 +11,7 @@ use crate::config::Creds;
 use crate::engine::kept;
 use crate::engine::leases::Use;
 use crate::error::Result;
-use crate::stage::Stage;
+use crate::stage::{Slot, Stage};
 use crate::volume::attrs::Changes;
 
 /// Attributes that a change of rights or owner changes too, by rules of the MRC.
@@ -67,14 +67,15 @@ impl Inode {
         Some(attr)
     }
 
-    /// An earlier process of this mount had answered this.
-    pub(crate) fn kept_before(self: &Arc<Self>, attributes: KeptAttributes) {
+    /// An earlier process of this mount had answered this, and it is in this slot.
+    pub(crate) fn kept_before(self: &Arc<Self>, attributes: KeptAttributes, slot: Slot) {
+        self.keep_slot(slot);
         let became_dirty = self.size.lock().keep(attributes);
         self.dirty_if(became_dirty);
     }
 
     /// What is kept is told before anything that needs the MRC to know it, and before the file changes again: then it is
-    /// always what came last.
+    /// always what came last. Ends also when some of the file waits for room ([`crate::engine::size::Size::report_kept`]).
     pub(crate) async fn settle(self: &Arc<Self>) -> Result<()> {
         // What was written before it goes first; who writes now waits here too.
         while self.keeps() {

@@ -355,7 +355,7 @@ impl<P: Clone, W> Column<P, W> {
             After::Change { epoch, object, number } => self.changed(epoch, object, number, done, now),
             After::Fetched { epoch, object } => self.caught_up(epoch, object, done, now),
             After::List { epoch } => self.listed(epoch, done, now),
-            After::Adopt { epoch } => self.own_adopted(epoch, done == Some(Reply::Done), now),
+            After::Adopt { epoch } => self.own_adopted(epoch, done.as_ref(), now),
             After::Sync { epoch, round } => self.own_synced(epoch, round, done == Some(Reply::Done)),
             After::Call { .. } => {}
         }

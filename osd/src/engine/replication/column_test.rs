@@ -100,6 +100,90 @@ fn serving() -> Engine {
 }
 
 #[test]
+fn who_has_no_room_to_adopt_is_asked_again_and_nothing_breaks() {
+    let mut engine = Engine::new(1, role(7), 0);
+    let effects = engine.handle(Event::Read { object: 4, waiter: "first" }, NOW);
+    let asks = calls(&effects, |what| matches!(what, Request::Ask));
+    let (list, _) = works(&effects)[0];
+    engine.handle(Event::Worked { work: list, done: Some(told(3, &[])) }, NOW);
+    engine.handle(called(asks[0].1, told(3, &[])), NOW);
+    let settled = engine.handle(called(asks[1].1, told(3, &[])), NOW);
+    let adopts = calls(&settled, |what| matches!(what, Request::Adopt));
+    let (adopt, _) = works(&settled)[0];
+    let full = |call| Event::Called { call, result: Err(Trouble::NoSpace), mine: Vec::new() };
+    let none = engine.handle(full(adopts[0].1), NOW);
+    assert!(calls(&none, |_| true).is_empty(), "not at once, and its state is still known");
+    let none = engine.handle(Event::Worked { work: adopt, done: Some(Reply::NoSpace) }, NOW);
+    assert!(works(&none).is_empty() && !engine.is_broken());
+    let later = engine.next_tick().expect("it is tried again");
+    assert!(later > NOW && later <= NOW + Duration::from_secs(2));
+    let again = engine.handle(Event::Tick, later);
+    assert_eq!(calls(&again, |what| matches!(what, Request::Adopt)).len(), 1);
+    let (adopt, _) = works(&again)[0];
+    engine.handle(called(adopts[1].1, Reply::Done), later);
+    let effects = engine.handle(worked(adopt), later);
+    assert_eq!(answers(&effects), [("first", Outcome::Again)]);
+}
+
+#[test]
+fn what_finds_no_room_at_the_primary_is_told_and_tried_again_until_it_is_there() {
+    let mut engine = serving();
+    let effects = engine.handle(change("w"), NOW);
+    let (apply, _) = works(&effects)[0];
+    for (_, call) in calls(&effects, |what| matches!(what, Request::Apply { .. })) {
+        engine.handle(called(call, Reply::Applied), NOW);
+    }
+    assert!(works(&engine.handle(change("next"), NOW)).is_empty(), "one after the other");
+    let none = engine.handle(Event::Worked { work: apply, done: Some(Reply::NoSpace) }, NOW);
+    let refused = Outcome::Failed(Failure::NoSpace);
+    assert_eq!(answers(&none), [("w", refused.clone()), ("next", refused)]);
+    assert!(works(&none).is_empty() && !engine.is_broken() && engine.is_serving());
+    let later = engine.next_tick().expect("it is tried again");
+    assert!(later > NOW && later <= NOW + Duration::from_secs(2));
+    let effects = engine.handle(Event::Tick, later);
+    let (again, what) = works(&effects)[0].clone();
+    assert!(
+        matches!(what, Work::Apply { object: 4, version, .. } if version == self::version(7, 1)),
+        "{what:?}"
+    );
+    // Still none, then some; what came behind it follows.
+    engine.handle(Event::Worked { work: again, done: Some(Reply::NoSpace) }, later);
+    let later = engine.next_tick().expect("and again");
+    let (again, _) = works(&engine.handle(Event::Tick, later))[0].clone();
+    let effects = engine.handle(worked(again), later);
+    let (next, what) = works(&effects)[0].clone();
+    assert!(
+        matches!(what, Work::Apply { object: 4, version, .. } if version == self::version(7, 2)),
+        "{what:?}"
+    );
+    engine.handle(worked(next), later);
+    let read = engine.handle(Event::Read { object: 4, waiter: "reader" }, later);
+    assert_eq!(answers(&read), [("reader", Outcome::Readable(7))]);
+    assert!(engine.busy_objects().is_empty());
+}
+
+#[test]
+fn new_data_is_not_numbered_while_a_majority_is_known_to_be_full() {
+    let mut engine = serving();
+    assert!(!engine.lacks_room(NOW));
+    let effects = engine.handle(change("w"), NOW);
+    let (apply, _) = works(&effects)[0];
+    let sends = calls(&effects, |what| matches!(what, Request::Apply { .. }));
+    engine.handle(worked(apply), NOW);
+    let full = |call| Event::Called { call, result: Err(Trouble::NoSpace), mine: Vec::new() };
+    assert!(answers(&engine.handle(full(sends[0].1), NOW)).is_empty());
+    assert!(!engine.lacks_room(NOW), "two of three have room");
+    let told = engine.handle(full(sends[1].1), NOW);
+    assert_eq!(answers(&told), [("w", Outcome::Failed(Failure::NoSpace))]);
+    assert!(engine.lacks_room(NOW));
+    // It is looked again after a while.
+    let later = engine.next_tick().expect("they are asked again");
+    let effects = engine.handle(Event::Tick, later);
+    assert!(!engine.lacks_room(later));
+    assert_eq!(calls(&effects, |what| matches!(what, Request::Push { .. })).len(), 2);
+}
+
+#[test]
 fn nobody_is_waited_for_in_an_epoch_that_is_older_than_a_lease() {
     let now = NOW + LEASE;
     for (heard, waits) in [(NOW, false), (NOW + Duration::from_millis(1), true)] {

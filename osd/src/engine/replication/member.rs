@@ -95,6 +95,12 @@ impl Member {
         self.agrees() && self.adopted && self.outstanding.keys().next().is_none_or(|first| *first > upto)
     }
 
+    /// It had no room, and it is time to see whether it has.
+    pub(super) fn room_due(&self) -> Option<Duration> {
+        let wants = !self.dirty.is_empty() || !self.adopted;
+        (self.is_known() && self.full_until > Duration::ZERO && wants).then_some(self.full_until)
+    }
+
     /// Room for another repair.
     pub(super) fn may_move(&self, now: Duration) -> bool {
         self.may_hurry(now) && self.moving.len() < REPAIRS_AT_ONCE

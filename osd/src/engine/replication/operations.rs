@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::column::{After, Called, Column};
 use super::effect::{Outcome, Reply, Request, Work};
 use super::event::Failure;
-use super::primary::Phase;
+use super::primary::{FULL, Phase};
 use super::{Range, Version, WAITING_MAX};
 
 /// An object with changes that are not applied here yet.
@@ -159,7 +159,7 @@ impl<P: Clone, W> Column<P, W> {
         }
         match done {
             None => return self.break_off(Failure::Broken),
-            Some(Reply::NoSpace) => return self.break_off(Failure::NoSpace),
+            Some(Reply::NoSpace) => return self.no_room_here(object, now),
             Some(_) => {}
         }
         primary.own().outstanding.remove(&number);
@@ -191,6 +191,34 @@ impl<P: Clone, W> Column<P, W> {
         }
         for number in touched {
             self.commit(object, number);
+        }
+    }
+
+    /// What was numbered finds no room in this OSD's store. It is not given up, for others may have it: it is tried again. Who
+    /// waits for it, or for what comes after it, is told.
+    fn no_room_here(&mut self, object: u64, now: Duration) {
+        let Some(primary) = &mut self.primary else { return };
+        primary.own().full_until = now + FULL;
+        primary.stuck.insert(object);
+        let of_object = primary.changes.range_mut((object, 0)..=(object, u64::MAX));
+        let waiters: Vec<W> = of_object.filter_map(|(_, change)| change.waiter.take()).collect();
+        for waiter in waiters {
+            self.answer(waiter, Outcome::Failed(Failure::NoSpace));
+        }
+    }
+
+    /// Tries again what found no room here.
+    pub(super) fn unstick(&mut self) {
+        let Some(primary) = &mut self.primary else { return };
+        let epoch = primary.epoch();
+        let mut works = Vec::new();
+        for object in std::mem::take(&mut primary.stuck) {
+            let front = primary.objects.get(&object).and_then(|known| known.queue.front());
+            works.extend(front.map(|(number, payload)| (object, *number, payload.clone())));
+        }
+        for (object, number, payload) in works {
+            let version = Version { epoch, number };
+            self.work(Work::Apply { object, version, payload }, After::Change { epoch, object, number });
         }
     }
 

@@ -15,7 +15,7 @@ use super::operations::{Object, Operation, Round, Waiting};
 use super::{ASK_AGAIN, LEASE, Role, Version};
 
 /// A member without room is tried again after this.
-const FULL: Duration = Duration::from_secs(1);
+pub(super) const FULL: Duration = Duration::from_secs(1);
 
 /// How far the opening is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -53,6 +53,8 @@ pub(super) struct Primary<P, W> {
     damaged: BTreeSet<u64>,
     /// Objects with changes that are not applied here yet.
     pub(super) objects: BTreeMap<u64, Object<P>>,
+    /// Of these, where the first of them found no room here.
+    pub(super) stuck: BTreeSet<u64>,
     /// Changes not yet committed, by object and number.
     pub(super) changes: BTreeMap<(u64, u64), Operation<W>>,
     /// Who waits for the end of the opening.
@@ -90,6 +92,7 @@ impl<P, W> Primary<P, W> {
             whole: BTreeSet::new(),
             damaged: BTreeSet::new(),
             objects: BTreeMap::new(),
+            stuck: BTreeSet::new(),
             changes: BTreeMap::new(),
             waiting: Vec::new(),
             stalled: BTreeMap::new(),
@@ -138,15 +141,14 @@ impl<P, W> Primary<P, W> {
         }
         let due = |(osd, member): (&u64, &Member)| match member.contact {
             Contact::Unknown { again } if self.asks(member) && *osd != self.me => Some(again),
-            Contact::Known if member.full_until > Duration::ZERO && !member.dirty.is_empty() => {
-                Some(member.full_until)
-            }
-            _ => None,
+            _ => member.room_due(),
         };
         let patience = (self.phase == Phase::Gathering).then_some(self.opened + LEASE);
         // Once it is over it is not waited for again.
         let patience = patience.filter(|_| !self.waited);
-        self.members.iter().filter_map(due).chain(patience).min()
+        let own = self.members.get(&self.me).map(|own| own.full_until);
+        let stuck = own.filter(|_| !self.stuck.is_empty());
+        self.members.iter().filter_map(due).chain(patience).chain(stuck).min()
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -246,6 +248,15 @@ impl<P: Clone, W> Column<P, W> {
         {
             primary.waited = true;
             self.try_settle(now);
+        }
+        if let Some(primary) = &mut self.primary {
+            // Tried again now; whoever still has no room says so again.
+            for member in primary.members.values_mut().filter(|member| member.full_until <= now) {
+                member.full_until = Duration::ZERO;
+            }
+            if primary.own().full_until.is_zero() {
+                self.unstick();
+            }
         }
         self.ask_members(now);
     }
@@ -426,6 +437,10 @@ impl<P: Clone, W> Column<P, W> {
                 (member.adopted, member.adopting) = (true, false);
                 self.commit_all();
             }
+            (Called::Adopt, Err(Trouble::NoSpace)) => {
+                member.adopting = false;
+                member.full_until = now + FULL;
+            }
             (Called::Sync { round } | Called::Confirm { round }, Ok(Reply::Done)) => {
                 self.round_answered(osd, round);
             }
@@ -511,13 +526,15 @@ impl<P: Clone, W> Column<P, W> {
         self.progress(now);
     }
 
-    pub(super) fn own_adopted(&mut self, epoch: u64, done: bool, now: Duration) {
+    pub(super) fn own_adopted(&mut self, epoch: u64, done: Option<&Reply>, now: Duration) {
         let Some(primary) = self.primary.as_mut().filter(|primary| primary.epoch == epoch) else { return };
-        if !done {
-            return self.break_off(Failure::Broken);
-        }
         let own = primary.own();
-        (own.adopted, own.adopting) = (true, false);
+        match done {
+            Some(Reply::Done) => (own.adopted, own.adopting) = (true, false),
+            // Not even the reserve has room. Another epoch would find none either.
+            Some(Reply::NoSpace) => (own.adopting, own.full_until) = (false, now + FULL),
+            _ => return self.break_off(Failure::Broken),
+        }
         self.commit_all();
         self.progress(now);
     }
@@ -537,12 +554,12 @@ impl<P: Clone, W> Column<P, W> {
         if self.is_hopeless() {
             return self.break_off(Failure::Broken);
         }
-        self.ask_to_adopt();
+        self.ask_to_adopt(now);
         self.repair(now);
         self.ask_rounds();
     }
 
-    fn ask_to_adopt(&mut self) {
+    fn ask_to_adopt(&mut self, now: Duration) {
         let Some(primary) = &mut self.primary else { return };
         let epoch = primary.epoch;
         // Not before a majority has all of it: otherwise the only holder of an object could be lost after the state
@@ -552,7 +569,8 @@ impl<P: Clone, W> Column<P, W> {
             return;
         }
         let ready = |member: &Member| {
-            member.listed && member.agrees() && !member.adopted && !member.adopting && member.up
+            let has_room = member.full_until <= now;
+            member.listed && member.agrees() && !member.adopted && !member.adopting && member.up && has_room
         };
         let due: Vec<(u64, u64)> = primary
             .members

@@ -2,7 +2,6 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -141,15 +140,6 @@ fn open_file(path: &Path, create: bool) -> io::Result<Option<File>> {
     }
 }
 
-fn allocate(file: &File, from: u64, bytes: u64) -> io::Result<()> {
-    let (from, bytes) = (from as libc::off_t, bytes as libc::off_t);
-    match nix::fcntl::fallocate(file.as_fd(), nix::fcntl::FallocateFlags::empty(), from, bytes) {
-        // A file system without preallocation: the blocks come when they are written.
-        Err(nix::errno::Errno::EOPNOTSUPP) => file.set_len((from + bytes) as u64),
-        other => other.map_err(io::Error::from),
-    }
-}
-
 impl BlockIo for DirectBlocks {
     fn read(&self, start: u64, count: u32) -> BoxFuture<'_, io::Result<AlignedBuf>> {
         Box::pin(async move {
@@ -207,7 +197,11 @@ impl BlockIo for DirectBlocks {
                 });
             }
             let entry = &mut files[index];
-            allocate(&entry.file, have * BLOCK_BYTES as u64, (wanted - have) * BLOCK_BYTES as u64)?;
+            rt::disk::os::allocate(
+                &entry.file,
+                have * BLOCK_BYTES as u64,
+                (wanted - have) * BLOCK_BYTES as u64,
+            )?;
             entry.blocks = wanted;
             entry.dirty.store(true, Ordering::Release);
         }

@@ -1,5 +1,7 @@
 //! What others may know of a column that this OSD leads.
 
+use std::time::Duration;
+
 use super::{Member, Phase, Primary};
 use crate::engine::replication::column::Column;
 
@@ -50,6 +52,15 @@ impl<P: Clone, W> Column<P, W> {
     #[must_use]
     pub fn is_broken(&self) -> bool {
         self.primary.as_ref().is_some_and(|primary| primary.phase == Phase::Broken)
+    }
+
+    /// Whether so many members have said that they are full that new data would find no majority: better not numbered.
+    #[must_use]
+    pub fn lacks_room(&self, now: Duration) -> bool {
+        self.primary.as_ref().is_some_and(|primary| {
+            let with_room = primary.listed().filter(|(_, member)| member.full_until <= now).count();
+            with_room < primary.majority()
+        })
     }
 
     /// Whether this OSD leads and serves.
