@@ -1,6 +1,7 @@
 //! The commands, one file each. Each is its arguments and a `run`.
 
 pub(crate) mod chaos;
+pub(crate) mod clone;
 pub(crate) mod completion;
 pub(crate) mod config;
 pub(crate) mod daemon;
@@ -33,6 +34,7 @@ pub(crate) mod restart;
 pub(crate) mod rmfs;
 pub(crate) mod scrub;
 pub(crate) mod service;
+pub(crate) mod snapshot;
 pub(crate) mod start;
 pub(crate) mod status;
 pub(crate) mod stop;

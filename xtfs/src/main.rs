@@ -11,6 +11,7 @@ mod classic;
 mod cluster;
 mod commands;
 mod config;
+mod copy;
 mod dump;
 mod failure;
 mod instance;
