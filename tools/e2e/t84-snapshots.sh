@@ -49,6 +49,42 @@ check_sh "nothing differs from it" 60 'out=$("$XTFS" snapshot diff "$mnt/t" two)
 check_sh "between two snapshots it is what it was" 60 '"$XTFS" snapshot diff "$mnt/t" one two | diff "$work/diff" -'
 check_sh "fsck and gc find nothing" 120 '"$XTFS" fsck "$mnt" && "$XTFS" gc "$mnt" --older-than 0 --dry-run --json | tail -n 1 | jq -e ".lost_files == 0 and .unknown_files == 0"'
 
+# Writers on both mounts, each number acknowledged before the next one: a snapshot has what was acknowledged before it was asked for, and
+# nothing that began after it was made, of one writer no later number without the earlier ones.
+cat >"$work/counter.py" <<'PY'
+import os, sys
+folder, end, log = sys.argv[1:]
+files = [os.open(f"{folder}/{name}", os.O_RDWR | os.O_CREAT) for name in "abc"]
+log = os.open(log, os.O_WRONLY | os.O_CREAT)
+number = 0
+while not os.path.exists(end):
+    number += 1
+    for fd in files:
+        os.pwrite(fd, b"%08d" % number, 4093)
+    os.pwrite(log, b"%08d" % number, 0)
+PY
+for side in mnt second; do
+  mkdir -p "$mnt/moment/$side"
+  python3 "$work/counter.py" "${!side}/moment/$side" "$work/counted" "$work/log.$side" >"$work/counter.$side" 2>&1 </dev/null &
+  echo $! >>"$work/pids"
+done
+check_sh "a snapshot is one moment, under writers on both mounts" 120 'for _ in $(seq 100); do [ -s "$work/log.mnt" ] && [ -s "$work/log.second" ] && break; sleep 0.1; done
+  for n in 1 2 3 4; do
+    before="$(cat "$work/log.mnt") $(cat "$work/log.second")"; mkdir "$mnt/moment/.snap/s$n" || exit 1; after="$(cat "$work/log.mnt") $(cat "$work/log.second")"
+    python3 - "$mnt/moment/.snap/s$n" $before $after <<PY || exit 1
+import sys
+root, low, high = sys.argv[1], sys.argv[2:4], sys.argv[4:6]
+for side, low, high in zip(["mnt", "second"], low, high):
+    seen = [int(open(f"{root}/{side}/{name}", "rb").read()[4093:]) for name in "abc"]
+    good = int(low) <= seen[2] <= seen[1] <= seen[0] <= seen[2] + 1 and seen[2] <= int(high) + 1
+    if not good:
+        sys.exit(f"{side}: {seen}, acknowledged before {low}, after {high}")
+PY
+    sleep 0.3
+  done
+  touch "$work/counted"; for n in 1 2 3 4; do rmdir "$mnt/moment/.snap/s$n" || exit 1; done; cat "$work"/counter.*; [ ! -s "$work/counter.mnt" ] && [ ! -s "$work/counter.second" ]'
+touch "$work/counted"
+
 # A mount that is killed: what is open in a snapshot goes on.
 cat >"$work/slow-reader.py" <<'PY'
 import hashlib, os, sys, time
@@ -99,9 +135,10 @@ check_sh "a clone of a directory, of a file in a snapshot, over URLs" 120 '"$XTF
 check_sh "a directory is not cloned into itself" 30 'out=$("$XTFS" clone "$mnt/t" "$mnt/t/d/x" 2>&1); [ $? = 1 ] && grep -q "into itself" <<<"$out"'
 check_sh "copy_file_range of a whole large file shares it" 60 'before=$(counted); python3 -c "import os,sys
 a=os.open(sys.argv[1],os.O_RDONLY); b=os.open(sys.argv[2],os.O_WRONLY|os.O_CREAT|os.O_EXCL); n=os.fstat(a).st_size
-assert os.copy_file_range(a,b,n,0,0) == n; os.pwrite(b,b\"after\",7)" "$mnt/new/big" "$mnt/ranged" && cp "$work/a" "$work/c" && printf after | dd of="$work/c" bs=1 seek=7 conv=notrunc status=none && cmp "$mnt/ranged" "$work/c" && cmp "$second/ranged" "$work/c" && cmp "$mnt/new/big" "$work/a"'
+assert os.copy_file_range(a,b,n,0,0) == n and os.stat(sys.argv[2]).st_size == n" "$mnt/new/big" "$mnt/ranged" && [ "$(counted)" = "$before" ] || { echo "files with objects: $before before, $(counted) after"; exit 1; }
+  cp "$work/a" "$work/c" && for file in "$mnt/ranged" "$work/c"; do printf after | dd of="$file" bs=1 seek=7 conv=notrunc status=none; done; cmp "$mnt/ranged" "$work/c" && cmp "$second/ranged" "$work/c" && cmp "$mnt/new/big" "$work/a"'
 check_sh "fsck and gc find nothing, still" 120 '"$XTFS" fsck "$mnt" && "$XTFS" gc "$mnt" --older-than 0 --dry-run --json | tail -n 1 | jq -e ".lost_files == 0 and .unknown_files == 0"'
-check_sh "when all is gone nothing is left" 180 'exec 8<"$mnt/t/.snap/two/big"; "$XTFS" snapshot rm "$mnt/t" --id "$("$XTFS" snapshot ls "$mnt/t" --json | jq ".[0].id")" --yes && rm -rf "$mnt"/t "$mnt"/new "$mnt"/cloned "$mnt"/big-then "$mnt"/deep-then "$mnt"/ranged && for _ in $(seq 300); do [ "$(counted)" = 0 ] && break; sleep 0.3; done; [ "$(counted)" = 0 ] || { echo "objects of $(counted) files are left"; exit 1; }
+check_sh "when all is gone nothing is left" 180 'exec 8<"$mnt/t/.snap/two/big"; "$XTFS" snapshot rm "$mnt/t" --id "$("$XTFS" snapshot ls "$mnt/t" --json | jq ".[0].id")" --yes && rm -rf "$mnt"/t "$mnt"/moment "$mnt"/new "$mnt"/cloned "$mnt"/big-then "$mnt"/deep-then "$mnt"/ranged && for _ in $(seq 300); do [ "$(counted)" = 0 ] && break; sleep 0.3; done; [ "$(counted)" = 0 ] || { echo "objects of $(counted) files are left"; exit 1; }
   out=$(dd bs=1M count=1 skip=3 iflag=direct status=none <&8 2>&1 | head -c 100 | tr -d "\0"); grep -qi "stale" <<<"$out" || { echo "an open file of a removed snapshot read: $out"; exit 1; }'
 check_sh "fsck at the end" 60 '"$XTFS" fsck "$mnt"'
 timeout 20 "$XTFS" umount "$second" >/dev/null 2>&1

@@ -38,6 +38,8 @@ pub(crate) struct Copy {
     displaced: AtomicU64,
     /// What became of source inodes with several names. order: a leaf.
     made: Mutex<HashMap<u64, u64>>,
+    /// Of which source inode one of the present with several names is. order: after `made`.
+    taken: Mutex<HashMap<u64, u64>>,
     pub(crate) totals: Totals,
     voice: Voice,
 }
@@ -88,8 +90,8 @@ struct Wanted {
     name: Vec<u8>,
     path: String,
     attr: Attr,
-    /// The name leads to the same inode now.
-    stays: bool,
+    /// What has the name now and stays.
+    there: Option<u64>,
 }
 
 /// A directory that has been made, apart from its attributes.
@@ -131,6 +133,7 @@ impl Copy {
             holding: tokio::sync::Mutex::new(None),
             displaced: AtomicU64::new(0),
             made: Mutex::default(),
+            taken: Mutex::default(),
             totals: Totals::default(),
             voice: Voice::new(shows, total),
         }
@@ -217,37 +220,34 @@ impl Copy {
     /// Makes the entries of a directory; gives the directories in it.
     async fn directory(&self, made: &Finished) -> client::Result<Vec<Finished>> {
         let wanted = self.from.entries(&self.creds, made.attr.ino, true).await?;
-        let mut now: HashMap<Vec<u8>, DirEntry> = HashMap::new();
-        for entry in self.to.entries(&self.creds, made.ino, false).await? {
-            now.insert(entry.name.clone(), entry);
-        }
-        let kept = |entry: &DirEntry, now: &DirEntry| {
-            entry.kind == kind::DIR && now.kind == kind::DIR || entry.ino == now.ino && entry.kind == now.kind
-        };
+        let mut kept: HashMap<Vec<u8>, u64> = HashMap::new();
         let by_name: HashMap<&[u8], &DirEntry> =
             wanted.iter().map(|entry| (entry.name.as_slice(), entry)).collect();
         let holding = *self.holding.lock().await;
-        for (name, entry) in &now {
-            let stays = by_name.get(name.as_slice()).is_some_and(|wanted| kept(wanted, entry));
-            if !stays && Some(entry.ino) != holding {
-                self.displace(made.ino, name).await?;
+        for entry in self.to.entries(&self.creds, made.ino, true).await? {
+            if let Some(wanted) = by_name.get(entry.name.as_slice())
+                && self.stays(wanted, &entry).await?
+            {
+                kept.insert(entry.name, entry.ino);
+            } else if Some(entry.ino) != holding {
+                self.displace(made.ino, &entry.name).await?;
             }
         }
         let (mut below, mut files) = (Vec::new(), Vec::new());
         for mut entry in wanted {
             let path = joined(&made.path, &entry.name);
-            let there = now.get(&entry.name).filter(|now| kept(&entry, now));
+            let there = kept.remove(&entry.name);
             let attr = match entry.attr.take() {
                 Some(attr) => attr,
                 None => self.from.getattr(&self.creds, entry.ino).await?,
             };
             if entry.kind != kind::DIR {
                 let (parent, name) = (made.ino, entry.name);
-                files.push(Wanted { parent, name, path, attr, stays: there.is_some() });
+                files.push(Wanted { parent, name, path, attr, there });
                 continue;
             }
             let ino = match there {
-                Some(there) => Ok(there.ino),
+                Some(there) => Ok(there),
                 None => {
                     self.to.mkdir(&self.creds, made.ino, &entry.name, UNFINISHED).await.map(|attr| attr.ino)
                 }
@@ -260,6 +260,33 @@ impl Copy {
         }
         self.files(files).await?;
         Ok(below)
+    }
+
+    /// Whether what has a name now stays what has it: the same inode, or one with the same content when that inode is gone.
+    async fn stays(&self, wanted: &DirEntry, now: &DirEntry) -> client::Result<bool> {
+        if wanted.kind != now.kind {
+            return Ok(false);
+        }
+        if wanted.kind == kind::DIR {
+            return Ok(true);
+        }
+        let (Some(source), Some(there)) = (&wanted.attr, &now.attr) else { return Ok(wanted.ino == now.ino) };
+        let elsewhere = self.there.contains(&source.ino);
+        if source.ino != there.ino && (elsewhere || !self.has_content_of(source, there).await?) {
+            return Ok(false);
+        }
+        // Two names of one file lead to one, and names of two files to two.
+        let (mut made, mut taken) = (self.made.lock(), self.taken.lock());
+        if made.get(&source.ino).is_some_and(|made| *made != there.ino)
+            || taken.get(&there.ino).is_some_and(|taken| *taken != source.ino)
+        {
+            return Ok(false);
+        }
+        if source.nlink > 1 || there.nlink > 1 {
+            made.insert(source.ino, there.ino);
+            taken.insert(there.ino, source.ino);
+        }
+        Ok(true)
     }
 
     /// Files that have other names one after the other, so that none is made twice.
@@ -283,16 +310,14 @@ impl Copy {
 
     async fn one(&self, file: &Wanted) -> client::Result<()> {
         let source = file.attr.ino;
+        if let Some(there) = file.there {
+            return self.bring_back(&file.attr, there).await;
+        }
         let made = self.made.lock().get(&source).copied();
         if let Some(made) = made {
-            if !file.stays {
-                self.to.link(&self.creds, made, file.parent, &file.name).await?;
-            }
-            return Ok(());
+            return self.to.link(&self.creds, made, file.parent, &file.name).await.map(|_| ());
         }
-        let ino = if file.stays {
-            source
-        } else if self.snapshot != 0 && self.there.contains(&source) {
+        let ino = if self.snapshot != 0 && self.there.contains(&source) {
             self.to.link(&self.creds, source, file.parent, &file.name).await?;
             source
         } else {
@@ -302,7 +327,7 @@ impl Copy {
             self.made.lock().insert(source, ino);
         }
         if ino == source {
-            self.bring_back(&file.attr).await?;
+            self.bring_back(&file.attr, source).await?;
         }
         Ok(())
     }

@@ -57,21 +57,33 @@ impl Copy {
         Ok(())
     }
 
-    /// Gives an inode of the present what it was in the snapshot.
-    pub(super) async fn bring_back(&self, then: &Attr) -> client::Result<()> {
-        let mut now = self.to.getattr(&self.creds, then.ino).await?;
-        if now.ctime == then.ctime && now.size == then.size && now.nlink == then.nlink {
+    /// Whether something of the present has surely the same content.
+    pub(super) async fn has_content_of(&self, source: &Attr, now: &Attr) -> client::Result<bool> {
+        match source.mode >> 12 {
+            kind::FILE => Ok(source.size == now.size && (source.size == 0 || top(source) == top(now))),
+            kind::SYMLINK => {
+                let target = self.from.readlink(&self.creds, source.ino).await?;
+                Ok(target == self.to.readlink(&self.creds, now.ino).await?)
+            }
+            _ => Ok(source.rdev == now.rdev),
+        }
+    }
+
+    /// Gives an inode of the present what another one was in the snapshot; mostly it is the same.
+    pub(super) async fn bring_back(&self, then: &Attr, ino: u64) -> client::Result<()> {
+        let mut now = self.to.getattr(&self.creds, ino).await?;
+        if ino == then.ino && now.ctime == then.ctime && now.size == then.size {
             return Ok(());
         }
         if now.flags != then.flags && now.flags != 0 {
             // Immutable and append-only files change nothing else.
             let changes = Changes { flags: Some(0), ..Changes::default() };
-            now = self.to.setattr(&self.creds, then.ino, changes).await?;
+            now = self.to.setattr(&self.creds, ino, changes).await?;
         }
         if then.mode >> 12 == kind::FILE && (top(&now), now.size) != (top(then), then.size) {
-            self.to.clone_data(&self.creds, (then.ino, self.snapshot), then.ino).await?;
+            self.to.clone_data(&self.creds, (then.ino, self.snapshot), ino).await?;
         }
-        self.dress(then, then.ino).await
+        self.dress(then, ino).await
     }
 
     /// Owner, access lists, extended attributes, mode, times, flags.
