@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use client::{Code, Creds, Error, Volume};
 use futures::StreamExt;
 use parking_lot::Mutex;
+use proto::id::Ino;
 use proto::mrc::{Attr, DirEntry, kind};
 
 use crate::failure::Failure;
@@ -107,6 +108,11 @@ fn is_out_of_reach(error: &Error) -> bool {
         error.code,
         Code::Unavailable | Code::DeadlineExceeded | Code::NotLeader | Code::Stale | Code::QuotaExceeded
     )
+}
+
+/// What was removed and is kept is neither compared nor copied: it is the MRC's.
+pub(crate) fn is_trash(directory: u64, name: &[u8]) -> bool {
+    directory == Ino::ROOT.0 && name == mrc::trash::DIRECTORY
 }
 
 pub(crate) fn joined(path: &str, name: &[u8]) -> String {
@@ -219,12 +225,16 @@ impl Copy {
 
     /// Makes the entries of a directory; gives the directories in it.
     async fn directory(&self, made: &Finished) -> client::Result<Vec<Finished>> {
-        let wanted = self.from.entries(&self.creds, made.attr.ino, true).await?;
+        let mut wanted = self.from.entries(&self.creds, made.attr.ino, true).await?;
+        wanted.retain(|entry| !is_trash(made.attr.ino, &entry.name));
         let mut kept: HashMap<Vec<u8>, u64> = HashMap::new();
         let by_name: HashMap<&[u8], &DirEntry> =
             wanted.iter().map(|entry| (entry.name.as_slice(), entry)).collect();
         let holding = *self.holding.lock().await;
         for entry in self.to.entries(&self.creds, made.ino, true).await? {
+            if is_trash(made.ino, &entry.name) {
+                continue;
+            }
             if let Some(wanted) = by_name.get(entry.name.as_slice())
                 && self.stays(wanted, &entry).await?
             {

@@ -101,8 +101,19 @@ pub(crate) struct Opened {
 }
 
 impl Place {
-    /// Connects and finds the inode, within the time that the user gives.
+    /// Connects and finds the inode, within the time that the user gives. What lies in a snapshot is refused.
     pub(crate) async fn open(&self, global: &Global, what: &str) -> Result<Opened, Failure> {
+        let opened = self.open_any(global, what).await?;
+        if opened.snapshot == 0 {
+            return Ok(opened);
+        }
+        opened.close().await;
+        Err(Failure::new(what, "it lies in a snapshot, which never changes")
+            .next("name the directory itself, not what is below its .snap"))
+    }
+
+    /// Likewise, also in a snapshot.
+    pub(crate) async fn open_any(&self, global: &Global, what: &str) -> Result<Opened, Failure> {
         let cluster = commands::cluster(global, &self.dirs)?;
         let mut config = ClientConfig::new(cluster.dirs.clone(), "xtfs");
         config.patience = Patience::For(global.timeout);
@@ -127,15 +138,6 @@ impl Place {
 }
 
 impl Opened {
-    /// Refuses what lies in a snapshot.
-    pub(crate) fn must_be_present(&self, what: &str) -> Result<(), Failure> {
-        match self.snapshot {
-            0 => Ok(()),
-            _ => Err(Failure::new(what, "it lies in a snapshot, which never changes")
-                .next("name the directory itself, not what is below its .snap")),
-        }
-    }
-
     /// Ends the session; a cluster that is gone ends it by itself.
     pub(crate) async fn close(self) {
         let _ = tokio::time::timeout(Duration::from_secs(2), self.client.shutdown()).await;

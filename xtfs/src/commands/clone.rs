@@ -37,7 +37,7 @@ impl Clone {
         let place = place(&self.source)?;
         let new = NewPlace::parse(&self.target)?;
         run_with_tasks(async {
-            let opened = place.open(global, &what).await?;
+            let opened = place.open_any(global, &what).await?;
             let done = async {
                 let new = new.on(&opened, &place, &what).await?;
                 self.clone(&opened, &new, &what, global.json).await

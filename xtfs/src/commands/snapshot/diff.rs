@@ -8,7 +8,8 @@ use proto::mrc::{Attr, DirEntry, kind};
 use serde_json::{Value, json};
 
 use crate::commands::watch::word;
-use crate::copy::{dress::xattrs, joined};
+use crate::copy::dress::xattrs;
+use crate::copy::{is_trash, joined};
 use crate::output;
 
 /// How something differs.
@@ -148,6 +149,7 @@ async fn below(
         let name = entry.name.clone();
         names.entry(name).or_default().1 = Some(entry);
     }
+    names.retain(|name, _| !is_trash(before, name));
     // The next one last.
     for (name, pair) in names.into_iter().rev() {
         let path = joined(path, &name);

@@ -30,7 +30,6 @@ pub(super) struct Restore {
 
 impl Restore {
     pub(super) async fn run(&self, opened: &Opened, place: &Place, what: &str, json: bool) -> Outcome {
-        opened.must_be_present(what)?;
         let info = named(opened, what, &self.path, &self.name).await?;
         match &self.to {
             Some(to) => self.make_new(opened, place, (what, to), &info, json).await,
