@@ -19,6 +19,7 @@ mod inside;
 mod kernel;
 mod locks;
 pub mod mount;
+mod past;
 mod record;
 mod xattrs;
 

@@ -72,14 +72,19 @@ pub struct Volume {
 
 impl Volume {
     pub(crate) fn new(client: Arc<Client>, entry: VolumeEntry, session: Arc<Session>) -> Arc<Self> {
-        let volume = Self::at(client, entry, session, 0);
+        let volume = Self::at(client, entry, session, 0, tokio::runtime::Handle::current());
         volume.session.leasing().attach(&volume);
         volume.report_in_background();
         volume
     }
 
-    fn at(client: Arc<Client>, entry: VolumeEntry, session: Arc<Session>, snapshot: u64) -> Arc<Self> {
-        let runtime = tokio::runtime::Handle::current();
+    fn at(
+        client: Arc<Client>,
+        entry: VolumeEntry,
+        session: Arc<Session>,
+        snapshot: u64,
+        runtime: tokio::runtime::Handle,
+    ) -> Arc<Self> {
         Arc::new_cyclic(|this| Self {
             client,
             session,

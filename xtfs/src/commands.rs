@@ -3,6 +3,7 @@
 pub(crate) mod acl;
 pub(crate) mod bench;
 pub(crate) mod chaos;
+pub(crate) mod clone;
 pub(crate) mod completion;
 pub(crate) mod config;
 pub(crate) mod daemon;
@@ -36,6 +37,7 @@ pub(crate) mod restart;
 pub(crate) mod rmfs;
 pub(crate) mod scrub;
 pub(crate) mod service;
+pub(crate) mod snapshot;
 pub(crate) mod start;
 pub(crate) mod status;
 pub(crate) mod stop;

@@ -13,6 +13,7 @@ mod classic;
 mod cluster;
 mod commands;
 mod config;
+mod copy;
 mod dump;
 mod failure;
 mod instance;

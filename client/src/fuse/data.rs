@@ -16,6 +16,7 @@ use crate::error::{Code, Error, Result};
 use crate::file::File;
 use crate::volume::attrs::Changes;
 use crate::volume::open::CreateOptions;
+use crate::volume::snapshots::split_ino;
 
 /// What to create.
 pub(super) struct NewFile {
@@ -45,6 +46,8 @@ const ZERO_RANGE: i32 = libc::FALLOC_FL_ZERO_RANGE;
 
 /// Bytes that one copy_file_range(2) copies at most.
 const COPY_MAX: u64 = 64 << 20;
+/// A copy of a whole file of this size or more shares its content.
+const SHARED_MIN: u64 = 16 << 20;
 
 fn wants_write(flags: i32) -> bool {
     flags & libc::O_ACCMODE != libc::O_RDONLY
@@ -287,8 +290,45 @@ impl Shared {
     pub(super) async fn copy(&self, creds: Creds, from: Place, to: Place, len: u64) -> Result<u64> {
         let source = self.file(&creds, from.ino, from.handle).await?;
         let target = self.file(&creds, to.ino, to.handle).await?;
+        if from.offset == 0
+            && to.offset == 0
+            && len >= SHARED_MIN
+            && let Some(shared) = self.copy_shared(&creds, (&source, from.ino), &target, len).await?
+        {
+            return Ok(shared);
+        }
         // The kernel has taken setuid away before it asks.
         let stage = self.stage.as_ref().filter(|_| !target.writes_at_once());
         target.copy_behind(&source, (from.offset, to.offset, len.min(COPY_MAX)), stage).await
+    }
+
+    /// A whole large file into an empty one that would get as many stripes and replicas: they share what they hold until one
+    /// of them is written. `None`: it has to be copied.
+    async fn copy_shared(
+        &self,
+        creds: &Creds,
+        (source, shown): (&File, u64),
+        target: &File,
+        len: u64,
+    ) -> Result<Option<u64>> {
+        let shape = |file: &File| {
+            let layout = file.inode().credentials().layout.clone();
+            let replicas: Vec<usize> = layout.columns.iter().map(|column| column.osds.len()).collect();
+            (layout.stripe_bytes, layout.replication, replicas)
+        };
+        let size = source.attr().await?.size;
+        let whole = (SHARED_MIN..=len).contains(&size) && target.attr().await?.size == 0;
+        if !whole || shape(source) != shape(target) {
+            return Ok(None);
+        }
+        let (snapshot, ino) = split_ino(shown);
+        match self.volume.clone_data(creds, (ino, snapshot), target.ino()).await {
+            Ok(_) => Ok(Some(size)),
+            // Who holds a file open may write it, whatever its mode says by now.
+            Err(error) => {
+                tracing::debug!(ino, to = target.ino(), %error, "copying what could not be shared");
+                Ok(None)
+            }
+        }
     }
 }

@@ -10,31 +10,39 @@ use proto::mrc::{DirEntry, kind};
 use super::door::Shared;
 use super::inside;
 use super::kernel::answer::{Answer, Entry, Listing};
+use super::past;
 use crate::config::Creds;
 use crate::error::Result;
 
 /// Offsets of the entries that are not the MRC's; its cookies are larger.
 const AFTER_DOT: u64 = 1;
-const AFTER_DOT_DOT: u64 = 2;
+pub(super) const AFTER_DOT_DOT: u64 = 2;
 /// Smallest directory entry in the kernel's buffer, bytes; without and with attributes.
 const ENTRY_BYTES: u32 = 32;
 const ENTRY_PLUS_BYTES: u32 = 160;
 
 /// One entry for the kernel.
 pub(super) struct Listed {
-    ino: u64,
-    offset: u64,
-    kind: u32,
-    name: Vec<u8>,
-    entry: Option<Entry>,
+    pub(super) ino: u64,
+    pub(super) offset: u64,
+    pub(super) kind: u32,
+    pub(super) name: Vec<u8>,
+    pub(super) entry: Option<Entry>,
+}
+
+impl Listed {
+    /// `.` or `..`.
+    pub(super) fn dot(ino: u64, offset: u64, name: &[u8]) -> Self {
+        Self { ino, offset, kind: kind::DIR, name: name.to_vec(), entry: None }
+    }
 }
 
 /// Entries in a row.
 #[derive(Default)]
 pub(super) struct Page {
-    listed: Vec<Listed>,
+    pub(super) listed: Vec<Listed>,
     /// Nothing came after them.
-    end: bool,
+    pub(super) end: bool,
 }
 
 /// Where listings ended, by handle of their directory. A reader asks once more after the last entry: what was made or
@@ -78,6 +86,9 @@ impl Ends {
 impl Shared {
     /// A name's attributes, with the size of a file that is being written here.
     pub(super) async fn lookup(&self, creds: Creds, parent: u64, name: &[u8]) -> Result<Entry> {
+        if name == past::DIRECTORY && !inside::is_inside(parent) {
+            return self.snapshots_of(&creds, parent).await;
+        }
         match inside::lookup(parent, name) {
             Some(found) => found.map(|ino| inside::entry(self, ino)),
             None => self.find(&creds, parent, name).await.map(|attr| self.entry(parent, &attr)),
@@ -94,19 +105,12 @@ impl Shared {
         with_attrs: bool,
     ) -> Result<Page> {
         let mut listed = Vec::new();
-        let dot = |ino, offset, name: &[u8]| Listed {
-            ino,
-            offset,
-            kind: kind::DIR,
-            name: name.to_vec(),
-            entry: None,
-        };
         if offset < AFTER_DOT {
-            listed.push(dot(ino, AFTER_DOT, b"."));
+            listed.push(Listed::dot(ino, AFTER_DOT, b"."));
         }
         if inside::is_inside(ino) {
             if offset < AFTER_DOT_DOT {
-                listed.push(dot(1, AFTER_DOT_DOT, b".."));
+                listed.push(Listed::dot(1, AFTER_DOT_DOT, b".."));
             }
             let skip = usize::try_from(offset.saturating_sub(AFTER_DOT_DOT)).unwrap_or(usize::MAX);
             listed.extend(self.list_inside(skip, with_attrs));
@@ -118,12 +122,10 @@ impl Shared {
             } else {
                 self.volume.lookup(&creds, ino, b"..").await.map_or(ino, |a| a.ino)
             };
-            listed.push(dot(parent, AFTER_DOT_DOT, b".."));
+            listed.push(Listed::dot(parent, AFTER_DOT_DOT, b".."));
         }
         let after = if offset <= AFTER_DOT_DOT { 0 } else { offset };
-        let smallest = if with_attrs { ENTRY_PLUS_BYTES } else { ENTRY_BYTES };
-        let limit = bytes / smallest + 1;
-        let page = self.volume.readdir(&creds, ino, after, limit, with_attrs).await?;
+        let page = self.volume.readdir(&creds, ino, after, limit(bytes, with_attrs), with_attrs).await?;
         for mut entry in page.entries {
             if with_attrs && entry.attr.is_none() {
                 entry.attr = self.volume.getattr(&creds, entry.ino).await.ok();
@@ -155,6 +157,11 @@ impl Shared {
             name: entry.name,
         }
     }
+}
+
+/// Entries that a kernel buffer of `bytes` may hold, and one more.
+pub(super) fn limit(bytes: u32, with_attrs: bool) -> u32 {
+    bytes / if with_attrs { ENTRY_PLUS_BYTES } else { ENTRY_BYTES } + 1
 }
 
 /// As many entries as a kernel buffer of `bytes` holds, and the offset of the last one when it is the directory's last.

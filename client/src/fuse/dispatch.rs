@@ -15,6 +15,7 @@ use super::kernel::operation::{Create, Lock, Operation, SetAttr, Writing};
 use super::kernel::responder::Responder;
 use super::kernel::session::{Handler, Request};
 use super::locks::kernel_kind;
+use super::past;
 use super::record::Op;
 use crate::config::Creds;
 use crate::error::Code;
@@ -31,6 +32,9 @@ impl Handler for Door {
     fn handle(&self, request: Request<'_>, responder: Responder) {
         let (owner, operation) = (request.owner, request.parsed.operation);
         let call = Call::new(request.header, request.parsed.groups, responder);
+        if past::is_past(call.ino()) {
+            return self.in_past(call, operation);
+        }
         match operation {
             Operation::Lookup { name } => self.lookup(call, name),
             Operation::GetAttr { handle } => self.getattr(Op::getattr, call, handle, Answer::attributes),
@@ -84,14 +88,8 @@ impl Handler for Door {
                 });
             }
             // Positions are cookies of the MRC; the handle only remembers where a listing ended.
-            Operation::OpenDir => {
-                let handle = self.shared.ends.begin();
-                call.answer(Answer::opened(Opened { handle, flags: 0 }));
-            }
-            Operation::ReleaseDir { handle } => {
-                self.shared.ends.forget(handle);
-                call.answer(Answer::done());
-            }
+            Operation::OpenDir => self.open_directory(call),
+            Operation::ReleaseDir { handle } => self.release_directory(call, handle),
             Operation::ReadDir { handle, offset, size, with_attrs } => {
                 let op = if with_attrs { Op::readdirplus } else { Op::readdir };
                 self.with(op, call, move |shared, creds, ino| async move {
@@ -148,10 +146,7 @@ impl Handler for Door {
             }
             Operation::Ioctl { command, input, out_size } => self.ioctl(call, command, input, out_size),
             // Files are always ready, as poll(2) says of regular ones.
-            Operation::Poll { events } => self.with(Op::poll, call, move |_, _, _| async move {
-                let ready = libc::POLLIN | libc::POLLOUT | libc::POLLRDNORM | libc::POLLWRNORM;
-                Ok(Answer::number(events & u32::from(ready.cast_unsigned())))
-            }),
+            Operation::Poll { events } => self.poll(call, events),
             // A block number on a local disk: there is none.
             Operation::Bmap => {
                 self.with(Op::bmap, call, move |_, _, _| async move { Ok(Answer::error(libc::EINVAL)) });
@@ -175,8 +170,7 @@ impl Handler for Door {
                     outside(from.ino)?;
                     outside(to.ino)?;
                     let copied = shared.copy(creds, from, to, length).await?;
-                    let narrow = || u32::try_from(copied).map(Answer::number);
-                    Ok(if wide { Answer::wide_number(copied) } else { narrow().expect("bounded by a call") })
+                    Ok(self::copied(copied, wide))
                 });
             }
             Operation::Unknown
@@ -298,6 +292,7 @@ impl Door {
         let name = name.to_vec();
         self.with(Op::rmdir, call, move |shared, creds, parent| async move {
             outside(parent)?;
+            past::not_the_directory(&name)?;
             shared.volume.rmdir(&creds, parent, &name).await.map(|()| Answer::done())
         });
     }
@@ -307,6 +302,8 @@ impl Door {
         self.with(Op::rename, call, move |shared, creds, parent| async move {
             outside(parent)?;
             outside(new_parent)?;
+            past::not_the_directory(&name)?;
+            past::not_the_directory(&new_name)?;
             let (name, new_name) = (&name[..], &new_name[..]);
             let what = Move { parent, name, new_parent, new_name, flags, only_if_no_writer: false };
             shared.volume.rename(&creds, what).await?;
@@ -349,9 +346,26 @@ impl Door {
         });
     }
 
-    fn statfs(&self, call: Call) {
+    pub(super) fn open_directory(&self, call: Call) {
+        let handle = self.shared.ends.begin();
+        call.answer(Answer::opened(Opened { handle, flags: 0 }));
+    }
+
+    pub(super) fn release_directory(&self, call: Call, handle: u64) {
+        self.shared.ends.forget(handle);
+        call.answer(Answer::done());
+    }
+
+    pub(super) fn poll(&self, call: Call, events: u32) {
+        self.with(Op::poll, call, move |_, _, _| async move {
+            let ready = libc::POLLIN | libc::POLLOUT | libc::POLLRDNORM | libc::POLLWRNORM;
+            Ok(Answer::number(events & u32::from(ready.cast_unsigned())))
+        });
+    }
+
+    pub(super) fn statfs(&self, call: Call) {
         self.with(Op::statfs, call, move |shared, creds, ino| async move {
-            let ino = if inside::is_inside(ino) { 1 } else { ino };
+            let ino = if inside::is_inside(ino) || past::is_past(ino) { 1 } else { ino };
             shared.volume.statfs(&creds, ino).await.map(|totals| Answer::totals(&in_blocks(&totals)))
         });
     }
@@ -374,8 +388,14 @@ impl Door {
     }
 }
 
+/// How much was copied.
+pub(super) fn copied(bytes: u64, wide: bool) -> Answer {
+    let narrow = || u32::try_from(bytes).map(Answer::number);
+    if wide { Answer::wide_number(bytes) } else { narrow().expect("bounded by a call") }
+}
+
 /// Attribute values and name lists: the caller first asks how long they are.
-fn sized(size: u32, value: Vec<u8>) -> Answer {
+pub(super) fn sized(size: u32, value: Vec<u8>) -> Answer {
     let len = u32::try_from(value.len()).expect("bounded by the limits of attributes");
     match size {
         0 => Answer::number(len),

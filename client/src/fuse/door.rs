@@ -20,6 +20,7 @@ use super::kernel::notify::Notifier;
 use super::kernel::operation::Header;
 use super::kernel::responder::Responder;
 use super::mount::MountOptions;
+use super::past;
 use super::record::{Op, Record};
 use crate::config::Creds;
 use crate::error::{Code, Error, Result, errno};
@@ -55,6 +56,7 @@ pub(super) struct Shared {
     pub(super) options: MountOptions,
     pub(super) handles: Handles,
     pub(super) ends: Ends,
+    pub(super) views: past::Views,
     pub(super) record: Arc<Record>,
     pub(super) interrupts: Arc<Interrupts>,
     /// Tells the kernel unasked.
@@ -135,6 +137,7 @@ impl Door {
             options,
             handles: Handles::new(now),
             ends: Ends::new(now),
+            views: past::Views::default(),
             record: Arc::new(Record::new()),
             interrupts: Arc::new(Interrupts::default()),
             notifier,
@@ -317,7 +320,11 @@ impl Shared {
         }
         let write = Handles::may_write(handle);
         // The open that made the handle was checked then.
-        let file = self.volume.reopen(&Creds { checked: true, ..creds.clone() }, ino, write).await?;
+        let creds = Creds { checked: true, ..creds.clone() };
+        let file = match past::is_past(ino) {
+            true => self.past_reopen(&creds, ino).await?,
+            false => self.volume.reopen(&creds, ino, write).await?,
+        };
         if write {
             file.inode().recover_size().await?;
         }
@@ -358,8 +365,11 @@ impl Shared {
     }
 }
 
-/// Refuses to change what is inside `.xtfs`.
+/// Refuses to change what is inside `.xtfs`, or in a snapshot.
 pub(super) fn outside(ino: u64) -> Result<()> {
+    if past::is_past(ino) {
+        return Err(past::read_only());
+    }
     if inside::is_inside(ino) {
         return Err(Error::new(
             Code::NotPermitted,

@@ -37,6 +37,19 @@ impl Asked {
             _ => None,
         }
     }
+
+    /// The bytes that the program gets who asks for flags; `None` for one who sets them.
+    pub(super) fn shown(self, flags: u32) -> Option<Vec<u8>> {
+        match self {
+            Self::Flags => Some(flags.to_ne_bytes().to_vec()),
+            Self::Xflags => {
+                let mut out = to_xflags(flags).to_ne_bytes().to_vec();
+                out.resize(FSXATTR_BYTES, 0);
+                Some(out)
+            }
+            Self::SetFlags(_) | Self::SetXflags(_) => None,
+        }
+    }
 }
 
 fn to_xflags(flags: u32) -> u32 {
@@ -52,12 +65,9 @@ impl Shared {
     pub(super) async fn ioctl(&self, creds: Creds, ino: u64, asked: Asked) -> Result<Vec<u8>> {
         outside(ino)?;
         let set = match asked {
-            Asked::Flags => return Ok(self.volume.getattr(&creds, ino).await?.flags.to_ne_bytes().to_vec()),
-            Asked::Xflags => {
+            Asked::Flags | Asked::Xflags => {
                 let flags = self.volume.getattr(&creds, ino).await?.flags;
-                let mut out = to_xflags(flags).to_ne_bytes().to_vec();
-                out.resize(FSXATTR_BYTES, 0);
-                return Ok(out);
+                return Ok(asked.shown(flags).unwrap_or_default());
             }
             Asked::SetFlags(flags) => flags,
             Asked::SetXflags(xflags) => from_xflags(xflags),

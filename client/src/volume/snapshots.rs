@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use proto::error::{Code, WireError};
+use proto::limits::NAME_BYTES_MAX;
 use proto::mrc::{Attr, OpenRequest};
 use proto::snapshot::{
     CloneData, CloneRequest, ListSnapshots, SnapshotCreate, SnapshotInfo, SnapshotLs, SnapshotRemove,
@@ -13,11 +14,50 @@ use super::Volume;
 use crate::config::Creds;
 use crate::error::Result;
 
+/// Bits of the volume's inode numbers in those that mounts show.
+const INO_BITS: u32 = 43;
+/// Numbers below this are of the present.
+pub const FIRST_OF_PAST: u64 = 1 << INO_BITS;
+/// Stands for a snapshot in the number of a directory of snapshots (`.snap`). No snapshot has this number.
+pub const LISTING: u64 = (1 << 20) - 1;
+
+/// The inode number that a mount shows for something in a snapshot: nothing need be remembered to understand it.
+#[must_use]
+pub const fn shown_ino(snapshot: u64, ino: u64) -> u64 {
+    snapshot << INO_BITS | ino
+}
+
+/// The snapshot (0: the present) and the inode of a number that a mount showed.
+#[must_use]
+pub const fn split_ino(shown: u64) -> (u64, u64) {
+    (shown >> INO_BITS, shown & (FIRST_OF_PAST - 1))
+}
+
+/// What snapshots that show a directory are called there. Its own have their names, those of directories above too unless
+/// another one that is listed has the name: then the number follows it.
+#[must_use]
+pub fn names_in(directory: u64, snapshots: Vec<SnapshotInfo>) -> Vec<(Vec<u8>, SnapshotInfo)> {
+    let is_alone = |info: &SnapshotInfo| {
+        info.directory == directory || snapshots.iter().filter(|other| other.name == info.name).count() == 1
+    };
+    let name = |info: &SnapshotInfo| {
+        let number = format!("@{}", info.id).into_bytes();
+        match is_alone(info) {
+            true => info.name.clone(),
+            false if info.name.len() + number.len() > NAME_BYTES_MAX => number,
+            false => [info.name.clone(), number].concat(),
+        }
+    };
+    let names: Vec<Vec<u8>> = snapshots.iter().map(name).collect();
+    names.into_iter().zip(snapshots).collect()
+}
+
 impl Volume {
     /// The volume as a snapshot shows it (its number: [`SnapshotInfo::id`]). Nothing can be changed through it.
     #[must_use]
     pub fn past(&self, snapshot: u64) -> Arc<Volume> {
-        Self::at(self.client.clone(), self.entry.clone(), self.session.clone(), snapshot)
+        let (client, entry, session) = (self.client.clone(), self.entry.clone(), self.session.clone());
+        Self::at(client, entry, session, snapshot, self.runtime.clone())
     }
 
     /// Refuses changes of what a snapshot shows.
@@ -66,6 +106,17 @@ impl Volume {
         Ok(self.session().open(&request).await?.credentials.bases.len())
     }
 
+    /// The snapshot that is called so in a directory ([`names_in`]).
+    pub async fn snapshot_called(&self, creds: &Creds, directory: u64, name: &[u8]) -> Result<SnapshotInfo> {
+        let all = names_in(directory, self.snapshots(creds, directory).await?);
+        all.into_iter().find(|(called, _)| called == name).map(|(_, info)| info).ok_or_else(|| {
+            let name = String::from_utf8_lossy(name);
+            let why =
+                format!("no snapshot {name:?} shows ino-{directory}; `xtfs snapshot ls` lists those that do");
+            WireError::new(Code::NotFound, why)
+        })
+    }
+
     /// Gives the file `to` the content that `from` has now, or had in a snapshot (0: now), however large it is, at once.
     pub async fn clone_data(&self, creds: &Creds, from: (u64, u64), to: u64) -> Result<Attr> {
         self.must_be_present()?;
@@ -90,5 +141,36 @@ impl Volume {
         }
         self.kernel().forget_attr(to);
         Ok(self.shown(reply.attr))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_that_mounts_show_tell_snapshot_and_inode() {
+        for (snapshot, ino) in [(0, 1), (1, 1), (7, (1 << 43) - 1), (LISTING - 1, 5), (LISTING, 5)] {
+            let shown = shown_ino(snapshot, ino);
+            assert_eq!(split_ino(shown), (snapshot, ino));
+            assert_eq!(shown >= FIRST_OF_PAST, snapshot != 0);
+            assert!(shown < 1 << 63, "those are of `.xtfs`");
+        }
+    }
+
+    #[test]
+    fn every_snapshot_has_a_name_of_its_own_in_a_directory() {
+        let info = |id, name: &str, directory| SnapshotInfo {
+            id,
+            name: name.into(),
+            directory,
+            ..SnapshotInfo::default()
+        };
+        let long = "x".repeat(NAME_BYTES_MAX);
+        let all =
+            vec![info(1, "a", 1), info(2, "a", 5), info(3, "b", 1), info(4, &long, 1), info(5, &long, 3)];
+        let names: Vec<String> =
+            names_in(5, all).iter().map(|(name, _)| String::from_utf8_lossy(name).into_owned()).collect();
+        assert_eq!(names, ["a@1", "a", "b", "@4", "@5"]);
     }
 }

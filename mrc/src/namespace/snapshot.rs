@@ -19,7 +19,7 @@ use super::{Outcome, access, corrupt, inode, layers, refuse};
 
 /// Snapshots of one volume at most.
 pub const SNAPSHOTS_MAX: usize = 256;
-/// Snapshot numbers have this many bits in the inode numbers that a mount shows.
+/// Snapshot numbers have this many bits in the inode numbers that a mount shows; the last one stands for `.snap` there.
 pub const NUMBER_BITS: u32 = 20;
 
 /// Refuses a snapshot that does not exist.
@@ -58,7 +58,7 @@ pub fn create(txn: &mut Txn<'_>, now: Time, ask: &SnapshotRequest) -> Outcome<Sn
             format!("a snapshot {name} of {} exists; choose another name", Ino(ask.ino)),
         );
     }
-    if record.snapshots.len() >= SNAPSHOTS_MAX || record.last_snapshot + 1 >= 1 << NUMBER_BITS {
+    if record.snapshots.len() >= SNAPSHOTS_MAX || record.last_snapshot + 1 >= (1 << NUMBER_BITS) - 1 {
         return refuse(
             Code::NoSpace,
             format!(

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use client::volume::snapshots::FIRST_OF_PAST;
 use client::{Client, ClientConfig, Patience, Volume};
 use proto::mrc::{Attr, CloseRequest, LayoutReply, OpenRequest, kind};
 use proto::osd::{ObjectStat, StatObjects, StatObjectsRequest};
@@ -58,6 +59,10 @@ impl Info {
         let client = Client::connect(config).await?;
         let volume = client.volume(&place.volume).await?;
         let ino = match place.ino {
+            Some(ino) if ino >= FIRST_OF_PAST => {
+                let why = "it lies in a snapshot; this shows what files are now";
+                return Err(client::Error::new(client::Code::InvalidArgument, why));
+            }
             Some(ino) => ino,
             None => resolve(&volume, &place.path).await?,
         };
