@@ -3,6 +3,7 @@
 mod behind;
 pub(crate) mod kept;
 mod layers;
+mod ticket;
 mod trail;
 
 use std::sync::Arc;
@@ -10,13 +11,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
-use proto::capability::Capability;
 use proto::error::{Code, WireError};
 use proto::id::ObjectNo;
 use proto::mrc::{Attr, FileCredentials, OpenReply, OpenRequest, ReportWrite, WriteDone};
 use proto::osd;
 use proto::rpc::Method;
-use proto::stripe::Layout;
 
 use super::Volume;
 use super::attrs::Changes;
@@ -30,6 +29,7 @@ use crate::file::buffer::Buffer;
 use crate::file::latch::Errors;
 use crate::lease::Locked;
 pub(crate) use layers::TOP;
+pub(crate) use ticket::Ticket;
 use trail::Trail;
 
 /// A capability is renewed when it has less than this left, milliseconds.
@@ -651,35 +651,6 @@ impl Inode {
 impl Drop for Inode {
     fn drop(&mut self) {
         self.volume.forget_inode(self.ino);
-    }
-}
-
-/// What a request to an OSD of a column carries.
-pub(crate) struct Ticket<'a> {
-    pub(crate) capability: &'a Capability,
-    pub(crate) map_epoch: u64,
-    layout: &'a Layout,
-    column: usize,
-}
-
-impl Ticket<'_> {
-    /// The head of a request on one object.
-    pub(crate) fn head(&self, object: u64) -> osd::ObjectHead {
-        osd::ObjectHead {
-            capability: self.capability.clone(),
-            object,
-            map_epoch: self.map_epoch,
-            replicas: self.replicas(),
-        }
-    }
-
-    /// The column, when it is replicated.
-    pub(crate) fn replicas(&self) -> Option<osd::ColumnOf> {
-        if self.capability.layout == 0 {
-            return None;
-        }
-        let column = u32::try_from(self.column).unwrap_or(u32::MAX);
-        Some(osd::ColumnOf { layout: self.layout.clone(), column })
     }
 }
 
