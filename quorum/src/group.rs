@@ -124,7 +124,7 @@ impl Group {
         deadline: Duration,
     ) -> Result<Bytes, QuorumError> {
         if self.driver.leads() {
-            self.driver.admit(false)?;
+            self.driver.admit(&origin, false)?;
         }
         self.ask(deadline, |wait| Input::Propose { origin, command, wait }).await
     }
@@ -138,7 +138,7 @@ impl Group {
         deadline: Duration,
     ) -> Result<Bytes, QuorumError> {
         if self.driver.leads() {
-            self.driver.admit(true)?;
+            self.driver.admit(&origin, true)?;
         }
         self.ask(deadline, |wait| Input::Propose { origin, command, wait }).await
     }

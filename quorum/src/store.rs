@@ -22,6 +22,9 @@ use format::{Place, Record, RecordRef, State, Writer};
 /// A segment is closed when it is longer, bytes; the size for real use.
 pub const SEGMENT_BYTES: u64 = 16 << 20;
 
+/// What failed when a write that failed could not be undone: nobody knows what is there.
+pub const CUT: &str = "cut off what a failed write left";
+
 /// The log cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -98,6 +101,8 @@ pub struct Store {
     droppable: Option<(Place, u64)>,
     /// The directory has names that are not durable.
     names_dirty: bool,
+    /// Index of the last entry (or of the base) when last something was written: all that a restart can find.
+    written: u64,
     writer: Writer,
 }
 
@@ -151,6 +156,12 @@ impl Store {
     #[must_use]
     pub fn last_index(&self) -> u64 {
         self.state.base_index + self.entries.len() as u64
+    }
+
+    /// Index of the last entry that is in the files; after a write that failed that may be less than in memory.
+    #[must_use]
+    pub fn last_written(&self) -> u64 {
+        self.written
     }
 
     /// Term of an entry or of the base.
@@ -215,6 +226,7 @@ impl Store {
         let written = self.write(writer.bytes());
         self.writer = writer;
         written?;
+        self.written = self.last_index();
         if self.end.offset > self.segment_bytes { self.roll() } else { Ok(()) }
     }
 
@@ -250,7 +262,11 @@ impl Store {
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         let segment = self.segments.get_mut(&self.end.segment).expect("the last segment is open");
-        segment.file.write_at(bytes, self.end.offset).map_err(io_error("write"))?;
+        if let Err(error) = segment.file.write_at(bytes, self.end.offset) {
+            // Whoever waits for it is told that it was not done: its whole records must not be found by a restart.
+            segment.file.set_len(self.end.offset).map_err(io_error(CUT))?;
+            return Err(io_error("write")(error));
+        }
         segment.dirty = true;
         self.end.offset += bytes.len() as u64;
         Ok(())

@@ -3,7 +3,8 @@
 //! What a write promises: it survives the death of the process at once (page cache), and the loss of the
 //! machine only after `sync` of that file answered. A new or removed name is durable after `sync_dir`.
 //! A failed sync is final: the caller must treat everything since the last good one as lost.
-//! A write that finds no room fails with `StorageFull` (see [`is_full`]) and can be done again when there is room.
+//! A write that finds no room fails with `StorageFull` (see [`is_full`]), may have left its first part, and can be done again when there
+//! is room.
 
 pub mod os;
 pub mod sim;

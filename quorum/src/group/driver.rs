@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use proto::dir::GroupStatus;
 use proto::id::{GroupId, MemberId};
 use proto::limits::PROPOSALS_MAX;
+use proto::rpc::Origin;
 use rt::clock::Clock;
 use rt::rpc::Connector;
 use rt::table::Table;
@@ -192,14 +193,22 @@ impl Driver {
     }
 
     /// Whether this leader takes a change. Without room it does not, and another member that may have some is to lead.
-    /// `in_need`: it may take of what is kept for that.
-    pub(super) fn admit(&self, in_need: bool) -> Result<(), QuorumError> {
+    /// `in_need`: it may take of what is kept for that. Who repeats what was done hears of that.
+    pub(super) fn admit(&self, origin: &Origin, in_need: bool) -> Result<(), QuorumError> {
         let (now, reserve) = (self.monotonic(), &self.again.setup.log);
         if !reserve.look(now) || in_need && reserve.has_some() {
             return Ok(());
         }
-        let alone = self.view.lock().status.voters.len() < 2 || !self.room.hands_over(now);
-        if !alone {
+        let has_applied_all = {
+            let replica = self.replica.lock();
+            if replica.answered(origin).is_some() {
+                return Ok(());
+            }
+            replica.has_applied_all()
+        };
+        let hands_over = self.view.lock().status.voters.len() > 1 && self.room.hands_over(now);
+        let alone = !hands_over && has_applied_all;
+        if hands_over {
             tracing::warn!(group = %self.group, member = self.me.0, "the log's disk is nearly full; another member is to lead");
             self.push(Input::Transfer(None));
             self.drive();

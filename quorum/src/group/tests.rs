@@ -208,6 +208,7 @@ async fn alone_it_pauses_on_a_full_disk_and_goes_on_by_itself() {
         assert!(group.is_leader(), "reads go on");
         group.read(LONG).await.unwrap();
     }
+    assert_eq!(group.propose(origin(1), "5".into(), LONG).await.unwrap(), "5", "what was done is known");
     // Somebody else was quicker than the look at what is free.
     let (waiter, answer) = tokio::sync::oneshot::channel();
     let since = group.driver.monotonic();
@@ -222,6 +223,53 @@ async fn alone_it_pauses_on_a_full_disk_and_goes_on_by_itself() {
     assert_eq!(insist(std::slice::from_ref(&group), 4, "7").await, "12", "what was refused was not done");
     assert_eq!(group.propose(origin(1), "5".into(), LONG).await.unwrap(), "5", "and what was done is known");
     group.sync(LONG).await.unwrap();
+}
+
+/// Three members on one disk that somebody fills: what gives room goes on, out of the reserves.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changes_in_need_go_on_when_the_disk_of_all_is_full() {
+    let (dir, connector) = (tempfile::tempdir().unwrap(), Connector::new());
+    let (mut groups, mut disks) = (Vec::new(), Vec::new());
+    for me in 1..=3 {
+        let (disk, leave_free) = small_disk();
+        let mut config = config(dir.path(), me, 3, Durability::Quorum, &connector);
+        (config.log, config.reserve_bytes) = (Arc::new(disk), 4 << 20);
+        let group = Group::start(config, Arc::new(Adder)).await.unwrap();
+        connector.register_local(&format!("raft-{me}"), Arc::new(Door(group.clone())));
+        groups.push(group);
+        disks.push(leave_free);
+    }
+    assert_eq!(insist(&groups, 1, "1").await, "1");
+    disks.iter().for_each(|leave_free| leave_free(0));
+    let patience = Instant::now() + LONG;
+    let (mut sequence, mut done) = (2, 1);
+    // It is looked now and then only; each of them lets another one lead once.
+    loop {
+        sequence += 1;
+        match leader(&groups).await.propose(origin(sequence), "1".into(), LONG).await {
+            Ok(_) => done += 1,
+            Err(QuorumError::Full { alone: true, .. }) => break,
+            Err(error) => assert!(Instant::now() < patience, "{error}"),
+        }
+    }
+    assert!(done < 100, "{done} were done before anybody looked");
+    for _ in 0..20 {
+        sequence += 1;
+        let leader = leader(&groups).await;
+        match leader.propose_in_need(origin(sequence), "1".into(), LONG).await {
+            Ok(answer) => {
+                done += 1;
+                assert_eq!(answer, done.to_string());
+            }
+            Err(error) => {
+                assert!(matches!(error, QuorumError::NotLeader { .. } | QuorumError::Busy { .. }), "{error}")
+            }
+        }
+        assert!(Instant::now() < patience, "{done} were done");
+    }
+    assert!(done > 10, "only {done} were done");
+    disks.iter().for_each(|leave_free| leave_free(64 << 20));
+    assert_eq!(insist(&groups, 10_000, "1").await, (done + 1).to_string());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

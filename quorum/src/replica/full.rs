@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{Fatal, Input, Output, Replica};
 use crate::error::QuorumError;
-use crate::store::StoreError;
+use crate::store::{CUT, StoreError};
 
 /// Ticks until a flush that found no room is tried again.
 pub(super) const FLUSH_AGAIN: u64 = 20;
@@ -22,7 +22,9 @@ impl Fatal {
     /// brought to the medium may be gone.
     fn is_full(&self) -> bool {
         match self {
-            Self::Store(StoreError::Io { doing, cause }) => doing != "sync" && rt::disk::is_full(cause),
+            Self::Store(StoreError::Io { doing, cause }) => {
+                doing != "sync" && doing != CUT && rt::disk::is_full(cause)
+            }
             Self::Store(_) => false,
             Self::Table(error) => error.is_full(),
         }
@@ -70,8 +72,16 @@ impl<W> Replica<W> {
         self.full && !self.syncing && !self.flushing
     }
 
+    /// Whether all that is in the log is applied. If not, what is refused may be the repeat of something that is done after all: it
+    /// must not be told that it was not.
+    #[must_use]
+    pub fn has_applied_all(&self) -> bool {
+        self.store.last_written() <= self.applier.position.index
+    }
+
     fn full(&self, cause: &str) -> QuorumError {
-        QuorumError::Full { group: self.group, cause: cause.to_owned(), alone: self.is_alone_in_table() }
+        let alone = self.is_alone_in_table() && self.has_applied_all();
+        QuorumError::Full { group: self.group, cause: cause.to_owned(), alone }
     }
 
     /// The table keeps in memory what it could not write, and the log has it.
@@ -92,8 +102,11 @@ impl<W> Replica<W> {
             Input::Read(wait) if self.serves_though_full() => {
                 out.push(Output::Answer(wait.waiter, Ok(Bytes::new())));
             }
-            Input::Propose { wait, .. }
-            | Input::Add { wait, .. }
+            Input::Propose { origin, wait, .. } => {
+                let answer = self.answered(&origin).unwrap_or_else(|| Err(self.full(cause)));
+                out.push(Output::Answer(wait.waiter, answer));
+            }
+            Input::Add { wait, .. }
             | Input::Admit { wait, .. }
             | Input::Remove { wait, .. }
             | Input::Read(wait)

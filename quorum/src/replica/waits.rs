@@ -207,11 +207,7 @@ impl<W> Replica<W> {
         } else if self.waits.proposals_waiting() >= PROPOSALS_MAX {
             Some(Err(QuorumError::Busy { group: self.group }))
         } else {
-            match self.applier.sessions.look_up(origin) {
-                Seen::New => None,
-                Seen::Answered(answer) => Some(Ok(answer)),
-                Seen::Forgotten => Some(Err(QuorumError::Forgotten { sequence: origin.sequence })),
-            }
+            self.answered(origin)
         };
         if let Some(result) = at_once {
             out.push(Output::Answer(wait.waiter, result));
@@ -219,6 +215,15 @@ impl<W> Replica<W> {
         }
         let data = Command::encode(now.unix, origin, command);
         self.waits.staged.push(Staged { data, sequence: origin.sequence, wait });
+    }
+
+    /// What a repeat gets.
+    pub fn answered(&self, origin: &Origin) -> Option<Result<Bytes, QuorumError>> {
+        match self.applier.sessions.look_up(origin) {
+            Seen::New => None,
+            Seen::Answered(answer) => Some(Ok(answer)),
+            Seen::Forgotten => Some(Err(QuorumError::Forgotten { sequence: origin.sequence })),
+        }
     }
 
     /// Puts the staged proposals into the log as one batch.

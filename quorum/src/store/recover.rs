@@ -122,6 +122,7 @@ impl Store {
             entries: VecDeque::new(),
             droppable: None,
             names_dirty: true,
+            written: 0,
             writer: Writer::default(),
         };
         store.append(Some(state), &[])?;
@@ -167,9 +168,11 @@ impl Store {
             entries: VecDeque::new(),
             droppable: None,
             names_dirty: true,
+            written: 0,
             writer: Writer::default(),
         };
         store.replay(scans)?;
+        store.written = store.last_index();
         // What was read may be in the page cache only; the cut and what was behind it must not come back.
         store.sync_all()?;
         // Only now: the record that made them needless is on the medium.

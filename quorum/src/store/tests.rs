@@ -209,6 +209,29 @@ fn another_members_log_and_a_lost_one_are_refused() {
 }
 
 #[test]
+fn nothing_is_left_of_a_write_that_found_no_room() {
+    let disk = SimDisk::new();
+    let mut store = open(&disk);
+    store.append(None, &[entry(1, 1)]).unwrap();
+    // Room for the first of two.
+    let mut longer = entry(3, 1);
+    longer.data = "x".repeat(200).into();
+    disk.resize(1 << 20);
+    let used = (1 << 20) - disk.free_bytes().unwrap();
+    disk.resize(used + 200);
+    let full = store.append(None, &[entry(2, 1), longer.clone()]).unwrap_err();
+    assert!(matches!(&full, StoreError::Io { cause, .. } if rt::disk::is_full(cause)), "{full}");
+    assert_eq!(store.last_written(), 1);
+    drop(store);
+    let mut store = open(&disk);
+    assert_eq!((all(&store), store.last_written()), (vec![entry(1, 1)], 1));
+    disk.resize(1 << 20);
+    store.append(None, &[entry(2, 1), longer.clone()]).unwrap();
+    assert_eq!(store.last_written(), 3);
+    assert_eq!(all(&open(&disk)), [entry(1, 1), entry(2, 1), longer]);
+}
+
+#[test]
 fn a_failed_write_and_a_failed_sync_are_told() {
     let disk = SimDisk::new();
     let mut store = open(&disk);

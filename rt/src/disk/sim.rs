@@ -229,7 +229,20 @@ impl SimFile {
             Change::SetLen(len) => *len,
         };
         let before = lock(&self.node).live.len();
-        self.disk.take(end.saturating_sub(before) as u64)?;
+        let change = match (self.disk.take(end.saturating_sub(before) as u64), change) {
+            (Ok(()), change) => change,
+            // As a real one does: what fits is there.
+            (Err(full), Change::Write { offset, mut data }) => {
+                let fits = before + usize::try_from(self.disk.free_bytes()?).map_err(io::Error::other)?;
+                data.truncate(fits.saturating_sub(offset));
+                let part = Change::Write { offset, data };
+                let mut node = lock(&self.node);
+                part.run(&mut node.live);
+                node.pending.push(part);
+                return Err(full);
+            }
+            (Err(full), _) => return Err(full),
+        };
         let mut node = lock(&self.node);
         change.run(&mut node.live);
         node.pending.push(change);
@@ -297,14 +310,16 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_changes_nothing_and_fits_when_there_is_room() {
+    fn what_does_not_fit_is_there_in_part_and_fits_when_there_is_room() {
         let disk = SimDisk::new();
         let file = disk.open("f", true).unwrap();
         disk.resize(10);
         file.write_at(&[1; 8], 0).unwrap();
         let full = file.write_at(&[2; 8], 4).unwrap_err();
         assert!(super::super::is_full(&full) && file.set_len(11).is_err() && file.allocate(11).is_err());
-        assert_eq!((disk.free_bytes().unwrap(), file.len().unwrap()), (2, 8));
+        assert_eq!((disk.free_bytes().unwrap(), file.len().unwrap()), (0, 10));
+        assert_eq!(super::super::read(&disk, "f").unwrap().unwrap(), [1, 1, 1, 1, 2, 2, 2, 2, 2, 2]);
+        file.set_len(8).unwrap();
         file.write_at(&[3; 4], 4).unwrap();
         disk.resize(12);
         file.write_at(&[2; 8], 4).unwrap();
