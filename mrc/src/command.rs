@@ -342,6 +342,8 @@ impl Body {
                 | Self::CompleteReplicas(_)
                 | Self::Mend(_)
                 | Self::TrashRemove(_)
+                | Self::SnapshotRemove(_)
+                | Self::SnapshotSweep(_)
         )
     }
 }
