@@ -12,6 +12,7 @@ use proto::snapshot::{
 
 use super::Volume;
 use crate::config::Creds;
+use crate::engine::leases::Use;
 use crate::error::Result;
 
 /// Bits of the volume's inode numbers in those that mounts show.
@@ -138,6 +139,11 @@ impl Volume {
         changing.done(&reply.leases, &[&reply.attr], &[]);
         if let Some(inode) = self.inode(to) {
             inode.learn(&reply.attr);
+            // What comes next may not take a lease, and must not ask for the data that is given up. If this fails, the next
+            // read or write tries again.
+            if let Err(error) = inode.follow_top(Use::Read).await {
+                tracing::debug!(ino = to, %error, "no right to what was cloned yet");
+            }
         }
         self.kernel().forget_attr(to);
         Ok(self.shown(reply.attr))
