@@ -8,7 +8,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use proto::capability::{Capability, CapabilityKey, READ, WRITE};
 use proto::dir::ServiceEntry;
-use proto::error::WireError;
+use proto::error::{Code, WireError};
 use proto::limits::CAPABILITY_TTL_MS;
 use proto::mrc::{Base, FileCredentials};
 use proto::raft::Deliver;
@@ -30,7 +30,7 @@ use crate::engine::sessions::FileId;
 use crate::leader::Leader;
 use crate::leasing::metrics::LeaseMetrics;
 use crate::machine::Machine;
-use crate::namespace::inode::{self, Inode};
+use crate::namespace::inode::Inode;
 use crate::namespace::{layers, layout, session, volume};
 use crate::{agent, garbage, keeper, leasing, server};
 
@@ -271,7 +271,7 @@ impl Mrc {
         Ok(Signer { key: self.cluster.key()?, session_epoch, expires_ms })
     }
 
-    /// What a session needs to use a file's data, and what shows through it.
+    /// What a session needs to use a file's data, and what shows through it. `inode`: as it is now, or as a snapshot shows it.
     pub(crate) fn credentials(
         &self,
         signer: &Signer,
@@ -279,23 +279,18 @@ impl Mrc {
         write: bool,
         inode: &Inode,
     ) -> Result<FileCredentials, WireError> {
-        let top = inode.top();
-        let mut row = match top == inode.attr.ino {
-            true => inode.clone(),
-            false => inode::get_any(self.table(), volume, top)?,
-        };
-        let layout = row.layout()?;
-        let capability = signer.capability((volume, top), session, write, &layout);
-        let (mut bases, mut bytes) = (Vec::new(), u64::MAX);
-        while row.shares().base != 0 && bases.len() <= 2 * layers::CHAIN_MAX {
-            let shares = row.shares();
-            bytes = bytes.min(shares.base_bytes);
-            row = inode::get_any(self.table(), volume, shares.base)?;
-            let layout = row.layout()?;
-            let capability = signer.capability((volume, shares.base), session, false, &layout);
-            bases.push(Base { capability, layout, bytes });
-        }
-        Ok(FileCredentials { capability, layout, bases, truncate_epoch: inode.attr.truncate_epoch })
+        let mut shown = layers::shown(self.table(), volume, inode.top())?.into_iter();
+        let top = shown
+            .next()
+            .ok_or_else(|| WireError::new(Code::Internal, format!("ino-{} shows no data", inode.attr.ino)))?;
+        let capability = signer.capability((volume, top.data), session, write, &top.layout);
+        let bases = shown.map(|below| Base {
+            capability: signer.capability((volume, below.data), session, false, &below.layout),
+            layout: below.layout,
+            bytes: below.bytes,
+        });
+        let (bases, truncate_epoch) = (bases.collect(), inode.attr.truncate_epoch);
+        Ok(FileCredentials { capability, layout: top.layout, bases, truncate_epoch })
     }
 
     /// Ends a session everywhere.

@@ -49,7 +49,7 @@ pub fn thaw(txn: &mut Txn<'_>, now: Time, volume: u64, ino: u64) -> Outcome<Inod
     }
     let layout = Layout { previous: Vec::new(), view: 1, ..inode.layout()? };
     let below = inode.top();
-    if chain(txn, volume, below)?.len() >= CHAIN_MAX {
+    if shown(txn, volume, below)?.len() >= CHAIN_MAX {
         return refuse(
             Code::Busy,
             format!("{} has {CHAIN_MAX} layers of snapshots: copy it (`cp`), then remove it", Ino(ino)),
@@ -87,18 +87,29 @@ fn layout_body(layout: &Layout) -> inode::Body {
     inode::Body::File(prost::Message::encode_to_vec(layout))
 }
 
-/// The numbers of the data that show through below `top`, itself first.
-pub fn chain(reader: &(impl Reader + ?Sized), volume: u64, top: u64) -> Outcome<Vec<u64>> {
-    let mut chain = vec![top];
-    let mut at = top;
-    while let Some(row) = inode::find_any(reader, volume, at)? {
-        at = row.shares().base;
-        if at == 0 || chain.len() > 2 * CHAIN_MAX {
-            break;
-        }
-        chain.push(at);
+/// Data that a file shows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Shown {
+    /// Its number.
+    pub data: u64,
+    /// Where it is now, whenever it was written.
+    pub layout: Layout,
+    /// From here on it does not show through, bytes.
+    pub bytes: u64,
+}
+
+/// The data that shows through `top`, itself first. Rows of now: a snapshot's own would say where the data was then.
+pub fn shown(reader: &(impl Reader + ?Sized), volume: u64, top: u64) -> Outcome<Vec<Shown>> {
+    let mut all = Vec::new();
+    let (mut at, mut bytes) = (top, u64::MAX);
+    while at != 0 && all.len() <= 2 * CHAIN_MAX {
+        let row = inode::get_any(reader, volume, at)?;
+        all.push(Shown { data: at, layout: row.layout()?, bytes });
+        let shares = row.shares();
+        bytes = bytes.min(shares.base_bytes);
+        at = shares.base;
     }
-    Ok(chain)
+    Ok(all)
 }
 
 fn change(txn: &mut Txn<'_>, volume: u64, ino: u64, change: impl FnOnce(&mut Layers)) -> Outcome<()> {
@@ -139,6 +150,10 @@ pub fn collect_data(txn: &mut Txn<'_>, volume: u64, ino: u64) -> Outcome<()> {
         let in_snapshot =
             record.snapshots.iter().any(|moment| at < moment.next_ino && moment.id <= shares.died);
         if is_shown || shares.refs > 0 || in_snapshot {
+            if is_shown && shares.refs == 0 {
+                // Only its own file needs it, which looks when it goes.
+                txn.delete(keys::frozen(volume, at));
+            }
             return Ok(());
         }
         txn.delete(keys::frozen(volume, at));

@@ -121,7 +121,7 @@ fn check_shares(of: &MemoryTable, inodes: &BTreeMap<u64, inode::Inode>) {
         let needed = own || shares.refs > 0 || in_snapshot;
         assert!(needed != shares.gone || record.sweeping, "{ino}: {shares:?}");
         // New tops need no look before somebody gives them up.
-        let given_up = shares.died > 0 || !own && !shares.hidden;
+        let given_up = shares.refs > 0 && shares.died > 0 || !own && (shares.died > 0 || !shares.hidden);
         assert!(!given_up || shares.gone || frozen.contains(ino), "{ino} would never be looked at");
     }
     assert!(frozen.iter().all(|ino| inodes.contains_key(ino) || record.sweeping), "{frozen:?}");

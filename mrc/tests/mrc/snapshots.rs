@@ -2,15 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mrc::command::{Body, Removed, SnapshotSweep, Which};
+use mrc::command::{Body, Make, Removed, SnapshotSweep, Which};
 use mrc::namespace::past::Past;
 use mrc::namespace::{collect, inode, keys, layers, read, volume};
 use proptest::prelude::*;
 use prost::Message;
 use proto::error::Code;
-use proto::mrc::{AttrReply, EntryRequest, Head, ReportWrite};
+use proto::mrc::{AttrReply, EntryRequest, Head, MakeRequest, ReportWrite, SetReplicasRequest, kind};
 use proto::rpc::Origin;
 use proto::snapshot::{CloneRequest, FoldRequest, SnapshotReply, SnapshotRequest};
+use proto::stripe::{Column, Layout};
 use rt::table::{Reader, Table, prefix_end};
 
 use crate::fsck;
@@ -271,19 +272,15 @@ impl World {
     /// What a client reads of a file, through its layers.
     fn read(&self, inode: &inode::Inode) -> Content {
         let table = &self.replica.table;
-        let mut layers = Vec::new();
-        let (mut at, mut bytes) = (inode.top(), u64::MAX);
-        while at != 0 {
-            let row = inode::get_any(table, VOLUME, at).expect("what shows through exists");
-            assert!(!row.shares().gone, "data {at} shows through and is gone");
-            layers.push((at, bytes));
-            bytes = bytes.min(row.shares().base_bytes);
-            at = row.shares().base;
+        let layers = layers::shown(table, VOLUME, inode.top()).expect("what shows through exists");
+        for layer in &layers {
+            let row = inode::get_any(table, VOLUME, layer.data).unwrap();
+            assert!(!row.shares().gone, "{layer:?} shows through and is gone");
         }
         let none = BTreeMap::new();
         let block = |block: u64| {
-            let shown = layers.iter().filter(|(_, bytes)| block * BLOCK < *bytes);
-            let mut found = shown.filter_map(|(data, _)| self.osds.get(data).unwrap_or(&none).get(&block));
+            let shown = layers.iter().filter(|layer| block * BLOCK < layer.bytes);
+            let mut found = shown.filter_map(|layer| self.osds.get(&layer.data).unwrap_or(&none).get(&block));
             found.next().copied().unwrap_or(0)
         };
         (0..inode.attr.size / BLOCK).map(block).collect()
@@ -376,7 +373,7 @@ fn a_chain_of_layers_ends_and_folding_lets_it_go() {
     for at in 0..200u8 {
         world.run(&Op::Write { name: 0, at: at % 7, count: 1 });
         world.run(&Op::Snapshot);
-        if layers::chain(
+        if layers::shown(
             &world.replica.table,
             VOLUME,
             inode::get(&world.replica.table, VOLUME, ino).unwrap().top(),
@@ -397,7 +394,7 @@ fn a_chain_of_layers_ends_and_folding_lets_it_go() {
     }
     world.check();
     let top = inode::get(&world.replica.table, VOLUME, ino).unwrap().top();
-    assert_eq!(layers::chain(&world.replica.table, VOLUME, top).unwrap(), [top]);
+    assert_eq!(layers::shown(&world.replica.table, VOLUME, top).unwrap().len(), 1);
     world.end();
 }
 
@@ -429,6 +426,47 @@ fn a_file_whose_past_was_cloned_is_not_written_where_the_clone_shows_it() {
         Op::Clone { from: 0, snapshot: Some(0), to: 1 },
         Op::Remove(0),
         write(0, 1, 1),
+    ]);
+}
+
+#[test]
+fn data_of_a_snapshot_is_where_its_replicas_went_since() {
+    let mut world = World::new();
+    let lists = |osds: &[u64]| vec![Column { osds: osds.to_vec() }];
+    let layout = Layout { columns: lists(&[1, 2, 3]), replication: 1, view: 1, ..crate::harness::layout() };
+    let request = MakeRequest {
+        head: world.replica.head.clone(),
+        parent: ROOT,
+        name: b"a".to_vec(),
+        mode: kind::FILE << 12 | 0o644,
+        ..MakeRequest::default()
+    };
+    let made = world.replica.run(Body::Make(Make { request, layout: Some(layout) })).unwrap();
+    let ino = AttrReply::decode(made).unwrap().attr.ino;
+    let reply = world.replica.run(Body::SnapshotCreate(world.ask("s"))).unwrap();
+    let id = SnapshotReply::decode(reply).unwrap().snapshot.id;
+    let change = SetReplicasRequest {
+        head: world.replica.head.clone(),
+        ino,
+        view: 1,
+        columns: lists(&[2, 3, 4]),
+        ..SetReplicasRequest::default()
+    };
+    world.replica.run(Body::SetReplicas(change)).unwrap();
+    let table = &world.replica.table;
+    let then = inode::get(&Past::new(table, id), VOLUME, ino).unwrap();
+    assert_eq!(then.layout().unwrap().view, 1, "what the snapshot's own row says is of no use");
+    let shown = layers::shown(table, VOLUME, then.top()).unwrap();
+    assert_eq!((shown[0].layout.view, &shown[0].layout.columns), (2, &lists(&[2, 3, 4])));
+}
+
+#[test]
+fn an_empty_clone_that_is_written_leaves_nothing_behind() {
+    run(&[
+        Op::Create(2),
+        Op::Create(1),
+        Op::Clone { from: 1, snapshot: None, to: 2 },
+        Op::Write { name: 2, at: 0, count: 1 },
     ]);
 }
 
