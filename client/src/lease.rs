@@ -245,6 +245,18 @@ impl Leasing {
         Changing { asked: Asked { leasing: self, ticket }, volume, what, before }
     }
 
+    fn changed(&self, volume: u64, attrs: &[&Attr]) {
+        let mut engine = self.engine.lock();
+        for attr in attrs {
+            engine.changed(volume, attr);
+        }
+    }
+
+    /// Attributes in an answer: newer ones, if an own change was told while it was on its way.
+    pub(crate) fn newest(&self, key: Key, attr: &mut Attr) {
+        self.engine.lock().newest(key, attr);
+    }
+
     /// Attributes that may be answered without a call.
     pub(crate) fn attr(&self, key: Key) -> Option<Attr> {
         self.engine.lock().attr(key, self.now())
@@ -387,9 +399,12 @@ impl Changing<'_> {
     }
 
     /// The change was done. Attributes of changed inodes as the answer tells them, and what the names mean now, in the
-    /// order of `what`; inodes of which nothing is said are asked for again.
-    pub(crate) fn done(mut self, grants: &[LeaseGrant], attrs: &[&Attr], names: &[Option<u64>]) {
+    /// order of `what`; inodes of which nothing is said are asked for again. The call counts as under way until this is
+    /// dropped: what is done with its answer may be overtaken.
+    pub(crate) fn done(&mut self, grants: &[LeaseGrant], attrs: &[&Attr], names: &[Option<u64>]) {
         let what = std::mem::take(&mut self.what);
+        // In this order: who finds no file in use finds what was told.
+        self.asked.leasing.changed(self.volume, attrs);
         self.asked.leasing.teach(self.volume, attrs);
         let mut engine = self.asked.leasing.engine.lock();
         let mut waits = false;

@@ -13,6 +13,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod entry;
+mod told;
 mod values;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -24,6 +25,7 @@ use proto::mrc::{
 };
 
 use entry::Entry;
+use told::Told;
 pub use values::Cached;
 
 /// Volume and inode.
@@ -93,6 +95,7 @@ pub struct Leases {
     in_flight: BTreeSet<Ticket>,
     /// Entries that matter only to calls older than the ticket.
     waning: VecDeque<(Ticket, Key)>,
+    told: Told,
     /// Answers of calls up to this one tell of another leader's grants.
     forgotten: Ticket,
     /// Number of the last opening that told what is held.
@@ -224,6 +227,7 @@ impl Leases {
     pub fn end(&mut self, ticket: Ticket) {
         self.in_flight.remove(&ticket);
         let oldest = self.in_flight.first().copied().unwrap_or(self.next + 1);
+        self.told.forget_before(oldest);
         while let Some((at, key)) = self.waning.front().copied() {
             if at >= oldest {
                 break;

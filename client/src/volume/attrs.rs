@@ -60,11 +60,11 @@ impl NewTime {
 impl Volume {
     /// Attributes, with what this client has written and not yet reported.
     pub async fn getattr(&self, creds: &Creds, ino: u64) -> Result<Attr> {
+        let asked = self.leasing().ask();
         if let Some(attr) = self.leasing().attr(self.key(ino)) {
             return Ok(self.shown(attr));
         }
         let request = InoRequest { head: self.head(creds), ino };
-        let asked = self.leasing().ask();
         let reply = self.session().call::<GetAttr>(&request).await?;
         asked.learn(self.id(), &reply.leases, [&reply.attr]);
         Ok(self.shown(reply.attr))
@@ -72,7 +72,10 @@ impl Volume {
 
     /// Learns from attributes that the MRC sent, and adds what it does not know yet.
     pub(crate) fn shown(&self, mut attr: Attr) -> Attr {
-        if let Some(inode) = self.inode(attr.ino) {
+        // In this order: a file that is not in use any more was told to the engine before.
+        let inode = self.inode(attr.ino);
+        self.leasing().newest(self.key(attr.ino), &mut attr);
+        if let Some(inode) = inode {
             inode.learn_and_show(&mut attr);
         }
         attr
@@ -172,7 +175,7 @@ impl Volume {
             clear_setid: changes.clear_setid,
             blocks,
         };
-        let changing = self.leasing().change(self.id(), vec![(ino, None)]);
+        let mut changing = self.leasing().change(self.id(), vec![(ino, None)]);
         let reply = self.session().mutate::<SetAttr>(make).await?;
         changing.done(&reply.leases, &[&reply.attr], &[]);
         Ok(reply.attr)
@@ -269,7 +272,7 @@ impl Volume {
         self.settle(ino).await?;
         let (head, name, value) = (self.head(creds), name.to_vec(), value.map(<[u8]>::to_vec));
         let make = |origin| SetXattrRequest { head, origin, ino, name, value, flags, clear_setgid };
-        let changing = self.leasing().change(self.id(), vec![(ino, None)]);
+        let mut changing = self.leasing().change(self.id(), vec![(ino, None)]);
         self.session().mutate::<SetXattr>(make).await?;
         changing.done(&[], &[], &[]);
         Ok(())

@@ -315,7 +315,7 @@ impl Inode {
         let (ino, head) = (self.ino, self.volume.head(&Creds::checked(0, 0)));
         let make =
             |origin| ReportWrite { head, origin, ino, truncate_epoch, blocks, ..ReportWrite::default() };
-        let changing = self.volume.leasing().change(self.volume.id(), vec![(ino, None)]);
+        let mut changing = self.volume.leasing().change(self.volume.id(), vec![(ino, None)]);
         match self.volume.session().mutate_of_own::<WriteDone>(make).await {
             Ok(reply) => {
                 changing.done(&reply.leases, &[&reply.attr], &[]);
@@ -358,7 +358,7 @@ impl Inode {
             kept,
         };
         let reporting = NotReported { inode: self, armed: true };
-        let changing = self.volume.leasing().change(self.volume.id(), vec![(ino, None)]);
+        let mut changing = self.volume.leasing().change(self.volume.id(), vec![(ino, None)]);
         match self.volume.session().mutate_of_own::<WriteDone>(make).await {
             Ok(reply) => {
                 changing.done(&reply.leases, &[&reply.attr], &[]);

@@ -82,6 +82,7 @@ impl Volume {
         if !creds.may_use_kept() || !is_plain(name) {
             return None;
         }
+        let _asked = self.leasing().ask();
         let kept = self.leasing().name(self.key(parent), name)?;
         Some(match kept {
             Some(attr) => Ok(self.shown(attr)),
@@ -119,7 +120,7 @@ impl Volume {
     {
         self.must_be_present()?;
         let head = self.head(creds);
-        let changing = self.leasing().change(self.id(), vec![(what.parent, Some(what.name.clone()))]);
+        let mut changing = self.leasing().change(self.id(), vec![(what.parent, Some(what.name.clone()))]);
         let make = |origin| MakeRequest { head, origin, umask: creds.umask, ..what };
         let reply = self.session().mutate::<M>(make).await?;
         changing.done(&reply.leases, &all_of(&reply.attr, &reply.changed), &[Some(reply.attr.ino)]);
@@ -142,7 +143,7 @@ impl Volume {
     pub async fn link(&self, creds: &Creds, ino: u64, parent: u64, name: &[u8]) -> Result<Attr> {
         self.must_be_present()?;
         let (head, name) = (self.head(creds), name.to_vec());
-        let changing = self.leasing().change(self.id(), vec![(ino, None), (parent, Some(name.clone()))]);
+        let mut changing = self.leasing().change(self.id(), vec![(ino, None), (parent, Some(name.clone()))]);
         let make = |origin| LinkRequest { head, origin, ino, parent, name };
         let reply = self.session().mutate::<Link>(make).await?;
         changing.done(&reply.leases, &all_of(&reply.attr, &reply.changed), &[Some(ino)]);
@@ -170,7 +171,7 @@ impl Volume {
         what.extend(victim.map(|ino| (ino, None)));
         let told = self.tell_victim(victim);
         let (victim, untold_handles) = (victim.unwrap_or(0), told.count);
-        let changing = self.leasing().change(self.id(), what);
+        let mut changing = self.leasing().change(self.id(), what);
         let make = |origin| RemoveEntry { head, origin, parent, name, victim, untold_handles };
         let reply = told.result(self.session().removing(self.session().mutate::<M>(make)).await).await?;
         changing.done(&[], &reply.changed.iter().collect::<Vec<_>>(), &[None]);
@@ -208,7 +209,7 @@ impl Volume {
             victim: replaced.unwrap_or(0),
             untold_handles,
         };
-        let changing = self.leasing().change(self.id(), touched);
+        let mut changing = self.leasing().change(self.id(), touched);
         let reply = told.result(self.session().removing(self.session().mutate::<Rename>(make)).await).await?;
         match (changing.before(0), changing.before(1)) {
             // In the order of `touched`. Two names of one file both stay: rename(2) does nothing then.

@@ -89,6 +89,7 @@ impl Volume {
         if !creds.checked {
             return None;
         }
+        let _asked = self.leasing().ask();
         let attr = self.leasing().attr(self.key(ino))?;
         let plain = attr.mode >> 12 == kind::FILE && attr.nlink > 0 && !(write && attr.flags != 0);
         let now_ms = u64::try_from(self.client().now().as_millis()).unwrap_or(u64::MAX);
@@ -175,7 +176,7 @@ impl Volume {
             write: options.write,
             append,
         };
-        let changing = self.leasing().change(self.id(), vec![(parent, Some(entry))]);
+        let mut changing = self.leasing().change(self.id(), vec![(parent, Some(entry))]);
         let reply = self.session().mutate_open::<Create>(self.id(), options.write, make).await?;
         changing.done(&reply.leases, &all_of(&reply.attr, &reply.changed), &[Some(reply.attr.ino)]);
         let (attr, created) = (reply.attr.clone(), reply.created);
@@ -218,6 +219,15 @@ impl Volume {
 
     /// The shared state of the file of an open answer.
     fn adopt(&self, reply: OpenReply, write: bool) -> Arc<Inode> {
+        let mut attr = reply.attr.clone();
+        let inode = self.adopt_answer(reply, write);
+        // After it is in use: what is told from here on it hears itself.
+        self.leasing().newest(self.key(attr.ino), &mut attr);
+        inode.learn(&attr);
+        inode
+    }
+
+    fn adopt_answer(&self, reply: OpenReply, write: bool) -> Arc<Inode> {
         let mut inodes = self.inodes.lock();
         if let Some(inode) = inodes.get(&reply.attr.ino).and_then(std::sync::Weak::upgrade) {
             drop(inodes);

@@ -134,7 +134,7 @@ impl Volume {
         if from.1 == 0 {
             touched.push((from.0, None));
         }
-        let changing = self.leasing().change(self.id(), touched);
+        let mut changing = self.leasing().change(self.id(), touched);
         let reply = self.session().mutate::<CloneData>(make).await?;
         changing.done(&reply.leases, &[&reply.attr], &[]);
         if let Some(inode) = self.inode(to) {

@@ -7,6 +7,7 @@ mod data;
 mod door;
 mod failures;
 mod full;
+mod late;
 mod leases;
 mod model;
 mod mount;

@@ -484,3 +484,24 @@ fn a_lease_that_comes_and_goes_takes_up_no_room() {
     assert!(leases.order.len() <= ORDER_SLACK + 2, "{}", leases.order.len());
     assert!(leases.order.contains(&other));
 }
+
+#[test]
+fn an_answer_that_an_own_change_overtook_is_corrected_as_long_as_it_may_come() {
+    let mut leases = leases();
+    let (late, changing) = (leases.begin(), leases.begin());
+    leases.changed(1, &attr(7));
+    leases.end(changing);
+    let newest = |leases: &Leases, change| {
+        let mut answer = attr(change);
+        leases.newest((1, answer.ino), &mut answer);
+        answer.change
+    };
+    assert_eq!(newest(&leases, 5), 7);
+    assert_eq!(newest(&leases, 9), 9, "it is newer itself");
+    leases.end(late);
+    assert_eq!(newest(&leases, 5), 5, "nobody is left who could need it");
+    let alone = leases.begin();
+    leases.changed(1, &attr(8));
+    leases.end(alone);
+    assert!(leases.told_is_empty());
+}

@@ -1,0 +1,106 @@
+//! Answers that were on their way for long: what this client has reported meanwhile is not forgotten over them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use client::{Client, ClientConfig, Code, Creds, Volume};
+use futures::future::BoxFuture;
+use parking_lot::Mutex;
+use proto::error::WireError;
+use proto::mrc::{AwaitRecalls, GetAttr, Lookup, Open};
+use proto::rpc::Method;
+use rt::rpc::{Connector, Peer, Request, Response, Service};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use super::bed::{Bed, pattern};
+
+/// The way to an MRC that gives no leases, on which the next answer to a method can be stopped.
+struct Way {
+    to: Arc<dyn Service>,
+    stops: Mutex<Option<u16>>,
+    stopped: Semaphore,
+    goes_on: Semaphore,
+}
+
+impl Service for Way {
+    fn call(
+        self: Arc<Self>,
+        peer: Peer,
+        request: Request,
+    ) -> BoxFuture<'static, Result<Response, WireError>> {
+        if request.method == AwaitRecalls::NUMBER {
+            let refused = WireError::new(Code::Unavailable, "recalls are not heard");
+            return Box::pin(async move { Err(refused) });
+        }
+        let stops = self.stops.lock().take_if(|method| *method == request.method).is_some();
+        let answer = self.to.clone().call(peer, request);
+        Box::pin(async move {
+            let answer = answer.await;
+            if stops {
+                self.stopped.add_permits(1);
+                self.goes_on.acquire().await.expect("never closed").forget();
+            }
+            answer
+        })
+    }
+}
+
+async fn volume(bed: &Bed) -> (Arc<Volume>, Arc<Way>) {
+    let connector = Connector::new();
+    for (name, service) in bed.services() {
+        connector.register_local(&name, service);
+    }
+    let (stopped, goes_on) = (Semaphore::new(0), Semaphore::new(0));
+    let way = Arc::new(Way { to: bed.mrc.clone(), stops: Mutex::default(), stopped, goes_on });
+    connector.register_local("mrc", way.clone());
+    let config = ClientConfig { connector, ..ClientConfig::new(vec![bed.addr("dir").to_owned()], "late") };
+    (Client::connect(config).await.unwrap().volume("v").await.unwrap(), way)
+}
+
+/// The size that `ask` finds after a write, when its answer leaves the MRC before the write is reported, and arrives after
+/// the file was closed.
+async fn size_in_a_late_answer<M, F>(ask: impl Fn(Arc<Volume>, u64) -> F) -> u64
+where
+    M: Method,
+    F: Future<Output = u64> + Send + 'static,
+{
+    let bed = Bed::start(1).await;
+    let ((volume, way), root) = (volume(&bed).await, Creds::root());
+    volume.create_exclusive(&root, "/file", b"", 0o644).await.unwrap();
+    let file = volume.open_path(&root, "/file", true).await.unwrap();
+    file.write_at(0, pattern(0, 1000)).await.unwrap();
+    *way.stops.lock() = Some(M::NUMBER);
+    let asking = tokio::spawn(ask(volume.clone(), file.ino()));
+    timeout(Duration::from_secs(10), way.stopped.acquire()).await.expect("it asks").unwrap().forget();
+    file.close().await.unwrap();
+    drop(file);
+    // The round of reports that has it in hand passes too.
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    way.goes_on.add_permits(1);
+    let size = asking.await.unwrap();
+    drop((volume, way));
+    bed.stop().await;
+    size
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_is_opened_while_its_size_is_reported_has_it() {
+    let open = |volume: Arc<Volume>, ino| async move {
+        let file = volume.open(&Creds::root(), ino, false).await.unwrap();
+        let size = file.size();
+        assert_eq!(file.read_at(0, 2000).await.unwrap().len() as u64, size);
+        size
+    };
+    assert_eq!(size_in_a_late_answer::<Open, _>(open).await, 1000);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn attributes_that_are_asked_for_while_a_size_is_reported_have_it() {
+    let getattr =
+        |volume: Arc<Volume>, ino| async move { volume.getattr(&Creds::root(), ino).await.unwrap().size };
+    assert_eq!(size_in_a_late_answer::<GetAttr, _>(getattr).await, 1000);
+    let lookup =
+        |volume: Arc<Volume>, _| async move { volume.lookup(&Creds::root(), 1, b"file").await.unwrap().size };
+    assert_eq!(size_in_a_late_answer::<Lookup, _>(lookup).await, 1000);
+}
