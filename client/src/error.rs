@@ -34,9 +34,12 @@ pub fn errno(code: Code) -> i32 {
         Code::Busy => libc::EBUSY,
         Code::Loop => libc::ELOOP,
         // Retried until the caller's patience ended: the service could not be reached in time.
-        Code::NotLeader | Code::Unavailable | Code::DeadlineExceeded | Code::OldEpoch | Code::OldView => {
-            libc::ETIMEDOUT
-        }
+        Code::NotLeader
+        | Code::Unavailable
+        | Code::DeadlineExceeded
+        | Code::OldEpoch
+        | Code::OldView
+        | Code::Superseded => libc::ETIMEDOUT,
         Code::CapabilityExpired | Code::CapabilityInvalid | Code::SessionUnknown => libc::ESTALE,
         Code::Unauthenticated => libc::EACCES,
         Code::Cancelled => libc::EINTR,

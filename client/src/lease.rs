@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use proto::mrc::{Attr, HeldLease, LEASE_ATTR, LEASE_NAMES, LeaseGrant, ReadDirReply, ReturnedLease};
+use proto::osd::Turn;
 use rt::clock::Clock;
 use tokio::sync::Notify;
 
@@ -243,6 +244,26 @@ impl Leasing {
         let ticket = engine.begin();
         drop(engine);
         Changing { asked: Asked { leasing: self, ticket }, volume, what, before }
+    }
+
+    /// The session was opened; see [`Leases::opened`].
+    pub(crate) fn opened(&self, number: u64) {
+        self.engine.lock().opened(number);
+    }
+
+    /// What orders changes of a file at its OSDs.
+    pub(crate) fn turn(&self, key: Key) -> Option<Turn> {
+        self.engine.lock().turn(key)
+    }
+
+    /// An attempt to change a file was given up.
+    pub(crate) fn doubted(&self, key: Key) {
+        self.engine.lock().doubted(key);
+    }
+
+    /// An OSD refuses what is older than `seen`.
+    pub(crate) fn outrun(&self, key: Key, seen: Turn) {
+        self.engine.lock().outrun(key, seen);
     }
 
     fn changed(&self, volume: u64, attrs: &[&Attr]) {

@@ -53,6 +53,8 @@ struct Freed {
 
 /// Files remembered as freed; of older ones it is only known that they were freed before these.
 const FREED_MAX: usize = 65_536;
+/// Numbers of leases that a leader may give, as a power of two.
+const NUMBERS_BITS: u32 = 40;
 
 /// Most requests that wait for changes.
 const WATCHERS_MAX: usize = 1024;
@@ -108,7 +110,8 @@ impl Leader {
         *self.freed.lock() = Freed { since: self.clock.monotonic(), order: VecDeque::new() };
         let incarnation = (started ^ term.rotate_left(48) ^ member.rotate_left(56)).max(1);
         let leased = known.iter().filter(|(_, leases)| *leases).map(|(id, _)| *id);
-        self.leasing.with(|engine, now| engine.lead(now, started, leased));
+        // By the term, not by a clock: OSDs compare numbers of different leaders.
+        self.leasing.with(|engine, now| engine.lead(now, term << NUMBERS_BITS, leased));
         sessions.lead(self.clock.monotonic(), incarnation, known.iter().map(|(id, _)| *id));
         // The time that those who do not come back are waited for has begun.
         self.leasing.wake();

@@ -10,3 +10,4 @@ pub mod replication;
 pub(crate) mod room;
 pub mod slowness;
 pub mod trail;
+pub(crate) mod turns;

@@ -4,6 +4,7 @@ mod delay;
 mod gate;
 mod ops;
 mod scrubbing;
+mod turns;
 mod verified;
 
 use std::path::{Path, PathBuf};
@@ -93,6 +94,7 @@ pub struct Osd {
     counters: Counters,
     in_flight: AtomicUsize,
     gate: gate::Gate,
+    order: turns::Order,
     verified: verified::Verified,
     scrubbing: scrubbing::Scrubbing,
     /// Columns with more than one copy.
@@ -164,6 +166,7 @@ impl Osd {
             counters: Counters::default(),
             in_flight: AtomicUsize::new(0),
             gate: gate::Gate::default(),
+            order: turns::Order::default(),
             verified: verified::Verified::default(),
             scrubbing: scrubbing::Scrubbing::default(),
             background: Mutex::new(background),

@@ -37,7 +37,7 @@ fn capability(rights: u32, ino: u64) -> Capability {
 }
 
 fn head(rights: u32, ino: u64, object: u64) -> ObjectHead {
-    ObjectHead { capability: capability(rights, ino), object, map_epoch: 1, replicas: None }
+    ObjectHead { capability: capability(rights, ino), object, map_epoch: 1, replicas: None, turn: None }
 }
 
 fn open(path: &std::path::Path, capacity_bytes: u64) -> Arc<Osd> {
@@ -327,4 +327,35 @@ async fn the_agent_registers_with_the_leader() {
     assert_eq!(told.last(), Some(&(life, true)));
     assert!(told[..told.len() - 1].iter().all(|one| *one == (life, false)));
     assert!(leader.told.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn changes_that_come_after_their_turn_are_refused() {
+    let place = tempfile::tempdir_in("/tmp").unwrap();
+    let osd = open(place.path(), 64 << 20);
+    let channel = LocalChannel::new(osd.clone(), "local://osd");
+    let data = Bytes::from(vec![3; 100]);
+    let request = |since, round| WriteRequest {
+        head: ObjectHead { turn: Some(Turn { since, round }), ..head(WRITE, 9, 0) },
+        offset: 0,
+        checksums: Vec::new(),
+        crc: crc32c(&data),
+        sync: false,
+    };
+    let send = async |request: WriteRequest| {
+        call_with::<Write>(&*channel, &request, data.clone(), &CallOptions::default()).await.map(|_| ())
+    };
+    send(request(5, 1)).await.unwrap();
+    let refused = send(request(5, 0)).await.unwrap_err();
+    assert_eq!(
+        (refused.code, Turn::of_hint(&refused.hint)),
+        (Code::Superseded, Some(Turn { since: 5, round: 1 }))
+    );
+    let cut = TruncateRequest { head: request(4, 9).head, keep: 0 };
+    assert_eq!(call::<Truncate>(&*channel, &cut).await.unwrap_err().code, Code::Superseded);
+    let punch = PunchRequest { head: request(4, 9).head, offset: 0, len: 10 };
+    assert_eq!(call::<Punch>(&*channel, &punch).await.unwrap_err().code, Code::Superseded);
+    // Whose client holds no lease is not ordered.
+    send(WriteRequest { head: head(WRITE, 9, 0), ..request(0, 0) }).await.unwrap();
+    send(request(6, 0)).await.unwrap();
 }

@@ -36,6 +36,7 @@ pub enum Code {
     CapabilityExpired = 45,
     CapabilityInvalid = 46,
     SessionUnknown = 47,
+    Superseded = 48,
     Corrupt = 60,
     Io = 61,
     BadRequest = 62,
@@ -47,7 +48,7 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of the wire values.
-    pub const ALL: [Code; 38] = {
+    pub const ALL: [Code; 39] = {
         use Code::*;
         [
             NotFound,
@@ -81,6 +82,7 @@ impl Code {
             CapabilityExpired,
             CapabilityInvalid,
             SessionUnknown,
+            Superseded,
             Corrupt,
             Io,
             BadRequest,
@@ -133,6 +135,9 @@ impl Code {
             CapabilityExpired => "the right to use the file's objects ran out; open it again",
             CapabilityInvalid => "the right to use the file's objects was not made by this cluster",
             SessionUnknown => "the session ended or the server does not know it; open a new one",
+            Superseded => {
+                "a later attempt of the same client, or a later holder of the right to write, was here before"
+            }
             Corrupt => "stored data does not match its checksum",
             Io => "the disk below failed",
             BadRequest => "the message could not be understood; the versions may differ too much",
@@ -149,7 +154,7 @@ impl Code {
         use Code::*;
         match self {
             NotLeader | Unavailable | DeadlineExceeded | OldEpoch | OldView | CapabilityExpired
-            | SessionUnknown | Busy => true,
+            | SessionUnknown | Superseded | Busy => true,
             NotFound | Exists | NotDirectory | IsDirectory | NotEmpty | PermissionDenied | NotPermitted
             | InvalidArgument | NameTooLong | TooManyLinks | CrossVolume | NoSpace | QuotaExceeded
             | FileTooLarge | NoAttribute | AttributeTooLarge | ReadOnly | WouldBlock | Deadlock | Stale
@@ -169,9 +174,8 @@ impl Code {
             | InvalidArgument | NameTooLong | TooManyLinks | CrossVolume | NoSpace | QuotaExceeded
             | FileTooLarge | NoAttribute | AttributeTooLarge | ReadOnly | WouldBlock | Deadlock | Stale
             | NotSupported | Loop | NotLeader | OldEpoch | OldView | CapabilityExpired
-            | CapabilityInvalid | SessionUnknown | Busy | BadRequest | UnknownMethod | Unauthenticated => {
-                true
-            }
+            | CapabilityInvalid | SessionUnknown | Superseded | Busy | BadRequest | UnknownMethod
+            | Unauthenticated => true,
         }
     }
 }
@@ -186,7 +190,7 @@ pub struct WireError {
     pub text: String,
     /// `NotLeader`: the leader's address if known. `OldEpoch`: the newer epoch. `Unavailable`: `refused` or
     /// `reset` when that is evidence of a dead process. `SessionUnknown` of a session being opened: the leader's
-    /// incarnation and the highest opening that it knows. Otherwise empty.
+    /// incarnation and the highest opening that it knows. `Superseded`: the turn that was seen. Otherwise empty.
     pub hint: String,
 }
 

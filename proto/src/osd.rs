@@ -34,6 +34,36 @@ pub struct ObjectHead {
     /// The column, when it is replicated.
     #[prost(message, optional, tag = "4")]
     pub replicas: Option<ColumnOf>,
+    /// Changes of a client that holds the file's lease for writing; absent: it holds none, and is not ordered.
+    #[prost(message, optional, tag = "5")]
+    pub turn: Option<Turn>,
+}
+
+/// Orders the changes of a file's holders: an OSD refuses what is older than what it has seen (`Superseded`), for its
+/// client has given it up. See `docs/protocols/leases.md`, "Late attempts".
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Message)]
+pub struct Turn {
+    /// Number of the grant that brought the right to write.
+    #[prost(uint64, tag = "1")]
+    pub since: u64,
+    /// Grows whenever the client gives up an attempt without knowing what became of it.
+    #[prost(uint32, tag = "2")]
+    pub round: u32,
+}
+
+impl Turn {
+    /// For an error's hint.
+    #[must_use]
+    pub fn to_hint(self) -> String {
+        format!("{} {}", self.since, self.round)
+    }
+
+    /// From an error's hint.
+    #[must_use]
+    pub fn of_hint(hint: &str) -> Option<Self> {
+        let (since, round) = hint.split_once(' ')?;
+        Some(Self { since: since.parse().ok()?, round: round.parse().ok()? })
+    }
 }
 
 /// Writes the payload. Acknowledged when it survives the death of the process; on disk after `Sync`.

@@ -210,6 +210,7 @@ fn members_of_groups() {
         lease_ttl_ms: 6000,
         session_epoch: 5,
         members: vec![addr()],
+        number: 0,
     };
     check("mrc-session-reply", Kind::Reply, mrc::SessionRenew::NUMBER, &message, b"");
 }
@@ -488,13 +489,26 @@ fn osd_write_with_payload() {
     let key = ObjectKey { volume: VolumeId(2), ino: Ino(77), object: ObjectNo(3) };
     let payload: Vec<u8> = (0..4500u32).map(|n| (n * 7 % 251) as u8).collect();
     let message = osd::WriteRequest {
-        head: osd::ObjectHead { capability: capability(), object: 3, map_epoch: 13, replicas: None },
+        head: osd::ObjectHead {
+            capability: capability(),
+            object: 3,
+            map_epoch: 13,
+            replicas: None,
+            turn: None,
+        },
         offset: 8192,
         checksums: checksum::block_checksums(key, 2, &payload),
         crc: 0,
         sync: true,
     };
     check("osd-write", Kind::Request, osd::Write::NUMBER, &message, &payload);
+    let turn = Some(osd::Turn { since: 7 << 40 | 3, round: 2 });
+    let head = osd::ObjectHead { turn, ..message.head.clone() };
+    let message = osd::WriteRequest { head, ..message };
+    check("osd-write-in-turn", Kind::Request, osd::Write::NUMBER, &message, &payload);
+    let hint = turn.unwrap_or_default().to_hint();
+    assert_eq!(osd::Turn::of_hint(&hint), turn);
+    assert_eq!(osd::Turn::of_hint("7"), None);
 }
 
 #[test]

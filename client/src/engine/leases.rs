@@ -24,6 +24,8 @@ use proto::mrc::{
     HeldLease, LEASE_ATTR, LEASE_NAMES, LEASE_READ, LEASE_WRITE, LeaseGrant, Recall, ReturnedLease,
 };
 
+use proto::osd::Turn;
+
 use entry::Entry;
 use told::Told;
 pub use values::Cached;
@@ -123,6 +125,39 @@ impl Leases {
             self.order.push_back(key);
         }
         entry.bits |= bits;
+    }
+
+    /// The session was opened. `number` is above those of all grants: what was [assumed](Leases::assume) is written under it.
+    pub fn opened(&mut self, number: u64) {
+        let assumed = |entry: &&mut Entry| entry.held() & LEASE_WRITE != 0 && entry.turn == Turn::default();
+        self.entries
+            .values_mut()
+            .filter(assumed)
+            .for_each(|entry| entry.turn = Turn { since: number, round: 0 });
+    }
+
+    /// What orders changes of the file at its OSDs; `None`: nothing gives the right to write.
+    #[must_use]
+    pub fn turn(&self, key: Key) -> Option<Turn> {
+        let entry = self.entries.get(&key)?;
+        (entry.held() & LEASE_WRITE != 0 || entry.writing > 0).then_some(entry.turn)
+    }
+
+    /// An attempt to change the file was given up, and nobody knows what became of it: what comes later must not be
+    /// taken for older.
+    pub fn doubted(&mut self, key: Key) {
+        if let Some(entry) = self.entries.get_mut(&key) {
+            entry.turn.round = entry.turn.round.saturating_add(1);
+        }
+    }
+
+    /// An OSD has seen `seen`, and refuses what is older. Who has the right to write may go beyond.
+    pub fn outrun(&mut self, key: Key, seen: Turn) {
+        if self.turn(key).is_some_and(|turn| turn < seen)
+            && let Some(entry) = self.entries.get_mut(&key)
+        {
+            entry.turn = Turn { since: seen.since, round: seen.round.saturating_add(1) };
+        }
     }
 
     /// Whether leases are kept.

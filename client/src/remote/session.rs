@@ -542,6 +542,7 @@ impl Session {
         let before = self.incarnation.swap(reply.incarnation, Ordering::AcqRel);
         self.leasing.told(before != reply.incarnation);
         self.heard(&reply, start);
+        self.leasing.opened(reply.number);
         if before != 0 && before != reply.incarnation {
             self.replay_locks().await?;
         }

@@ -29,6 +29,7 @@ use crate::file::buffer::Buffer;
 use crate::file::latch::Errors;
 use crate::lease::Locked;
 pub(crate) use layers::TOP;
+use ticket::Attempt;
 pub(crate) use ticket::Ticket;
 use trail::Trail;
 
@@ -528,8 +529,11 @@ impl Inode {
             let osd = map.primary(osds).ok_or_else(|| {
                 WireError::new(Code::Internal, format!("a column of ino-{} has no OSD", self.ino))
             })?;
-            let ticket = Ticket { capability, map_epoch: map.epoch, layout, column };
+            let leasing = self.volume.leasing();
+            let turn = if M::MUTATES { leasing.turn(self.key()) } else { None };
+            let ticket = Ticket { capability, map_epoch: map.epoch, turn, layout, column };
             let request = make(&ticket);
+            let attempt_ends = turn.map(|_| Attempt::begins(leasing, self.key()));
             let attempt = self.volume.osds().call_once::<M>(osd, &map, &request, payload.clone());
             let result = if osds.len() > 1 {
                 // Another OSD takes over when this one hangs: the map says so before the attempt's time is up.
@@ -543,6 +547,9 @@ impl Inode {
             } else {
                 attempt.await
             };
+            if let Some(attempt) = attempt_ends {
+                attempt.is_over(result.as_ref().err());
+            }
             let error = match result {
                 Ok(answer) => {
                     trail.end::<M>(self.ino, self.volume.client().config().clock.monotonic());
@@ -566,6 +573,12 @@ impl Inode {
                     }
                 }
                 Code::Busy => {}
+                Code::Superseded => {
+                    self.must_be_of(generation)?;
+                    if let Some(seen) = osd::Turn::of_hint(&error.hint) {
+                        self.volume.leasing().outrun(self.key(), seen);
+                    }
+                }
                 // Damaged on the way there: the bytes that we hold are good.
                 Code::Corrupt if M::MUTATES && !corrupt_once => corrupt_once = true,
                 _ => return Err(error),

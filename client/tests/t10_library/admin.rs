@@ -187,7 +187,8 @@ async fn damage_in_a_real_table_is_found_and_mended_while_the_volume_is_in_use()
 async fn write_late(bed: &Bed, capability: &Capability) {
     let data = Bytes::from(pattern(0, 5000));
     let map_epoch = bed.call::<Map>("dir", &GetMap::default()).await.epoch;
-    let head = ObjectHead { capability: capability.clone(), object: 0, map_epoch, replicas: None };
+    let head =
+        ObjectHead { capability: capability.clone(), object: 0, map_epoch, replicas: None, turn: None };
     let request = WriteRequest { head, offset: 0, checksums: Vec::new(), crc: crc32c(&data), sync: false };
     let channel = bed.connector.channel(bed.addr("osd-0")).unwrap();
     let options = CallOptions { deadline: Duration::from_secs(5), trace: 0 };

@@ -1,4 +1,5 @@
-//! Answers that were on their way for long: what this client has reported meanwhile is not forgotten over them.
+//! What was on its way for long: answers, over which this client does not forget what it has reported meanwhile, and writes,
+//! which do not come over what was written since.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use proto::error::WireError;
 use proto::mrc::{AwaitRecalls, GetAttr, Lookup, Open};
+use proto::osd::Write;
 use proto::rpc::Method;
 use rt::rpc::{Connector, Peer, Request, Response, Service};
 use tokio::sync::Semaphore;
@@ -103,4 +105,74 @@ async fn attributes_that_are_asked_for_while_a_size_is_reported_have_it() {
     let lookup =
         |volume: Arc<Volume>, _| async move { volume.lookup(&Creds::root(), 1, b"file").await.unwrap().size };
     assert_eq!(size_in_a_late_answer::<Lookup, _>(lookup).await, 1000);
+}
+
+/// The way to an OSD on which the next write gets stuck: its sender is told that the connection broke.
+struct Stuck {
+    to: Arc<dyn Service>,
+    sticks: Mutex<bool>,
+    stuck: Mutex<Option<(Peer, Request)>>,
+}
+
+impl Service for Stuck {
+    fn call(
+        self: Arc<Self>,
+        peer: Peer,
+        request: Request,
+    ) -> BoxFuture<'static, Result<Response, WireError>> {
+        if request.method == Write::NUMBER && std::mem::take(&mut *self.sticks.lock()) {
+            *self.stuck.lock() = Some((peer, request));
+            let broken = WireError::new(Code::Unavailable, "the connection broke");
+            return Box::pin(async move { Err(broken) });
+        }
+        self.to.clone().call(peer, request)
+    }
+}
+
+async fn holder(bed: &Bed, name: &str) -> (Arc<Volume>, Arc<Stuck>) {
+    let connector = Connector::new();
+    let mut ways = Vec::new();
+    for (name, to) in bed.services() {
+        let way = Arc::new(Stuck { to, sticks: Mutex::default(), stuck: Mutex::default() });
+        connector.register_local(&name, way.clone());
+        ways.push(way);
+    }
+    connector.register_local("mrc", bed.mrc.clone());
+    let config = ClientConfig { connector, ..ClientConfig::new(vec![bed.addr("dir").to_owned()], name) };
+    let volume = Client::connect(config).await.unwrap().volume("v").await.unwrap();
+    for _ in 0..200 {
+        volume.getattr(&Creds::root(), 1).await.unwrap();
+        if volume.session().leasing().held() > 0 {
+            return (volume, ways.pop().expect("an OSD"));
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    panic!("no lease was ever given");
+}
+
+/// What is there when an attempt that `a` gave up and repeated arrives after the next write, which is `by_another` client's.
+async fn after_a_late_attempt(by_another: bool) -> (Code, bool) {
+    let bed = Bed::start(1).await;
+    let ((a, way), (b, _), root) = (holder(&bed, "a").await, holder(&bed, "b").await, Creds::root());
+    a.create_exclusive(&root, "/file", b"", 0o644).await.unwrap();
+    let file = a.open_path(&root, "/file", true).await.unwrap();
+    *way.sticks.lock() = true;
+    file.write_at(0, vec![1; 5000]).await.unwrap();
+    let (peer, request) = way.stuck.lock().take().expect("the first attempt");
+    let other = if by_another { b.open_path(&root, "/file", true).await.unwrap() } else { file.clone() };
+    other.write_at(1000, vec![2; 1000]).await.unwrap();
+    let late = way.to.clone().call(peer, request).await;
+    let content = b.read_file(&root, "/file").await.unwrap();
+    let right = content.len() == 5000 && content[1000..2000].iter().all(|byte| *byte == 2);
+    file.close().await.unwrap();
+    other.close().await.unwrap();
+    drop((a, b, file, other));
+    bed.stop().await;
+    (late.expect_err("it is too late").code, right)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_attempt_that_was_given_up_does_not_come_over_what_was_written_since() {
+    assert_eq!(after_a_late_attempt(false).await, (Code::Superseded, true));
+    assert_eq!(after_a_late_attempt(true).await, (Code::Superseded, true));
 }

@@ -429,7 +429,8 @@ impl Leases {
         }
     }
 
-    fn number(&mut self) -> u64 {
+    /// A number above all that were given before.
+    pub fn number(&mut self) -> u64 {
         self.next += 1;
         self.next
     }

@@ -50,6 +50,7 @@ pub(crate) async fn serve(mrc: &Mrc, request: Request) -> Result<Response, WireE
     // Not longer than its open recalls leave it.
     let leased = mrc.leader().leasing().with(|engine, now| engine.renew(now, ask.session));
     let still = session::find(mrc.table(), ask.session)?.map(|row| row.epoch) == Some(session_epoch);
+    let number = mrc.leader().leasing().with(|engine, _| engine.number());
     let Some(ttl) = leased.filter(|_| still) else { return Err(expelling()) };
     Ok(Response::of(&SessionReply {
         ttl_ms: SESSION_TTL_MS,
@@ -57,6 +58,7 @@ pub(crate) async fn serve(mrc: &Mrc, request: Request) -> Result<Response, WireE
         lease_ttl_ms: u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX),
         session_epoch,
         members: mrc.group().voter_addrs(),
+        number,
     }))
 }
 

@@ -28,5 +28,6 @@ pub(crate) async fn serve(mrc: &Mrc, request: Request) -> Result<Response, WireE
         lease_ttl_ms: u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX),
         session_epoch,
         members: mrc.group().voter_addrs(),
+        number: 0,
     }))
 }

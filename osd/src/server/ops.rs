@@ -150,6 +150,7 @@ impl Osd {
         let _inside = self.gate.enter();
         let (key, stamp) = self.admit_object(&request.head, WRITE)?;
         verify_payload(key, (request.offset, &request.checksums, request.crc), &payload)?;
+        let _turn = self.order.enter(&request.head).await?;
         let bytes = payload.len() as u64;
         let head = &request.head;
         if let Some(asked) = self.column(&head.capability, head.replicas.as_ref(), head.map_epoch).await? {
@@ -201,6 +202,7 @@ impl Osd {
         let _inside = self.gate.enter();
         let (key, stamp) = self.admit_object(&request.head, WRITE)?;
         let head = &request.head;
+        let _turn = self.order.enter(head).await?;
         if let Some(asked) = self.column(&head.capability, head.replicas.as_ref(), head.map_epoch).await? {
             let version = self.replicas.truncate_column(&asked, key.object.0, request.keep).await?;
             return Ok(Response::of(&WriteReply { version }));
@@ -213,6 +215,7 @@ impl Osd {
         let _inside = self.gate.enter();
         let (key, stamp) = self.admit_object(&request.head, WRITE)?;
         let head = &request.head;
+        let _turn = self.order.enter(head).await?;
         if let Some(asked) = self.column(&head.capability, head.replicas.as_ref(), head.map_epoch).await? {
             let change = Change::Punch { offset: request.offset, len: request.len };
             let version = self.replicas.change_object(&asked, key.object.0, change).await?;

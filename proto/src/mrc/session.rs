@@ -67,6 +67,10 @@ pub struct SessionReply {
     /// Addresses of the group's members. Empty: not told.
     #[prost(string, repeated, tag = "5")]
     pub members: Vec<String>,
+    /// To [`OpenSession`]: above the numbers of all grants so far. Who takes up what an earlier process of the session held
+    /// writes under it.
+    #[prost(uint64, tag = "6")]
+    pub number: u64,
 }
 
 /// Keeps a session alive.

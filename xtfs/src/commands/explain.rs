@@ -60,9 +60,8 @@ fn text(code: Code) -> (&'static str, &'static str) {
         PermissionDenied | NotPermitted | ReadOnly | Unauthenticated | CapabilityExpired
         | CapabilityInvalid => rights(code),
         NoSpace | QuotaExceeded | FileTooLarge | TooManyLinks | AttributeTooLarge => limits(code),
-        NotLeader | Unavailable | DeadlineExceeded | OldEpoch | OldView | SessionUnknown | Busy => {
-            passing(code)
-        }
+        NotLeader | Unavailable | DeadlineExceeded | OldEpoch | OldView | SessionUnknown | Superseded
+        | Busy => passing(code),
         InvalidArgument => {
             ("a value in the request is outside of what is possible", "the message names the value")
         }
@@ -169,6 +168,10 @@ fn passing(code: Code) -> (&'static str, &'static str) {
         }
         Code::OldEpoch => ("the caller had an outdated OSD map", "nothing; it gets the newer one"),
         Code::OldView => ("the caller had an outdated list of replicas", "nothing; it gets the newer one"),
+        Code::Superseded => (
+            "a request arrived after its client had given it up and gone on",
+            "nothing; the client tries again under a new number",
+        ),
         Code::SessionUnknown => (
             "the service does not know the client's session (it was silent for too long)",
             "nothing; it opens a new one",

@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use proto::mrc::{Attr, LeaseGrant, Recall};
+use proto::mrc::{Attr, LEASE_WRITE, LeaseGrant, Recall};
+use proto::osd::Turn;
 
 use super::{KEEPS_ATTR, KEEPS_NAMES, Ticket, Use};
 
@@ -26,6 +27,8 @@ pub(super) struct Entry {
     pub(super) recalled_at: Ticket,
     /// Highest recall number answered.
     pub(super) returned: u64,
+    /// Orders what is written under the right to write.
+    pub(super) turn: Turn,
     /// Operations under way.
     pub(super) reading: u32,
     pub(super) writing: u32,
@@ -126,6 +129,10 @@ impl Entry {
 
     /// Takes a grant; an older one than the last adds nothing. Gives the number of names that were dropped.
     pub(super) fn grant(&mut self, grant: &LeaseGrant) -> usize {
+        // Also of one that a recall has overtaken: an operation may be waiting for it.
+        if grant.bits & LEASE_WRITE != 0 && self.held() & LEASE_WRITE == 0 {
+            self.turn = self.turn.max(Turn { since: grant.number, round: 0 });
+        }
         if grant.number < self.number {
             return 0;
         }

@@ -505,3 +505,41 @@ fn an_answer_that_an_own_change_overtook_is_corrected_as_long_as_it_may_come() {
     leases.end(alone);
     assert!(leases.told_is_empty());
 }
+
+#[test]
+fn what_is_written_under_a_later_right_or_after_a_doubt_is_numbered_higher() {
+    let mut leases = leases();
+    let key = (1, 3);
+    assert_eq!(leases.turn(key), None, "no right, no turn");
+    let give = |leases: &mut Leases, number| {
+        let ticket = leases.begin();
+        leases.granted(1, &grant(3, LEASE_WRITE, number), ticket);
+        leases.end(ticket);
+        leases.turn(key).unwrap()
+    };
+    let first = give(&mut leases, 5);
+    assert_eq!(give(&mut leases, 6), first, "it has the right since then");
+    leases.doubted(key);
+    let doubted = leases.turn(key).unwrap();
+    assert!(doubted > first);
+    leases.outrun(key, first);
+    assert_eq!(leases.turn(key), Some(doubted), "it is beyond that already");
+    let seen = proto::osd::Turn { since: 77, round: 3 };
+    leases.outrun(key, seen);
+    assert!(leases.turn(key).unwrap() > seen);
+    let recall = recall(key, LEASE_WRITE, 90);
+    leases.recalled(&recall);
+    assert!(leases.turn(key).unwrap() > seen, "what is on its way goes on");
+    leases.returned(&recall);
+    assert_eq!(leases.turn(key), None);
+    leases.outrun(key, proto::osd::Turn { since: 99, round: 0 });
+    assert!(
+        give(&mut leases, 91) < proto::osd::Turn { since: 92, round: 0 },
+        "who has no right goes beyond nothing"
+    );
+    // An earlier process of the session has written to this one.
+    leases.assume((1, 4), LEASE_WRITE);
+    leases.opened(95);
+    assert_eq!(leases.turn((1, 4)), Some(proto::osd::Turn { since: 95, round: 0 }));
+    assert!(leases.turn(key).unwrap() < proto::osd::Turn { since: 95, round: 0 }, "this one is its own");
+}

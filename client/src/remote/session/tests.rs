@@ -38,6 +38,7 @@ impl Service for NewLeader {
                     lease_ttl_ms: 6_000,
                     session_epoch: EPOCH,
                     members: Vec::new(),
+                    number: 9,
                 }));
             }
             if !self.opened.load(Ordering::SeqCst) {
