@@ -502,12 +502,11 @@ fn osd_write_with_payload() {
         sync: true,
     };
     check("osd-write", Kind::Request, osd::Write::NUMBER, &message, &payload);
-    let turn = Some(osd::Turn { since: 7 << 40 | 3, round: 2 });
-    let head = osd::ObjectHead { turn, ..message.head.clone() };
+    let turn = osd::Turn { since: 7 << 40 | 3, round: 2 };
+    let head = osd::ObjectHead { turn: Some(turn), ..message.head.clone() };
     let message = osd::WriteRequest { head, ..message };
     check("osd-write-in-turn", Kind::Request, osd::Write::NUMBER, &message, &payload);
-    let hint = turn.unwrap_or_default().to_hint();
-    assert_eq!(osd::Turn::of_hint(&hint), turn);
+    assert_eq!(osd::Turn::of_hint(&turn.to_hint()), Some(turn));
     assert_eq!(osd::Turn::of_hint("7"), None);
 }
 

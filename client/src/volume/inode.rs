@@ -533,7 +533,7 @@ impl Inode {
             let turn = if M::MUTATES { leasing.turn(self.key()) } else { None };
             let ticket = Ticket { capability, map_epoch: map.epoch, turn, layout, column };
             let request = make(&ticket);
-            let attempt_ends = turn.map(|_| Attempt::begins(leasing, self.key()));
+            let doubt = turn.map(|_| Attempt::begins(leasing, self.key()));
             let attempt = self.volume.osds().call_once::<M>(osd, &map, &request, payload.clone());
             let result = if osds.len() > 1 {
                 // Another OSD takes over when this one hangs: the map says so before the attempt's time is up.
@@ -547,8 +547,8 @@ impl Inode {
             } else {
                 attempt.await
             };
-            if let Some(attempt) = attempt_ends {
-                attempt.is_over(result.as_ref().err());
+            if let Some(doubt) = doubt {
+                doubt.answered(result.as_ref().err());
             }
             let error = match result {
                 Ok(answer) => {

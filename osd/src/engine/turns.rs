@@ -4,7 +4,7 @@
 //! Per file the latest turn that was seen counts. What is older is refused; what is newer waits until all that is older and
 //! was let in before has ended. Nothing of this outlives the process: neither do requests.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use proto::osd::Turn;
 
@@ -41,7 +41,7 @@ impl File {
 /// The turns of all files that were changed under leases.
 #[derive(Debug, Default)]
 pub(crate) struct Turns {
-    files: HashMap<FileKey, File>,
+    files: BTreeMap<FileKey, File>,
     /// In the order in which they were first seen.
     order: VecDeque<FileKey>,
 }

@@ -53,7 +53,7 @@ impl<'a> Attempt<'a> {
     }
 
     /// It was answered. After some errors nobody knows whether the request is still on its way.
-    pub(super) fn is_over(mut self, error: Option<&WireError>) {
+    pub(super) fn answered(mut self, error: Option<&WireError>) {
         self.in_doubt = error.is_some_and(|error| !error.code.has_no_side_effects());
     }
 }
