@@ -69,9 +69,9 @@ pub const RECALLS_PER_ANSWER: usize = 1024;
 /// How long `AwaitRecalls` waits at most, milliseconds.
 pub const RECALL_POLL_MS: u32 = 10_000;
 /// How often an OSD renews its lease at the DIR, milliseconds.
-pub const OSD_HEARTBEAT_MS: u64 = 300;
+pub const OSD_HEARTBEAT_MS: u64 = 225;
 /// An OSD silent for this long is down, milliseconds.
-pub const OSD_LEASE_MS: u64 = 1_500;
+pub const OSD_LEASE_MS: u64 = 1_125;
 /// Most that an OSD may weigh when new files are placed; 100 is ordinary.
 pub const OSD_WEIGHT_MAX: u32 = 1000;
 /// How long a capability is valid, milliseconds.

@@ -14,8 +14,9 @@ fn entry(uuid: &str, free: u64) -> OsdEntry {
     }
 }
 
+/// Times are told as if heartbeats came every 300 ms: then a lease is 1500, and one is late after 400.
 const fn ms(ms: u64) -> Duration {
-    Duration::from_millis(ms)
+    Duration::from_micros(ms * OSD_HEARTBEAT_MS * 1000 / 300)
 }
 
 /// A leader since 0 that knows `n` OSDs "1".."n", all heard of at `from`.
@@ -63,7 +64,7 @@ fn silence_takes_down_after_the_lease_and_not_before() {
     assert_eq!(engine.handle(Event::Tick, ms(1500)), [down(1, Why::Silent)]);
     assert_eq!(engine.handle(Event::Tick, ms(1600)), [], "the log has it already");
     assert_eq!(
-        engine.handle(Event::Tick, ms(2500)),
+        engine.handle(Event::Tick, ms(1500) + RETRY),
         [down(1, Why::Silent), down(2, Why::Silent)],
         "until it shows"
     );
@@ -91,7 +92,11 @@ fn heartbeats_that_change_nothing_have_no_effect() {
         assert_eq!(engine.handle(Event::Heartbeat(entry("1", at.as_millis() as u64)), at), []);
         assert_eq!(engine.handle(Event::Tick, at), []);
     }
-    assert_eq!(engine.map(7).osds[0].free_bytes, 99 * 300, "space is in the map all the same");
+    assert_eq!(
+        engine.map(7).osds[0].free_bytes,
+        ms(99 * 300).as_millis() as u64,
+        "space is in the map all the same"
+    );
 }
 
 #[test]
@@ -148,13 +153,13 @@ fn a_look_that_says_nothing_is_repeated_as_long_as_somebody_was_refused() {
     assert_eq!(engine.handle(Event::Tick, ms(400)), [probe(1)]);
     assert_eq!(engine.handle(reset("a"), ms(410)), []);
     assert_eq!(engine.handle(probed(Verdict::Unclear), ms(550)), []);
-    assert_eq!(engine.next_tick(ms(550)), ms(575));
-    assert_eq!(engine.handle(Event::Tick, ms(575)), [probe(1)]);
+    assert_eq!(engine.next_tick(ms(550)), ms(550) + LOOK_AGAIN);
+    assert_eq!(engine.handle(Event::Tick, ms(550) + LOOK_AGAIN), [probe(1)]);
     // A hung one: until the evidence is old.
     let mut engine = leader(1, ms(0));
     engine.handle(reset("a"), ms(10));
     engine.handle(Event::Stalled, ms(5_000));
-    assert_eq!(engine.handle(probed(Verdict::Unclear), ms(3_010)), []);
+    assert_eq!(engine.handle(probed(Verdict::Unclear), ms(10) + EVIDENCE), []);
     // One that was heard of since.
     let mut engine = leader(1, ms(0));
     engine.handle(reset("a"), ms(10));
@@ -227,7 +232,7 @@ fn evidence_ages_and_names_the_address() {
         Event::Reported { osd: 1, addr: "tcp://osd:2".into(), reporter: "a".into(), refused: true };
     assert_eq!(engine.handle(elsewhere, ms(1)), []);
     engine.handle(report("a"), ms(2));
-    assert_eq!(engine.handle(report("b"), ms(3003)), [probe(1)], "a is forgotten");
+    assert_eq!(engine.handle(report("b"), ms(3) + EVIDENCE), [probe(1)], "a is forgotten");
 }
 
 #[test]

@@ -26,6 +26,12 @@ const OPEN_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long a connection may take to come up, certificates included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// Whoever waits for an answer makes itself heard this often. A kernel looks for an idle peer that is gone only every second, so
+/// long polls would hear of a cut after two; what was sent and not taken ends the connection after one.
+const PULSE: Duration = Duration::from_millis(400);
+/// No request has it: to cancel it does nothing.
+const NO_REQUEST: u64 = 0;
+
 type Answer = Result<Response, WireError>;
 
 struct Connection {
@@ -188,30 +194,54 @@ struct Forget<'a> {
 impl Drop for Forget<'_> {
     fn drop(&mut self) {
         let unanswered = self.connection.waiting.lock().remove(&self.number).is_some();
-        if unanswered && self.sent && !self.connection.outbox.is_closed() {
-            let header = Header {
-                kind: Kind::Cancel,
-                method: self.method,
-                request: self.number,
-                trace: 0,
-                deadline_ms: 0,
-                message_bytes: 0,
-                payload_bytes: 0,
-            };
-            // Best effort: a cancel that does not fit is dropped, the server answers into the void.
-            let _ = futures::FutureExt::now_or_never(self.connection.outbox.send(
-                header,
-                Bytes::new(),
-                Bytes::new(),
-            ));
+        if unanswered && self.sent {
+            // A cancel that does not fit is dropped, the server answers into the void.
+            self.connection.cancel(self.method, self.number);
+        }
+    }
+}
+
+impl Connection {
+    /// Nobody waits for this request any more. Best effort.
+    fn cancel(&self, method: u16, request: u64) {
+        if self.outbox.is_closed() {
+            return;
+        }
+        let header = Header {
+            kind: Kind::Cancel,
+            method,
+            request,
+            trace: 0,
+            deadline_ms: 0,
+            message_bytes: 0,
+            payload_bytes: 0,
+        };
+        let _ = futures::FutureExt::now_or_never(self.outbox.send(header, Bytes::new(), Bytes::new()));
+    }
+
+    /// The peer's kernel is made to answer, if somebody waits for an answer.
+    fn pulse(&self) {
+        let waits = !self.waiting.lock().is_empty();
+        if waits {
+            self.cancel(0, NO_REQUEST);
         }
     }
 }
 
 async fn receive(connection: Arc<Connection>, mut source: Source, address: String) {
     let mut buffer = BytesMut::with_capacity(super::READ_BYTES);
+    let mut pulse = tokio::time::interval(PULSE);
+    pulse.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let why = loop {
-        match source.next(&mut buffer).await {
+        let next = tokio::select! {
+            biased;
+            next = source.next(&mut buffer) => next,
+            _ = pulse.tick() => {
+                connection.pulse();
+                continue;
+            }
+        };
+        match next {
             Ok(Some(frame)) => deliver(&connection, frame),
             Ok(None) => break "the peer closed the connection".to_owned(),
             Err(error) => break error.to_string(),
@@ -267,5 +297,37 @@ impl Channel for TcpChannel {
 
     fn address(&self) -> &str {
         &self.address
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_waits_for_an_answer_makes_itself_heard() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = listener.local_addr().unwrap().to_string();
+        let channel = TcpChannel::new(&format!("tcp://{at}"), &at, None);
+        let request = Request {
+            method: 7,
+            message: Bytes::new(),
+            payload: Bytes::new(),
+            deadline: Duration::from_secs(60),
+            trace: 0,
+        };
+        let caller = tokio::spawn(async move { channel.call(request).await });
+        let (mut peer, _) = listener.accept().await.unwrap();
+        let (mut buffer, mut frames) = (BytesMut::new(), Vec::new());
+        while frames.len() < 3 {
+            peer.read_buf(&mut buffer).await.unwrap();
+            while let Some(frame) = proto::frame::take(&mut buffer).unwrap() {
+                frames.push((frame.header.kind, frame.header.request));
+            }
+        }
+        assert_eq!(frames, [(Kind::Request, 1), (Kind::Cancel, NO_REQUEST), (Kind::Cancel, NO_REQUEST)]);
+        caller.abort();
     }
 }
