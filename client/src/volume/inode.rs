@@ -578,6 +578,8 @@ impl Inode {
                     if let Some(seen) = osd::Turn::of_hint(&error.hint) {
                         self.volume.leasing().outrun(self.key(), seen);
                     }
+                    // Refused again only by what came later still.
+                    continue;
                 }
                 // Damaged on the way there: the bytes that we hold are good.
                 Code::Corrupt if M::MUTATES && !corrupt_once => corrupt_once = true,

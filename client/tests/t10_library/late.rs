@@ -16,6 +16,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::bed::{Bed, pattern};
+use super::leases::keeps_leases;
 
 /// The way to an MRC that gives no leases, on which the next answer to a method can be stopped.
 struct Way {
@@ -140,14 +141,8 @@ async fn holder(bed: &Bed, name: &str) -> (Arc<Volume>, Arc<Stuck>) {
     connector.register_local("mrc", bed.mrc.clone());
     let config = ClientConfig { connector, ..ClientConfig::new(vec![bed.addr("dir").to_owned()], name) };
     let volume = Client::connect(config).await.unwrap().volume("v").await.unwrap();
-    for _ in 0..200 {
-        volume.getattr(&Creds::root(), 1).await.unwrap();
-        if volume.session().leasing().held() > 0 {
-            return (volume, ways.pop().expect("an OSD"));
-        }
-        tokio::time::sleep(Duration::from_millis(25)).await;
-    }
-    panic!("no lease was ever given");
+    keeps_leases(&volume).await;
+    (volume, ways.pop().expect("an OSD"))
 }
 
 /// What is there when an attempt that `a` gave up and repeated arrives after the next write, which is `by_another` client's.

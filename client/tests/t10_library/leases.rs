@@ -94,7 +94,7 @@ async fn all_counted(bed: &Bed, name: &str) -> (Arc<Volume>, Arc<Way>, Vec<Arc<W
 }
 
 /// Waits until the MRC gives leases to this client.
-async fn keeps_leases(volume: &Volume) {
+pub(super) async fn keeps_leases(volume: &Volume) {
     for _ in 0..200 {
         volume.getattr(&Creds::root(), 1).await.unwrap();
         if volume.session().leasing().held() > 0 {
