@@ -104,7 +104,9 @@ impl Client {
         let mut sessions = self.sessions.lock();
         let kept = sessions.entry(entry.mrc.group).or_insert_with(|| {
             session.keep_alive();
-            Leasing::start(&session);
+            if self.config.leases {
+                Leasing::start(&session);
+            }
             tokio::spawn(keep_finding(session.group().clone(), entry.name.clone(), Arc::downgrade(self)));
             session
         });

@@ -36,6 +36,9 @@ pub struct ClientConfig {
     pub name: String,
     /// How long to try.
     pub patience: Patience,
+    /// Whether answers are kept under leases. Who reads everything once gains nothing by it, and when it is killed a new leader
+    /// would wait for it.
+    pub leases: bool,
 }
 
 impl ClientConfig {
@@ -48,6 +51,7 @@ impl ClientConfig {
             clock: SystemClock::new(),
             name: name.into(),
             patience: Patience::default(),
+            leases: true,
         }
     }
 }

@@ -8,7 +8,7 @@ use client::{Client, ClientConfig, Code, Creds, Volume};
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use proto::error::WireError;
-use proto::mrc::{AwaitRecalls, GetAttr, Lookup, Open};
+use proto::mrc::{GetAttr, Lookup, Open};
 use proto::osd::Write;
 use proto::rpc::Method;
 use rt::rpc::{Connector, Peer, Request, Response, Service};
@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use super::bed::{Bed, pattern};
 use super::leases::keeps_leases;
 
-/// The way to an MRC that gives no leases, on which the next answer to a method can be stopped.
+/// The way to an MRC, on which the next answer to a method can be stopped.
 struct Way {
     to: Arc<dyn Service>,
     stops: Mutex<Option<u16>>,
@@ -32,10 +32,6 @@ impl Service for Way {
         peer: Peer,
         request: Request,
     ) -> BoxFuture<'static, Result<Response, WireError>> {
-        if request.method == AwaitRecalls::NUMBER {
-            let refused = WireError::new(Code::Unavailable, "recalls are not heard");
-            return Box::pin(async move { Err(refused) });
-        }
         let stops = self.stops.lock().take_if(|method| *method == request.method).is_some();
         let answer = self.to.clone().call(peer, request);
         Box::pin(async move {
@@ -57,7 +53,8 @@ async fn volume(bed: &Bed) -> (Arc<Volume>, Arc<Way>) {
     let (stopped, goes_on) = (Semaphore::new(0), Semaphore::new(0));
     let way = Arc::new(Way { to: bed.mrc.clone(), stops: Mutex::default(), stopped, goes_on });
     connector.register_local("mrc", way.clone());
-    let config = ClientConfig { connector, ..ClientConfig::new(vec![bed.addr("dir").to_owned()], "late") };
+    let dirs = vec![bed.addr("dir").to_owned()];
+    let config = ClientConfig { connector, leases: false, ..ClientConfig::new(dirs, "late") };
     (Client::connect(config).await.unwrap().volume("v").await.unwrap(), way)
 }
 

@@ -32,6 +32,7 @@ pub(crate) async fn start(host: &Host, file: &ExecFile) -> Result<Arc<dyn Role>,
         clock: host.clock.clone(),
         name: node.name.clone(),
         patience: Patience::default(),
+        leases: true,
     };
     let what = || format!("starting {}", node.name);
     let client = Client::connect(config).await.map_err(|error| Failure::wire(what(), &error))?;

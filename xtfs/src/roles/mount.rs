@@ -101,6 +101,7 @@ async fn open(
         name: format!("mount {node}:{} {}", at.display(), std::process::id()),
         // Operations on a mount stall while a service is away, then go on.
         patience: Patience::Forever,
+        leases: true,
     };
     let what = || format!("mounting volume {volume:?}");
     let client = Client::connect(config).await.map_err(|error| Failure::wire(what(), &error))?;

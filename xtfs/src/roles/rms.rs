@@ -30,6 +30,7 @@ pub(crate) async fn start(host: &Host, file: &RmsFile) -> Result<Arc<dyn Role>, 
         clock: host.clock.clone(),
         name: node.name.clone(),
         patience: Patience::For(std::time::Duration::from_secs(30)),
+        leases: false,
     };
     let what = || format!("starting {}", node.name);
     let client = Client::connect(config).await.map_err(|error| Failure::wire(what(), &error))?;
