@@ -149,7 +149,7 @@ struct Asker {
 }
 
 /// What is known of one inode.
-#[derive(Default, Debug)]
+#[derive(Clone, Default, Debug)]
 struct Entry {
     holders: Vec<Holder>,
     marks: Vec<Mark>,
@@ -201,7 +201,7 @@ impl Entry {
 }
 
 /// A request that waits.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Waiting {
     Change { session: u64, claims: Claims, ready: bool },
     Acquire { file: FileId, ready: Option<Option<LeaseGrant>> },
@@ -221,7 +221,7 @@ pub enum Standing {
 }
 
 /// See the module.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Leases {
     times: Times,
     leading: bool,

@@ -24,7 +24,7 @@ pub(super) enum State {
     Expelled,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Session {
     /// Last renewal.
     pub(super) seen: Duration,
