@@ -20,8 +20,6 @@ pub trait Readable: Model {
 pub struct Limits {
     /// Threads that search. One finds the shortest traces.
     pub threads: usize,
-    /// It is given up after this.
-    pub time: Option<Duration>,
     /// It is given up after so many steps.
     pub steps: Option<usize>,
     /// Deep first: needs less memory, finds long traces.
@@ -30,7 +28,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { threads: 1, time: None, steps: None, deep: false }
+        Self { threads: 1, steps: None, deep: false }
     }
 }
 
@@ -107,9 +105,6 @@ where
     let start = Instant::now();
     let mut builder = model.clone().checker().threads(limits.threads);
     builder = builder.finish_when(HasDiscoveries::AnyFailures);
-    if let Some(time) = limits.time {
-        builder = builder.timeout(time);
-    }
     if let Some(steps) = limits.steps {
         builder = builder.target_state_count(steps);
     }
@@ -149,9 +144,8 @@ where
             (_, None) => {}
         }
     }
-    let in_time = limits.time.is_none_or(|time| took < time);
     let in_count = limits.steps.is_none_or(|steps| report.steps < steps);
-    report.complete = in_time && in_count && report.failures.is_empty();
+    report.complete = in_count && report.failures.is_empty();
     report
 }
 

@@ -122,6 +122,12 @@ impl LeaseModel {
         Self { scripts: [vec![Op::Get, Op::Change], vec![Op::Get, Op::Change]], faults, fault: None }
     }
 
+    /// Attributes that one keeps and the other one changes.
+    #[must_use]
+    pub fn small(faults: u8) -> Self {
+        Self { scripts: [vec![Op::Get], vec![Op::Change]], faults, fault: None }
+    }
+
     /// Data that one writes and the other one reads.
     #[must_use]
     pub fn data(faults: u8) -> Self {

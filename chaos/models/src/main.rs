@@ -1,7 +1,6 @@
 //! `models`: searches through everything that a protocol can come to.
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use models::check::{Limits, Report, search};
@@ -27,12 +26,15 @@ struct Args {
     /// Threads that search; one finds the shortest traces
     #[arg(long, default_value_t = 2)]
     threads: usize,
-    /// Gives up after so many minutes
+    /// Gives up after so many steps
     #[arg(long)]
-    minutes: Option<u64>,
+    steps: Option<usize>,
     /// Deep first: needs less memory, finds long traces
     #[arg(long)]
     deep: bool,
+    /// Each client does less: what the unit tests search
+    #[arg(long)]
+    small: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -75,18 +77,19 @@ fn named<F: Copy>(all: &[(&'static str, F)], wanted: Option<&str>) -> Option<F> 
 }
 
 fn run(args: &Args) -> Report {
-    let Args { faults, threads, deep, .. } = *args;
-    let time = args.minutes.map(|minutes| Duration::from_secs(60 * minutes));
-    let limits = Limits { threads, time, deep, ..Limits::default() };
+    let Args { faults, threads, deep, steps, small, .. } = *args;
+    let limits = Limits { threads, steps, deep };
     let wanted = args.broken.as_deref();
     match args.model {
         Which::Replication => {
             let fault = named(&replication::Fault::ALL, wanted);
-            search(Replication { fault, ..Replication::new(faults) }, limits)
+            let model = if small { Replication::small(faults) } else { Replication::new(faults) };
+            search(Replication { fault, ..model }, limits)
         }
         Which::LeasesAttributes => {
             let fault = named(&leases::Fault::ALL, wanted);
-            search(LeaseModel { fault, ..LeaseModel::attributes(faults) }, limits)
+            let model = if small { LeaseModel::small(faults) } else { LeaseModel::attributes(faults) };
+            search(LeaseModel { fault, ..model }, limits)
         }
         Which::LeasesData => {
             let fault = named(&leases::Fault::ALL, wanted);
@@ -94,11 +97,13 @@ fn run(args: &Args) -> Report {
         }
         Which::Sessions => {
             let fault = named(&sessions::Fault::ALL, wanted);
-            search(Sessions { fault, ..Sessions::new(faults) }, limits)
+            let model = if small { Sessions::small(faults) } else { Sessions::new(faults) };
+            search(Sessions { fault, ..model }, limits)
         }
         Which::Staging => {
             let fault = named(&staging::Fault::ALL, wanted);
-            search(Staging { fault, ..Staging::new(faults) }, limits)
+            let model = if small { Staging::small(faults) } else { Staging::new(faults) };
+            search(Staging { fault, ..model }, limits)
         }
     }
 }

@@ -79,6 +79,12 @@ impl Replication {
     pub fn new(faults: u8) -> Self {
         Self { scripts: [vec![Op::Write(1), Op::Read], vec![Op::Write(2), Op::Read]], faults, fault: None }
     }
+
+    /// One writes, the other one reads.
+    #[must_use]
+    pub fn small(faults: u8) -> Self {
+        Self { scripts: [vec![Op::Write(1)], vec![Op::Read]], faults, fault: None }
+    }
 }
 
 /// See the module. Numbers of messages are places in `State::net`.

@@ -85,6 +85,12 @@ impl Sessions {
     pub fn new(faults: u8) -> Self {
         Self { mutations: [2, 2], sends: 2, faults, fault: None }
     }
+
+    /// One mutation each.
+    #[must_use]
+    pub fn small(faults: u8) -> Self {
+        Self { mutations: [1, 1], ..Self::new(faults) }
+    }
 }
 
 /// A client's mutation: its name wherever it goes.

@@ -15,7 +15,8 @@
 //! | [`Action::Start`] | a successor reads the labels: pieces of the present epoch are written out, others are lost and told ("After a kill") |
 //! | [`Action::GiveUp`] | fault: a mount takes an attempt for lost and makes another; the first one may arrive all the same |
 //!
-//! Simpler than the product: sizes and marks are not in it; the MRC does not change its leader; the stage always has room.
+//! Simpler than the product: sizes and marks are not in it; the MRC does not change its leader; the stage always has room; each
+//! mount is expelled once at most.
 //!
 //! **An assumption that the page does not state**: an attempt that was given up, or whose process was killed, does not take effect
 //! after a later one of the same mount was answered by the same OSD. [`Fault::LateAttempt`] does without it, and something
@@ -81,6 +82,12 @@ impl Staging {
     #[must_use]
     pub fn new(faults: u8) -> Self {
         Self { scripts: [vec![0, 0, 1], vec![0, 1, 0]], faults, fault: None }
+    }
+
+    /// Two writes each.
+    #[must_use]
+    pub fn small(faults: u8) -> Self {
+        Self { scripts: [vec![0, 0], vec![0, 1]], faults, fault: None }
     }
 }
 
@@ -265,7 +272,7 @@ impl Staging {
         let mount = &state.mounts[number];
         let others_want = state.mounts.iter().enumerate().any(|(other, one)| other != number && one.asks);
         let holds = state.mrc.holder == Some(number);
-        if holds && others_want && state.mrc.fencing.is_none() {
+        if holds && others_want && state.mrc.fencing.is_none() && state.mrc.epochs[number] == 1 {
             actions.push(Action::Expel { mount: number });
         }
         if mount.dead {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proto::mrc::{LEASE_ATTR, LEASE_READ, LEASE_WRITE};
 
-use super::{Fault, LeaseModel, Message, Op, State, TIMES, broken, id};
+use super::{Fault, LeaseModel, Message, Op, State, UNIT, broken, id};
 
 /// What is kept of the file: `version` is `UNSURE` while a change of its own may be newer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -76,7 +76,7 @@ impl Client {
     }
 
     pub(crate) fn renewable(&self, now: Duration) -> bool {
-        !self.opening && self.until < now + TIMES.ttl
+        !self.opening && self.until <= now + UNIT
     }
 
     fn drop_all(&mut self) {
