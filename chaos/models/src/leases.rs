@@ -26,8 +26,6 @@
 mod client;
 mod leader;
 mod likeness;
-#[cfg(test)]
-mod tests;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

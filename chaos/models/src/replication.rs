@@ -24,8 +24,6 @@
 
 mod driver;
 mod state;
-#[cfg(test)]
-mod tests;
 
 use stateright::{Model, Property};
 

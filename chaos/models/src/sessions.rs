@@ -19,9 +19,6 @@
 //! election and an append are one step; a follower takes a whole log). Loss of power and rejoining are the simulator's
 //! (`chaos/`, world `raft`). A request that never arrives is one that is still on its way. Sessions do not expire.
 
-#[cfg(test)]
-mod tests;
-
 mod group;
 mod replay;
 

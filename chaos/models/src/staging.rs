@@ -23,9 +23,6 @@
 //! acknowledged is lost: the old bytes come back over newer ones. What makes it true today is that connections which are cut
 //! for a second are given up (`rt/src/rpc/tcp.rs`) and that an OSD reads all its sockets; nothing refuses a late attempt.
 
-#[cfg(test)]
-mod tests;
-
 use stateright::{Model, Property};
 
 use crate::check::Readable;

@@ -1,0 +1,113 @@
+//! Small instances searched to their end, and the parts of the protocols left out one by one: each must be noticed.
+
+use models::check::{Limits, Report, search};
+use models::leases::{self, LeaseModel};
+use models::replication::{self, Replication};
+use models::sessions::{self, Sessions};
+use models::staging::{self, Staging};
+
+/// All was looked at and holds. `missed`: what only more faults or operations reach.
+fn holds(report: &Report, missed: &[&str]) {
+    assert!(report.complete && report.failures.is_empty(), "{report}");
+    assert_eq!(report.missed, missed, "{report}");
+}
+
+fn breaks(name: &str, report: &Report, property: &str) {
+    let found: Vec<&str> = report.failures.iter().map(|failure| failure.property).collect();
+    assert!(found.contains(&property), "{name} was not noticed: {report}");
+    assert!(report.failures.iter().all(|failure| failure.trace.len() > 1), "{name}: {report}");
+}
+
+#[test]
+fn replication_without_faults_holds() {
+    let faultless = [
+        "two epochs commit",
+        "a client reads what was written in an epoch before",
+        "a former primary has a lease while another one leads",
+        "an older epoch is refused",
+    ];
+    holds(&search(Replication::new(0), Limits::default()), &faultless);
+}
+
+#[test]
+fn replication_needs_its_parts() {
+    use replication::Fault;
+    let cases = [
+        (
+            Fault::AckedNotApplied,
+            0,
+            "a majority that adopted its epoch or a later one holds what was acknowledged",
+        ),
+        (Fault::LeaseBeyondBound, 1, "no read is older than what was acknowledged before it"),
+    ];
+    for (fault, faults, property) in cases {
+        let model = Replication { fault: Some(fault), ..Replication::small(faults) };
+        breaks(&format!("{fault:?}"), &search(model, Limits::default()), property);
+    }
+}
+
+#[test]
+fn a_mutation_is_done_once() {
+    let alone = ["two members believe to lead", "an entry is taken back"];
+    holds(&search(Sessions::small(0), Limits::default()), &alone);
+}
+
+#[test]
+fn sessions_need_their_parts() {
+    use sessions::Fault;
+    let cases = [
+        (Fault::NoDedup, 0, [1, 1], "a mutation is done once"),
+        (Fault::DedupAtDoorOnly, 0, [1, 1], "a mutation is done once"),
+        (Fault::AnswerBeforeCommit, 0, [1, 1], "an acknowledged mutation is done"),
+        (Fault::CommitAlone, 1, [1, 1], "what is committed stays"),
+        (Fault::VoteForAnybody, 1, [1, 1], "what is committed stays"),
+        (Fault::AckedTooEarly, 0, [2, 0], "nobody who waits hears that his answer was forgotten"),
+    ];
+    for (fault, faults, mutations, property) in cases {
+        let model = Sessions { mutations, fault: Some(fault), ..Sessions::small(faults) };
+        breaks(&format!("{fault:?}"), &search(model, Limits::default()), property);
+    }
+}
+
+#[test]
+fn what_is_staged_is_committed_or_worth_nothing() {
+    holds(&search(Staging::small(0), Limits::default()), &[]);
+}
+
+#[test]
+fn staging_needs_its_parts() {
+    use staging::Fault;
+    let lost = "what was acknowledged is at its OSD or in a slot, or its loss was told";
+    let fenced = "no write arrives while somebody else has the right to write";
+    let shared = "nobody else has the right to write while a piece is worth something";
+    let cases = [
+        (Fault::AckBeforeStage, 1, lost),
+        (Fault::ReturnUnwritten, 0, shared),
+        (Fault::NoFence, 0, fenced),
+        (Fault::ReplayAnyEpoch, 1, shared),
+        (Fault::CrossedOutEarly, 0, lost),
+        (Fault::Overtaking, 0, lost),
+        (Fault::LateAttempt, 1, fenced),
+    ];
+    for (fault, faults, property) in cases {
+        let model = Staging { fault: Some(fault), ..Staging::small(faults) };
+        breaks(&format!("{fault:?}"), &search(model, Limits::default()), property);
+    }
+}
+
+#[test]
+fn leases_need_their_parts() {
+    use leases::Fault;
+    let stale = "no client answers from a lease what is not so any more";
+    let fenced = "no write arrives while somebody else holds the data";
+    let cases = [
+        (Fault::NoRecall, LeaseModel::small(0), stale),
+        (Fault::NoTime, LeaseModel::small(0), stale),
+        (Fault::LateGrant, LeaseModel::small(0), stale),
+        (Fault::ReturnWhileWriting, LeaseModel::data(0), fenced),
+    ];
+    for (fault, model, property) in cases {
+        let report = search(LeaseModel { fault: Some(fault), ..model }, Limits::default());
+        breaks(&format!("{fault:?}"), &report, property);
+    }
+}
