@@ -42,7 +42,7 @@ pub(super) struct Session {
 }
 
 /// Inodes that ceased to exist, the latest.
-#[derive(Default, Debug)]
+#[derive(Clone, Default, Debug)]
 pub(super) struct Gone {
     known: BTreeSet<FileId>,
     /// The same in the order in which they went; their numbers say nothing of that.
