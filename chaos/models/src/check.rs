@@ -24,11 +24,13 @@ pub struct Limits {
     pub steps: Option<usize>,
     /// Deep first: needs less memory, finds long traces.
     pub deep: bool,
+    /// It ends when this property is broken, whatever else is; `None`: when any is.
+    pub until: Option<&'static str>,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { threads: 1, steps: None, deep: false }
+        Self { threads: 1, steps: None, deep: false, until: None }
     }
 }
 
@@ -104,7 +106,10 @@ where
 {
     let start = Instant::now();
     let mut builder = model.clone().checker().threads(limits.threads);
-    builder = builder.finish_when(HasDiscoveries::AnyFailures);
+    builder = builder.finish_when(match limits.until {
+        Some(property) => HasDiscoveries::AnyOf([property].into()),
+        None => HasDiscoveries::AnyFailures,
+    });
     if let Some(steps) = limits.steps {
         builder = builder.target_state_count(steps);
     }

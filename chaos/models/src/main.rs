@@ -78,7 +78,7 @@ fn named<F: Copy>(all: &[(&'static str, F)], wanted: Option<&str>) -> Option<F> 
 
 fn run(args: &Args) -> Report {
     let Args { faults, threads, deep, steps, small, .. } = *args;
-    let limits = Limits { threads, steps, deep };
+    let limits = Limits { threads, steps, deep, until: None };
     let wanted = args.broken.as_deref();
     match args.model {
         Which::Replication => {

@@ -46,17 +46,20 @@ pub enum Fault {
     LeaseBeyondBound,
     /// Who lost what it had does not say that it is doubtful.
     DoubtNotTold,
+    /// The engine does not hear that a call to another OSD was lost.
+    LossNotTold,
 }
 
 impl Fault {
     /// All of them, with their names on the command line.
-    pub const ALL: [(&'static str, Self); 6] = [
+    pub const ALL: [(&'static str, Self); 7] = [
         ("acked-not-applied", Self::AckedNotApplied),
         ("promise-not-durable", Self::PromiseNotDurable),
         ("epoch-ignored", Self::EpochIgnored),
         ("silence-is-consent", Self::SilenceIsConsent),
         ("lease-beyond-bound", Self::LeaseBeyondBound),
         ("doubt-not-told", Self::DoubtNotTold),
+        ("loss-not-told", Self::LossNotTold),
     ];
 }
 
@@ -76,6 +79,18 @@ impl Replication {
     #[must_use]
     pub fn new(faults: u8) -> Self {
         Self { scripts: [vec![Op::Write(1), Op::Read], vec![Op::Write(2), Op::Read]], faults, fault: None }
+    }
+
+    /// Two clients that write once each.
+    #[must_use]
+    pub fn writes(faults: u8) -> Self {
+        Self { scripts: [vec![Op::Write(1)], vec![Op::Write(2)]], faults, fault: None }
+    }
+
+    /// One client that writes once.
+    #[must_use]
+    pub fn write(faults: u8) -> Self {
+        Self { scripts: [vec![Op::Write(1)], Vec::new()], faults, fault: None }
     }
 
     /// One writes, the other one reads.

@@ -1,6 +1,8 @@
 //! Small instances searched to their end, and the parts of the protocols left out one by one: each must be noticed.
 
-use models::check::{Limits, Report, search};
+use std::hash::Hash;
+
+use models::check::{Limits, Readable, Report, search};
 use models::leases::{self, LeaseModel};
 use models::replication::{self, Replication};
 use models::sessions::{self, Sessions};
@@ -12,7 +14,13 @@ fn holds(report: &Report, missed: &[&str]) {
     assert_eq!(report.missed, missed, "{report}");
 }
 
-fn breaks(name: &str, report: &Report, property: &str) {
+fn breaks<M>(name: &str, model: M, property: &'static str)
+where
+    M: Readable + Clone + Send + Sync + 'static,
+    M::State: Clone + PartialEq + Hash + Send + Sync + 'static,
+    M::Action: Clone + PartialEq,
+{
+    let report = search(model, Limits { until: Some(property), ..Limits::default() });
     let found: Vec<&str> = report.failures.iter().map(|failure| failure.property).collect();
     assert!(found.contains(&property), "{name} was not noticed: {report}");
     assert!(report.failures.iter().all(|failure| failure.trace.len() > 1), "{name}: {report}");
@@ -30,19 +38,31 @@ fn replication_without_faults_holds() {
 }
 
 #[test]
+fn replication_with_a_fault_holds() {
+    let one_write = ["two writes are acknowledged", "two epochs commit"];
+    holds(&search(Replication::small(1), Limits::default()), &one_write);
+}
+
+#[test]
 fn replication_needs_its_parts() {
     use replication::Fault;
+    let stale = "no read is older than what was acknowledged before it";
+    let two = "one OSD in one life commits in an epoch";
+    let lost = "a majority that adopted its epoch or a later one holds what was acknowledged";
+    let bytes = "the same version is the same bytes";
+    let waits = "nobody waits when all is quiet";
     let cases = [
-        (
-            Fault::AckedNotApplied,
-            0,
-            "a majority that adopted its epoch or a later one holds what was acknowledged",
-        ),
-        (Fault::LeaseBeyondBound, 1, "no read is older than what was acknowledged before it"),
+        (Fault::AckedNotApplied, Replication::small(0), lost),
+        (Fault::LeaseBeyondBound, Replication::small(1), stale),
+        (Fault::DoubtNotTold, Replication::small(1), lost),
+        (Fault::EpochIgnored, Replication::write(1), lost),
+        (Fault::PromiseNotDurable, Replication::writes(1), two),
+        (Fault::PromiseNotDurable, Replication::writes(1), bytes),
+        (Fault::LossNotTold, Replication::write(2), waits),
     ];
-    for (fault, faults, property) in cases {
-        let model = Replication { fault: Some(fault), ..Replication::small(faults) };
-        breaks(&format!("{fault:?}"), &search(model, Limits::default()), property);
+    for (fault, model, property) in cases {
+        let model = Replication { fault: Some(fault), ..model };
+        breaks(&format!("{fault:?}"), model, property);
     }
 }
 
@@ -59,13 +79,14 @@ fn sessions_need_their_parts() {
         (Fault::NoDedup, 0, [1, 1], "a mutation is done once"),
         (Fault::DedupAtDoorOnly, 0, [1, 1], "a mutation is done once"),
         (Fault::AnswerBeforeCommit, 0, [1, 1], "an acknowledged mutation is done"),
+        (Fault::AnswerBeforeCommit, 1, [1, 1], "the answer is that of the mutation, whoever gives it"),
         (Fault::CommitAlone, 1, [1, 1], "what is committed stays"),
         (Fault::VoteForAnybody, 1, [1, 1], "what is committed stays"),
         (Fault::AckedTooEarly, 0, [2, 0], "nobody who waits hears that his answer was forgotten"),
     ];
     for (fault, faults, mutations, property) in cases {
         let model = Sessions { mutations, fault: Some(fault), ..Sessions::small(faults) };
-        breaks(&format!("{fault:?}"), &search(model, Limits::default()), property);
+        breaks(&format!("{fault:?}"), model, property);
     }
 }
 
@@ -91,7 +112,7 @@ fn staging_needs_its_parts() {
     ];
     for (fault, faults, property) in cases {
         let model = Staging { fault: Some(fault), ..Staging::small(faults) };
-        breaks(&format!("{fault:?}"), &search(model, Limits::default()), property);
+        breaks(&format!("{fault:?}"), model, property);
     }
 }
 
@@ -99,15 +120,19 @@ fn staging_needs_its_parts() {
 fn leases_need_their_parts() {
     use leases::Fault;
     let stale = "no client answers from a lease what is not so any more";
+    let alone = "a change is applied when nobody else keeps what it changes";
     let fenced = "no write arrives while somebody else holds the data";
     let cases = [
+        (Fault::NoRecall, LeaseModel::small(0), alone),
         (Fault::NoRecall, LeaseModel::small(0), stale),
         (Fault::NoTime, LeaseModel::small(0), stale),
         (Fault::LateGrant, LeaseModel::small(0), stale),
         (Fault::ReturnWhileWriting, LeaseModel::data(0), fenced),
+        (Fault::NoFence, LeaseModel::data(0), fenced),
+        (Fault::NoGrace, LeaseModel::small(1), alone),
+        (Fault::ClockBeyondBound, LeaseModel::small(1), stale),
     ];
     for (fault, model, property) in cases {
-        let report = search(LeaseModel { fault: Some(fault), ..model }, Limits::default());
-        breaks(&format!("{fault:?}"), &report, property);
+        breaks(&format!("{fault:?}"), LeaseModel { fault: Some(fault), ..model }, property);
     }
 }

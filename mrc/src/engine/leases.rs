@@ -20,6 +20,7 @@ mod change;
 mod grant;
 #[cfg(test)]
 mod hush_test;
+mod likeness;
 #[cfg(test)]
 mod property;
 mod recall;
@@ -34,6 +35,7 @@ use proto::mrc::{LEASE_ATTR, LEASE_NAMES, LEASE_READ, LEASE_WRITE, LeaseGrant};
 
 pub use change::{Begun, Claim, Claims, Pass};
 pub use grant::Acquired;
+pub use likeness::Word;
 pub use session::{OpenRefused, Opening};
 
 use super::sessions::FileId;

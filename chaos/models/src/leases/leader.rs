@@ -15,18 +15,18 @@ const FILE: (u64, u64) = (1, 7);
 /// A request that waits.
 #[derive(Clone, Debug)]
 pub(crate) struct Pending {
-    from: usize,
-    asked: u64,
-    op: Op,
-    pass: Option<Pass>,
+    pub(super) from: usize,
+    pub(super) asked: u64,
+    pub(super) op: Op,
+    pub(super) pass: Option<Pass>,
 }
 
 /// A session that is being expelled.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Expelling {
-    session: usize,
-    number: u64,
-    wrote: bool,
+    pub(super) session: usize,
+    pub(super) number: u64,
+    pub(super) wrote: bool,
     /// The epoch that the log says.
     pub(crate) raised: Option<u64>,
 }

@@ -105,7 +105,9 @@ impl State {
                 lost
             }
         };
-        self.answered(model, to, call, fetch, Said::Lost);
+        if model.fault != Some(Fault::LossNotTold) {
+            self.answered(model, to, call, fetch, Said::Lost);
+        }
     }
 
     /// The process ends.

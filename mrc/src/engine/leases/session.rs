@@ -31,7 +31,7 @@ pub(super) struct Session {
     /// Fencing epoch.
     pub(super) epoch: u64,
     /// Highest number of an opening.
-    opening: u64,
+    pub(super) opening: u64,
     pub(super) state: State,
     pub(super) held: BTreeSet<FileId>,
     /// Inodes that it held something of when they ceased to exist. It may still tell of them: nothing tells it, and nobody
@@ -62,6 +62,11 @@ impl Gone {
 
     fn has(&self, file: &FileId) -> bool {
         self.known.contains(file)
+    }
+
+    /// In the order in which they went.
+    pub(super) fn in_order(&self) -> impl ExactSizeIterator<Item = &FileId> {
+        self.order.iter()
     }
 }
 
