@@ -43,27 +43,55 @@ fn replication_with_a_fault_holds() {
     holds(&search(Replication::small(1), Limits::default()), &one_write);
 }
 
+/// Replication without a part of it.
+fn column_breaks(fault: replication::Fault, model: Replication, property: &'static str) {
+    breaks(&format!("{fault:?}"), Replication { fault: Some(fault), ..model }, property);
+}
+
+const LOST: &str = "a majority that adopted its epoch or a later one holds what was acknowledged";
+
 #[test]
-fn replication_needs_its_parts() {
-    use replication::Fault;
+fn what_a_minority_applied_is_lost() {
+    column_breaks(replication::Fault::AckedNotApplied, Replication::small(0), LOST);
+}
+
+#[test]
+fn what_a_doubtful_replica_had_is_lost_when_it_says_nothing() {
+    column_breaks(replication::Fault::DoubtNotTold, Replication::small(1), LOST);
+}
+
+#[test]
+fn what_a_deposed_primary_commits_is_lost() {
+    column_breaks(replication::Fault::EpochIgnored, Replication::small(1), LOST);
+}
+
+#[test]
+fn a_read_under_a_lease_beyond_its_bound_is_stale() {
     let stale = "no read is older than what was acknowledged before it";
+    column_breaks(replication::Fault::LeaseBeyondBound, Replication::small(1), stale);
+}
+
+#[test]
+fn two_lives_commit_in_an_epoch_when_promises_are_forgotten() {
     let two = "one OSD in one life commits in an epoch";
-    let lost = "a majority that adopted its epoch or a later one holds what was acknowledged";
+    column_breaks(replication::Fault::PromiseNotDurable, Replication::writes(1), two);
+}
+
+#[test]
+fn one_version_is_two_contents_when_promises_are_forgotten() {
     let bytes = "the same version is the same bytes";
+    column_breaks(replication::Fault::PromiseNotDurable, Replication::writes(1), bytes);
+}
+
+#[test]
+fn a_client_waits_for_ever_when_losses_are_not_told() {
     let waits = "nobody waits when all is quiet";
-    let cases = [
-        (Fault::AckedNotApplied, Replication::small(0), lost),
-        (Fault::LeaseBeyondBound, Replication::small(1), stale),
-        (Fault::DoubtNotTold, Replication::small(1), lost),
-        (Fault::EpochIgnored, Replication::write(1), lost),
-        (Fault::PromiseNotDurable, Replication::writes(1), two),
-        (Fault::PromiseNotDurable, Replication::writes(1), bytes),
-        (Fault::LossNotTold, Replication::write(2), waits),
-    ];
-    for (fault, model, property) in cases {
-        let model = Replication { fault: Some(fault), ..model };
-        breaks(&format!("{fault:?}"), model, property);
-    }
+    column_breaks(replication::Fault::LossNotTold, Replication::write(2), waits);
+}
+
+#[test]
+fn a_mutation_is_done_once_with_a_fault() {
+    holds(&search(Sessions::small(1), Limits::default()), &[]);
 }
 
 #[test]
@@ -96,6 +124,11 @@ fn what_is_staged_is_committed_or_worth_nothing() {
 }
 
 #[test]
+fn what_is_staged_outlives_a_fault() {
+    holds(&search(Staging::small(1), Limits::default()), &[]);
+}
+
+#[test]
 fn staging_needs_its_parts() {
     use staging::Fault;
     let lost = "what was acknowledged is at its OSD or in a slot, or its loss was told";
@@ -114,6 +147,16 @@ fn staging_needs_its_parts() {
         let model = Staging { fault: Some(fault), ..Staging::small(faults) };
         breaks(&format!("{fault:?}"), model, property);
     }
+}
+
+#[test]
+fn what_clients_keep_is_so() {
+    holds(&search(LeaseModel::small(0), Limits::default()), &[]);
+}
+
+#[test]
+fn who_may_write_is_alone() {
+    holds(&search(LeaseModel::data(0), Limits::default()), &[]);
 }
 
 #[test]
