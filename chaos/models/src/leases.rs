@@ -71,11 +71,13 @@ pub enum Fault {
     ClockBeyondBound,
     /// An opening counts whenever it arrives.
     LateOpening,
+    /// A renewal brings a moment even when the recall's time is over: the engine did so once.
+    RenewedInMargin,
 }
 
 impl Fault {
     /// All of them, with their names on the command line.
-    pub const ALL: [(&'static str, Self); 8] = [
+    pub const ALL: [(&'static str, Self); 9] = [
         ("no-time", Self::NoTime),
         ("late-grant", Self::LateGrant),
         ("no-fence", Self::NoFence),
@@ -84,6 +86,7 @@ impl Fault {
         ("return-while-writing", Self::ReturnWhileWriting),
         ("clock-beyond-bound", Self::ClockBeyondBound),
         ("late-opening", Self::LateOpening),
+        ("renewed-in-margin", Self::RenewedInMargin),
     ];
 }
 
@@ -109,6 +112,8 @@ pub struct LeaseModel {
     pub scripts: [Vec<Op>; CLIENTS],
     /// Faults at most.
     pub faults: u8,
+    /// They are those of clocks.
+    pub clocks_only: bool,
     /// See there.
     pub fault: Option<Fault>,
 }
@@ -117,19 +122,23 @@ impl LeaseModel {
     /// Attributes that both keep and change.
     #[must_use]
     pub fn attributes(faults: u8) -> Self {
-        Self { scripts: [vec![Op::Get, Op::Change], vec![Op::Get, Op::Change]], faults, fault: None }
+        Self::of([vec![Op::Get, Op::Change], vec![Op::Get, Op::Change]], faults)
     }
 
     /// Attributes that one keeps and the other one changes.
     #[must_use]
     pub fn small(faults: u8) -> Self {
-        Self { scripts: [vec![Op::Get], vec![Op::Change]], faults, fault: None }
+        Self::of([vec![Op::Get], vec![Op::Change]], faults)
     }
 
     /// Data that one writes and the other one reads.
     #[must_use]
     pub fn data(faults: u8) -> Self {
-        Self { scripts: [vec![Op::TakeWrite, Op::Write], vec![Op::TakeRead]], faults, fault: None }
+        Self::of([vec![Op::TakeWrite, Op::Write], vec![Op::TakeRead]], faults)
+    }
+
+    fn of(scripts: [Vec<Op>; CLIENTS], faults: u8) -> Self {
+        Self { scripts, faults, clocks_only: false, fault: None }
     }
 }
 
@@ -208,6 +217,7 @@ impl Model for LeaseModel {
             return;
         }
         actions.push(Action::Clock);
+        let strikes = state.faults > 0 && !self.clocks_only;
         for (client, one) in state.clients.iter().enumerate() {
             let script = &self.scripts[client];
             if one.may_ask(script) && (script[one.next] != Op::Write || one.may_write(state.now)) {
@@ -220,7 +230,7 @@ impl Model for LeaseModel {
                 let under_way = state.net.iter().any(|message| message.opens(client));
                 if !under_way {
                     actions.push(Action::Open { client });
-                } else if state.faults > 0 {
+                } else if strikes {
                     actions.push(Action::Late { client });
                 }
             }
@@ -240,11 +250,11 @@ impl Model for LeaseModel {
         }
         for at in 0..state.net.len() {
             actions.push(Action::Deliver { at });
-            if state.faults > 0 {
+            if strikes {
                 actions.extend([Action::Lose { at }, Action::Repeat { at }]);
             }
         }
-        if state.faults > 0 {
+        if strikes {
             actions.push(Action::Lead);
         }
     }
@@ -285,7 +295,7 @@ impl Model for LeaseModel {
 impl LeaseModel {
     /// What needs a fault to be reached.
     fn with_faults(&self) -> Vec<Property<Self>> {
-        if self.faults == 0 {
+        if self.faults == 0 || self.clocks_only {
             return Vec::new();
         }
         vec![Property::sometimes("a new leader takes up what a client holds", |_, state: &State| {
@@ -325,7 +335,7 @@ impl State {
                 let message = self.net.remove(at);
                 self.deliver(model, message);
             }
-            Action::Renew { client } => self.renew(client),
+            Action::Renew { client } => self.renew(model, client),
             Action::Open { client } => self.send_opening(client),
             Action::Clock => {
                 self.now += UNIT;

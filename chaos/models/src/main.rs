@@ -35,6 +35,9 @@ struct Args {
     /// Each client does less: what the unit tests search
     #[arg(long)]
     small: bool,
+    /// Leases: the faults are those of clocks
+    #[arg(long)]
+    clocks_only: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -77,7 +80,7 @@ fn named<F: Copy>(all: &[(&'static str, F)], wanted: Option<&str>) -> Option<F> 
 }
 
 fn run(args: &Args) -> Report {
-    let Args { faults, threads, deep, steps, small, .. } = *args;
+    let Args { faults, threads, deep, steps, small, clocks_only, .. } = *args;
     let limits = Limits { threads, steps, deep, until: None };
     let wanted = args.broken.as_deref();
     match args.model {
@@ -89,11 +92,11 @@ fn run(args: &Args) -> Report {
         Which::LeasesAttributes => {
             let fault = named(&leases::Fault::ALL, wanted);
             let model = if small { LeaseModel::small(faults) } else { LeaseModel::attributes(faults) };
-            search(LeaseModel { fault, ..model }, limits)
+            search(LeaseModel { fault, clocks_only, ..model }, limits)
         }
         Which::LeasesData => {
             let fault = named(&leases::Fault::ALL, wanted);
-            search(LeaseModel { fault, ..LeaseModel::data(faults) }, limits)
+            search(LeaseModel { fault, clocks_only, ..LeaseModel::data(faults) }, limits)
         }
         Which::Sessions => {
             let fault = named(&sessions::Fault::ALL, wanted);

@@ -155,6 +155,12 @@ fn what_clients_keep_is_so() {
 }
 
 #[test]
+fn what_clients_keep_is_so_when_a_clock_loses_what_it_may() {
+    let model = LeaseModel { clocks_only: true, ..LeaseModel::small(1) };
+    holds(&search(model, Limits::default()), &[]);
+}
+
+#[test]
 fn who_may_write_is_alone() {
     holds(&search(LeaseModel::data(0), Limits::default()), &[]);
 }
@@ -165,6 +171,7 @@ fn leases_need_their_parts() {
     let stale = "no client answers from a lease what is not so any more";
     let alone = "a change is applied when nobody else keeps what it changes";
     let fenced = "no write arrives while somebody else holds the data";
+    let clocks = LeaseModel { clocks_only: true, ..LeaseModel::small(1) };
     let cases = [
         (Fault::NoRecall, LeaseModel::small(0), alone),
         (Fault::NoRecall, LeaseModel::small(0), stale),
@@ -173,7 +180,8 @@ fn leases_need_their_parts() {
         (Fault::ReturnWhileWriting, LeaseModel::data(0), fenced),
         (Fault::NoFence, LeaseModel::data(0), fenced),
         (Fault::NoGrace, LeaseModel::small(1), alone),
-        (Fault::ClockBeyondBound, LeaseModel::small(1), stale),
+        (Fault::ClockBeyondBound, clocks.clone(), stale),
+        (Fault::RenewedInMargin, clocks, stale),
     ];
     for (fault, model, property) in cases {
         breaks(&format!("{fault:?}"), LeaseModel { fault: Some(fault), ..model }, property);

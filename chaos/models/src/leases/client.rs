@@ -79,8 +79,9 @@ impl Client {
         !self.opening && self.until <= now + UNIT
     }
 
+    /// It was expelled.
     fn drop_all(&mut self) {
-        (self.kept, self.overtaken, self.owes) = (None, 0, None);
+        (self.kept, self.overtaken, self.owes, self.until) = (None, 0, None, Duration::ZERO);
     }
 
     /// The request is over, well or not.
@@ -125,18 +126,23 @@ impl State {
         self.request(model, number, op);
     }
 
-    pub(super) fn renew(&mut self, number: usize) {
+    pub(super) fn renew(&mut self, model: &LeaseModel, number: usize) {
         let client = &mut self.clients[number];
         let at_home = client.incarnation == self.incarnation;
         let Some(ttl) = at_home.then(|| self.engine.renew(self.now, id(number))).flatten() else {
             return client.unknown(self.incarnation);
+        };
+        let least = if model.fault == Some(Fault::RenewedInMargin) {
+            Duration::from_millis(1)
+        } else {
+            Duration::ZERO
         };
         if self.engine.epoch(id(number)) != client.epoch {
             // It was expelled and opened anew by an attempt of its own whose answer it has not heard.
             client.drop_all();
             client.epoch = self.engine.epoch(id(number));
         }
-        client.until = client.until.max(self.now + ttl);
+        client.until = client.until.max(self.now + ttl.max(least));
     }
 
     pub(super) fn send_opening(&mut self, number: usize) {
@@ -170,7 +176,7 @@ impl State {
         }
         (client.epoch, client.incarnation, client.meant_for) = (epoch, incarnation, incarnation);
         (client.opening, client.forgotten) = (false, stamp);
-        client.until = sent + ttl;
+        client.until = client.until.max(sent + ttl);
         self.pay(to, false);
     }
 

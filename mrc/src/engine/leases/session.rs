@@ -268,13 +268,14 @@ impl Leases {
         lost.into_iter().map(|(file, _)| file).collect()
     }
 
-    /// A renewal. Gives for how long leases are good from the start of the call; `None`: open the session first.
+    /// A renewal. Gives for how long leases are good from the start of the call, none when a recall's time is over: what was
+    /// added then would eat the margin and could outlast the expulsion. `None`: open the session first.
     pub fn renew(&mut self, now: Duration, id: u64) -> Option<Duration> {
         let since = self.oldest_recall(id);
         let session = self.sessions.get_mut(&id).filter(|session| session.may_renew())?;
         session.seen = session.seen.max(now);
         let full = self.times.ttl;
-        Some(since.map_or(full, |since| (since + full).saturating_sub(now)).max(Duration::from_millis(1)))
+        Some(since.map_or(full, |since| (since + full).saturating_sub(now)))
     }
 
     /// The session asks for leases from now on. Gives whether it does so for the first time.
