@@ -237,7 +237,7 @@ impl Model for LeaseModel {
             if state.has_recalls(client) {
                 actions.push(Action::Poll { client });
             }
-            if state.faults > 0 && !one.skewed {
+            if state.faults > 0 && one.may_lose_time(state.now, self.units_lost()) {
                 actions.push(Action::Skew { client });
             }
         }
@@ -293,6 +293,11 @@ impl Model for LeaseModel {
 }
 
 impl LeaseModel {
+    /// What a clock may lose.
+    fn units_lost(&self) -> u32 {
+        if self.fault == Some(Fault::ClockBeyondBound) { 3 } else { 1 }
+    }
+
     /// What needs a fault to be reached.
     fn with_faults(&self) -> Vec<Property<Self>> {
         if self.faults == 0 || self.clocks_only {
@@ -364,8 +369,7 @@ impl State {
             }
             Action::Skew { client } => {
                 self.faults -= 1;
-                let units = if model.fault == Some(Fault::ClockBeyondBound) { 3 } else { 1 };
-                self.clients[client].until += UNIT * units;
+                self.clients[client].until += UNIT * model.units_lost();
                 self.clients[client].skewed = true;
             }
         }

@@ -75,6 +75,12 @@ impl Client {
         Some(kept.version)
     }
 
+    /// Its clock may have lost `units` until now, and that makes a difference. When it did so makes none: whatever the client
+    /// does before its time is over it does with a good clock as well, and time lost later reaches as far or farther.
+    pub(crate) fn may_lose_time(&self, now: Duration, units: u32) -> bool {
+        !self.skewed && self.kept.is_some() && self.until <= now && now < self.until + UNIT * units
+    }
+
     pub(crate) fn renewable(&self, now: Duration) -> bool {
         !self.opening && self.until <= now + UNIT
     }
