@@ -55,7 +55,8 @@ impl State {
             taken_up,
             broken,
         } = self;
-        let mut words = Words(engine.words());
+        let mut words = Words(Vec::with_capacity(128));
+        engine.words(|word| words.0.push(word));
         words.plain(*incarnation);
         words.count(pending.len());
         for (ticket, of) in pending {

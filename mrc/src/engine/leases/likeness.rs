@@ -18,13 +18,13 @@ pub enum Word {
     Moment(Duration),
 }
 
-/// Words, in order; each collection begins with its length.
-#[derive(Default)]
-struct Words(Vec<Word>);
+/// Hears the words, in order; each collection begins with its length. Generic, so that searches can have it compiled in their
+/// own way: it is most of what they do.
+struct Words<F>(F);
 
-impl Words {
+impl<F: FnMut(Word)> Words<F> {
     fn plain(&mut self, value: u64) {
-        self.0.push(Word::Plain(value));
+        (self.0)(Word::Plain(value));
     }
 
     fn count(&mut self, count: usize) {
@@ -32,11 +32,11 @@ impl Words {
     }
 
     fn name(&mut self, name: u64) {
-        self.0.push(Word::Name(name));
+        (self.0)(Word::Name(name));
     }
 
     fn moment(&mut self, moment: Duration) {
-        self.0.push(Word::Moment(moment));
+        (self.0)(Word::Moment(moment));
     }
 
     fn file(&mut self, (volume, ino): FileId) {
@@ -57,8 +57,7 @@ impl Words {
 
 impl Leases {
     /// See the module.
-    #[must_use]
-    pub fn words(&self) -> Vec<Word> {
+    pub fn words(&self, hears: impl FnMut(Word)) {
         // Named one by one, so that a new field cannot be forgotten. Sums grow for ever, and nothing depends on them.
         let Self {
             times: _,
@@ -81,7 +80,7 @@ impl Leases {
             effects,
             counts: _,
         } = self;
-        let mut words = Words::default();
+        let mut words = Words(hears);
         words.plain(u64::from(*leading));
         words.plain(*generation);
         words.name(*next);
@@ -121,10 +120,9 @@ impl Leases {
         }
         words.count(effects.len());
         effects.iter().for_each(|effect| effect_to(effect, &mut words));
-        words.0
     }
 
-    fn sessions_to(&self, words: &mut Words) {
+    fn sessions_to(&self, words: &mut Words<impl FnMut(Word)>) {
         words.count(self.sessions.len());
         for (id, session) in &self.sessions {
             words.plain(*id);
@@ -155,7 +153,7 @@ impl Leases {
     }
 }
 
-fn entry_to(entry: &Entry, words: &mut Words) {
+fn entry_to(entry: &Entry, words: &mut Words<impl FnMut(Word)>) {
     let Entry { holders, marks, asking, changed } = entry;
     words.count(holders.len());
     for holder in holders {
@@ -190,7 +188,7 @@ fn entry_to(entry: &Entry, words: &mut Words) {
     }
 }
 
-fn claim_to(claim: &super::Claim, words: &mut Words) {
+fn claim_to(claim: &super::Claim, words: &mut Words<impl FnMut(Word)>) {
     let super::Claim { file, recall, block, own, tell } = *claim;
     words.file(file);
     for value in [recall, block, u32::from(own), u32::from(tell)] {
@@ -198,7 +196,7 @@ fn claim_to(claim: &super::Claim, words: &mut Words) {
     }
 }
 
-fn waiting_to(waiting: &Waiting, words: &mut Words) {
+fn waiting_to(waiting: &Waiting, words: &mut Words<impl FnMut(Word)>) {
     match waiting {
         Waiting::Change { session, claims, ready } => {
             words.plain(0);
@@ -218,7 +216,7 @@ fn waiting_to(waiting: &Waiting, words: &mut Words) {
     }
 }
 
-fn effect_to(effect: &Effect, words: &mut Words) {
+fn effect_to(effect: &Effect, words: &mut Words<impl FnMut(Word)>) {
     match *effect {
         Effect::Wake(ticket) => {
             words.plain(0);
