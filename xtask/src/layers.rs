@@ -19,6 +19,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("vo", &["proto", "rt", "client"]),
     ("xtfs", EVERYTHING),
     ("chaos", EVERYTHING),
+    ("chaos/models", EVERYTHING),
     ("checker", &[]),
     ("benches", EVERYTHING),
     ("xtask", &[]),
@@ -63,7 +64,7 @@ fn edges(folder: &str, path: &Path, manifest: &toml::Table) -> Vec<Finding> {
         )];
     };
     let forbidden = FORBIDDEN.iter().find(|(name, _)| *name == folder).map_or(&[][..], |(_, list)| list);
-    let ours = |name: &str| ALLOWED.iter().any(|(one, _)| *one == name);
+    let ours = |name: &str| ALLOWED.iter().any(|(one, _)| one.rsplit('/').next() == Some(name));
     let mut findings = Vec::new();
     for used in dependencies(manifest) {
         let used = used.strip_prefix("xtfs-").unwrap_or(&used);
@@ -120,6 +121,12 @@ mod tests {
     fn a_service_that_uses_another_is_found() {
         let found = texts("osd", "[dependencies]\nmrc.workspace = true\n");
         assert_eq!(found, ["`osd` must not use `mrc`; it may use proto, rt"]);
+    }
+
+    #[test]
+    fn nobody_uses_a_crate_in_a_deeper_folder_either() {
+        assert_eq!(texts("xtfs", "[dependencies]\nxtfs-models = { path = \"../chaos/models\" }\n").len(), 1);
+        assert_eq!(texts("chaos/models", "[dependencies]\nosd.workspace = true\n").len(), 0);
     }
 
     #[test]

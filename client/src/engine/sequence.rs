@@ -7,7 +7,7 @@ use proto::limits::ANSWERS_PER_SESSION;
 use proto::rpc::Origin;
 
 /// Hands out sequence numbers and knows which answers are still awaited.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Sequence {
     session: u64,
     next: u64,

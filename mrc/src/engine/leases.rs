@@ -20,6 +20,7 @@ mod change;
 mod grant;
 #[cfg(test)]
 mod hush_test;
+mod likeness;
 #[cfg(test)]
 mod property;
 mod recall;
@@ -34,6 +35,7 @@ use proto::mrc::{LEASE_ATTR, LEASE_NAMES, LEASE_READ, LEASE_WRITE, LeaseGrant};
 
 pub use change::{Begun, Claim, Claims, Pass};
 pub use grant::Acquired;
+pub use likeness::Word;
 pub use session::{OpenRefused, Opening};
 
 use super::sessions::FileId;
@@ -149,7 +151,7 @@ struct Asker {
 }
 
 /// What is known of one inode.
-#[derive(Default, Debug)]
+#[derive(Clone, Default, Debug)]
 struct Entry {
     holders: Vec<Holder>,
     marks: Vec<Mark>,
@@ -201,7 +203,7 @@ impl Entry {
 }
 
 /// A request that waits.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Waiting {
     Change { session: u64, claims: Claims, ready: bool },
     Acquire { file: FileId, ready: Option<Option<LeaseGrant>> },
@@ -221,7 +223,7 @@ pub enum Standing {
 }
 
 /// See the module.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Leases {
     times: Times,
     leading: bool,

@@ -43,7 +43,7 @@ pub struct Version {
 }
 
 /// Bytes of an object.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub struct Range {
     /// First byte.
     pub from: u32,

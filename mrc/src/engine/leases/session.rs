@@ -24,14 +24,14 @@ pub(super) enum State {
     Expelled,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Session {
     /// Last renewal.
     pub(super) seen: Duration,
     /// Fencing epoch.
     pub(super) epoch: u64,
     /// Highest number of an opening.
-    opening: u64,
+    pub(super) opening: u64,
     pub(super) state: State,
     pub(super) held: BTreeSet<FileId>,
     /// Inodes that it held something of when they ceased to exist. It may still tell of them: nothing tells it, and nobody
@@ -42,7 +42,7 @@ pub(super) struct Session {
 }
 
 /// Inodes that ceased to exist, the latest.
-#[derive(Default, Debug)]
+#[derive(Clone, Default, Debug)]
 pub(super) struct Gone {
     known: BTreeSet<FileId>,
     /// The same in the order in which they went; their numbers say nothing of that.
@@ -62,6 +62,11 @@ impl Gone {
 
     fn has(&self, file: &FileId) -> bool {
         self.known.contains(file)
+    }
+
+    /// In the order in which they went.
+    pub(super) fn in_order(&self) -> impl ExactSizeIterator<Item = &FileId> {
+        self.order.iter()
     }
 }
 
@@ -263,13 +268,14 @@ impl Leases {
         lost.into_iter().map(|(file, _)| file).collect()
     }
 
-    /// A renewal. Gives for how long leases are good from the start of the call; `None`: open the session first.
+    /// A renewal. Gives for how long leases are good from the start of the call, none when a recall's time is over: what was
+    /// added then would eat the margin and could outlast the expulsion. `None`: open the session first.
     pub fn renew(&mut self, now: Duration, id: u64) -> Option<Duration> {
         let since = self.oldest_recall(id);
         let session = self.sessions.get_mut(&id).filter(|session| session.may_renew())?;
         session.seen = session.seen.max(now);
         let full = self.times.ttl;
-        Some(since.map_or(full, |since| (since + full).saturating_sub(now)).max(Duration::from_millis(1)))
+        Some(since.map_or(full, |since| (since + full).saturating_sub(now)))
     }
 
     /// The session asks for leases from now on. Gives whether it does so for the first time.

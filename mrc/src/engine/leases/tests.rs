@@ -257,7 +257,7 @@ fn whoever_does_not_return_is_expelled_in_time_even_when_it_renews() {
     let (pass, _) = begin(&mut leases, T0, 2, change(F, A | W));
     assert_eq!(leases.renew(T0 + ms(2000), 1), Some(ms(4000)), "its time ends with the recall's");
     assert_eq!(leases.renew(T0 + ms(2000), 2), Some(TIMES.ttl));
-    assert_eq!(leases.renew(T0 + ms(6400), 1), Some(ms(1)));
+    assert_eq!(leases.renew(T0 + ms(6400), 1), Some(ms(0)), "the margin is not for leases");
     assert_eq!(leases.next_deadline(), Some(T0 + END));
     leases.tick(T0 + END - ms(1));
     leases.take_effects();

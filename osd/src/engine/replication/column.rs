@@ -1,6 +1,8 @@
 //! One column at one OSD: what it promised, what it does as a replica; the primary's part lies in `primary` and
 //! `operations`.
 
+mod likeness;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -10,7 +12,7 @@ use super::primary::Primary;
 use super::{PARKED, PARKED_MAX, Role, Version, map_part, view_of};
 
 /// What follows when work or a call ends.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) enum After<W> {
     /// A primary's own change.
     Change { epoch: u64, object: u64, number: u64 },
@@ -31,7 +33,7 @@ pub(super) enum After<W> {
 }
 
 /// What a member was asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Called {
     Ask,
     Apply { object: u64, number: u64 },
@@ -43,7 +45,7 @@ pub(super) enum Called {
 }
 
 /// A replica's change or install that cannot be done yet.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Parked<P, W> {
     until: Duration,
     /// `None`: an install, which needs no base to be waited for.
@@ -58,7 +60,7 @@ struct Parked<P, W> {
 }
 
 /// See the module. `P` is what a change carries, `W` whoever waits for an answer.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Column<P, W> {
     pub(super) me: u64,
     pub(super) role: Role,

@@ -4,7 +4,7 @@ use super::Version;
 use super::event::{Failure, Told};
 
 /// Something to do in this OSD's own store; `Event::Worked` follows.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Hash)]
 pub enum Work<P> {
     /// The change; the object's version becomes this.
     Apply { object: u64, version: Version, payload: P },
@@ -20,7 +20,7 @@ pub enum Work<P> {
 }
 
 /// Something to ask of another OSD; `Event::Called` follows.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Hash)]
 pub enum Request<P> {
     /// Promise and state. Answers `Reply::Told`.
     Ask,
@@ -41,7 +41,7 @@ pub enum Request<P> {
 }
 
 /// An answer.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Hash)]
 pub enum Reply {
     /// It was done.
     Done,
@@ -58,7 +58,7 @@ pub enum Reply {
 }
 
 /// What somebody waiting gets.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Hash)]
 pub enum Outcome {
     /// The change is committed, with this number.
     Committed(u64),
@@ -75,7 +75,7 @@ pub enum Outcome {
 }
 
 /// See the module.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub enum Effect<P, W> {
     /// Do this here.
     Work { work: u64, what: Work<P> },

@@ -6,7 +6,7 @@ use proto::dir::{OsdEntry, OsdMap, OsdState};
 use proto::stripe::{Column, Layout};
 
 /// What a map says of one OSD of the list.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub struct Standing {
     /// Its number.
     pub osd: u64,
@@ -68,7 +68,7 @@ pub fn map_part(epoch: u64) -> u64 {
 }
 
 /// What a map makes of the lists.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Hash)]
 pub struct Role {
     /// Epoch of the column.
     pub epoch: u64,

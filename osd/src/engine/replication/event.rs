@@ -6,7 +6,7 @@ use super::effect::Reply;
 use super::{Range, Role, Version};
 
 /// Why somebody waiting gets no answer.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum Failure {
     /// The column has a newer epoch, or another primary.
     OldEpoch(u64),
@@ -19,7 +19,7 @@ pub enum Failure {
 }
 
 /// What became of a call to another OSD, when it is not an answer.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum Trouble {
     /// No answer: it may have been done.
     Lost,
@@ -32,7 +32,7 @@ pub enum Trouble {
 }
 
 /// What a replica tells of itself when it is asked.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Hash)]
 pub struct Told {
     /// The epoch that it adopted last.
     pub adopted: u64,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{REPAIRS_AT_ONCE, Standing, Version};
 
 /// How far the talk with a member is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub(super) enum Contact {
     /// Its state is not known; it is asked when it is up and the time has come.
     Unknown { again: Duration },
@@ -17,7 +17,7 @@ pub(super) enum Contact {
 }
 
 /// See the module.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Member {
     /// It is in the list.
     pub(super) listed: bool,

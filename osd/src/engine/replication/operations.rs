@@ -10,7 +10,7 @@ use super::primary::{FULL, Phase};
 use super::{Range, Version, WAITING_MAX};
 
 /// An object with changes that are not applied here yet.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Object<P> {
     /// The version after all numbered changes.
     pub(super) head: Version,
@@ -19,7 +19,7 @@ pub(super) struct Object<P> {
 }
 
 /// A change not yet committed.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Operation<W> {
     range: Range,
     /// Who has it.
@@ -30,7 +30,7 @@ pub(super) struct Operation<W> {
 }
 
 /// A read that was done and may not be shown yet.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Waiting<W> {
     object: u64,
     range: Range,
@@ -42,7 +42,7 @@ pub(super) struct Waiting<W> {
 }
 
 /// A question to all members that a majority has to answer.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Round<W> {
     /// A sync of everything up to this number; `None`: a confirmation.
     sync_upto: Option<u64>,

@@ -18,7 +18,7 @@ use super::{ASK_AGAIN, LEASE, Role, Version};
 pub(super) const FULL: Duration = Duration::from_secs(1);
 
 /// How far the opening is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub(super) enum Phase {
     /// Asks for states.
     Gathering,
@@ -31,7 +31,7 @@ pub(super) enum Phase {
 }
 
 /// What a primary knows of its column.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Primary<P, W> {
     me: u64,
     epoch: u64,
