@@ -18,16 +18,17 @@
 //! Simpler than the product: sizes and marks are not in it; the MRC does not change its leader; the stage always has room; each
 //! mount is expelled once at most.
 //!
-//! **An assumption that the page does not state**: an attempt that was given up, or whose process was killed, does not take effect
-//! after a later one of the same mount was answered by the same OSD. [`Fault::LateAttempt`] does without it, and something
-//! acknowledged is lost: the old bytes come back over newer ones. What makes it true today is that connections which are cut
-//! for a second are given up (`rt/src/rpc/tcp.rs`) and that an OSD reads all its sockets; nothing refuses a late attempt.
+//! Attempts carry turns (`docs/protocols/leases.md`, "Late attempts"): without them ([`Fault::LateAttempt`]) one that was given up, or
+//! whose process was killed, comes over what was written since.
 
 use stateright::{Model, Property};
 
 use crate::check::Readable;
 
 const MOUNTS: usize = 2;
+
+/// Number of the grant or opening, and how often an attempt was given up since.
+type Turn = (u8, u8);
 /// Blocks; each lies on the OSD of its number.
 const BLOCKS: usize = 2;
 
@@ -46,7 +47,7 @@ pub enum Fault {
     CrossedOutEarly,
     /// Pieces leave while others that they overlap are on their way.
     Overtaking,
-    /// An attempt may arrive at any time.
+    /// OSDs do not look at turns.
     LateAttempt,
 }
 
@@ -105,8 +106,7 @@ struct Message {
     mount: usize,
     /// Of the mount's process.
     life: u8,
-    /// Counts the attempts of that life.
-    attempt: u8,
+    turn: Turn,
     epoch: u8,
     block: usize,
     value: u8,
@@ -120,7 +120,7 @@ struct Message {
 struct Mount {
     dead: bool,
     life: u8,
-    attempts: u8,
+    turn: Turn,
     epoch: u8,
     /// It may write.
     right: bool,
@@ -134,6 +134,8 @@ struct Mount {
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 struct Mrc {
     epochs: [u8; MOUNTS],
+    /// Of the last grant or opening.
+    number: u8,
     holder: Option<usize>,
     /// Being expelled: who, and which OSDs have answered.
     fencing: Option<(usize, [bool; BLOCKS])>,
@@ -149,8 +151,8 @@ pub struct State {
     blocks: [u8; BLOCKS],
     /// At each OSD: epochs below are refused.
     fences: [[u8; MOUNTS]; BLOCKS],
-    /// At each OSD: the newest attempt of each mount that it has answered.
-    answered: [[(u8, u8); MOUNTS]; BLOCKS],
+    /// At each OSD: the latest turn that it has seen.
+    seen: [Turn; BLOCKS],
     /// What each block must be in the end, and whose that is; `None`: it was lost, and told.
     expected: [Option<(usize, u8)>; BLOCKS],
     faults: u8,
@@ -196,7 +198,7 @@ impl Model for Staging {
             net: Vec::new(),
             blocks: [0; BLOCKS],
             fences: [[0; MOUNTS]; BLOCKS],
-            answered: [[(0, 0); MOUNTS]; BLOCKS],
+            seen: [(0, 0); BLOCKS],
             expected: [None; BLOCKS],
             faults: self.faults,
             replayed: false,
@@ -233,6 +235,7 @@ impl Model for Staging {
     fn next_state(&self, last: &State, action: Action) -> Option<State> {
         let mut state = last.clone();
         state.step(self, action);
+        state.renumber();
         state.net.sort_unstable();
         Some(state)
     }
@@ -312,8 +315,10 @@ impl State {
                 let epoch = self.mrc.epochs[mount];
                 // It hears of an epoch that was raised at the latest now.
                 self.tell_lost(mount);
+                self.mrc.number += 1;
+                let turn = (self.mrc.number, 0);
                 let mount = &mut self.mounts[mount];
-                (mount.asks, mount.right, mount.epoch) = (false, true, epoch);
+                (mount.asks, mount.right, mount.epoch, mount.turn) = (false, true, epoch, turn);
             }
             Action::Write { mount } => self.write(model, mount),
             Action::Send { mount, at } => self.send(model, mount, at),
@@ -353,11 +358,38 @@ impl State {
                 self.faults -= 1;
                 self.net[at].given_up = true;
                 let Message { mount, value, .. } = self.net[at];
+                self.mounts[mount].turn.1 += 1;
                 if let Some(piece) = self.mounts[mount].slots.iter_mut().find(|piece| piece.value == value) {
                     piece.sent = false;
                 }
             }
         }
+    }
+
+    /// Only the order of the numbers matters: they are made small, so that what differs in nothing else is one state.
+    fn renumber(&mut self) {
+        for mount in &mut self.mounts {
+            if mount.dead || !mount.right && mount.slots.is_empty() {
+                mount.turn = (0, 0);
+            }
+        }
+        let used = || {
+            let mounts = self.mounts.iter().map(|mount| mount.turn.0);
+            mounts
+                .chain(self.seen.iter().map(|seen| seen.0))
+                .chain(self.net.iter().map(|message| message.turn.0))
+        };
+        let mut numbers: Vec<u8> = std::iter::once(0).chain(used()).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        let rank = |turn: &mut Turn| {
+            let at = numbers.iter().position(|number| *number == turn.0).unwrap_or(0);
+            turn.0 = u8::try_from(at).expect("few numbers");
+        };
+        self.mounts.iter_mut().for_each(|mount| rank(&mut mount.turn));
+        self.seen.iter_mut().for_each(rank);
+        self.net.iter_mut().for_each(|message| rank(&mut message.turn));
+        self.mrc.number = u8::try_from(numbers.len() - 1).expect("few numbers");
     }
 
     fn write(&mut self, model: &Staging, number: usize) {
@@ -371,35 +403,42 @@ impl State {
 
     fn send(&mut self, model: &Staging, number: usize, at: usize) {
         let mount = &mut self.mounts[number];
-        mount.attempts += 1;
         let Piece { value, block, epoch, .. } = mount.slots[at];
-        let (life, attempt) = (mount.life, mount.attempts);
+        let (life, turn) = (mount.life, mount.turn);
         mount.slots[at].sent = true;
         if model.fault == Some(Fault::CrossedOutEarly) {
             mount.slots.remove(at);
         }
         let message =
-            Message { mount: number, life, attempt, epoch, block, value, given_up: false, answer: None };
+            Message { mount: number, life, turn, epoch, block, value, given_up: false, answer: None };
         self.net.push(message);
     }
 
     fn arrive(&mut self, model: &Staging, message: Message) {
-        let Message { mount, life, attempt, epoch, block, value, given_up, .. } = message;
-        let known = &mut self.answered[block][mount];
-        let late = (life, attempt) < *known && (given_up || life < known.0);
-        if late && model.fault != Some(Fault::LateAttempt) {
-            // See the assumption at the top.
+        let Message { mount, life, turn, epoch, block, value, given_up, .. } = message;
+        let awaited = !given_up && self.mounts[mount].life == life && !self.mounts[mount].dead;
+        let seen = &mut self.seen[block];
+        if turn < *seen && model.fault != Some(Fault::LateAttempt) {
+            // Superseded. Its mount goes beyond, as long as it has the right.
+            let sender = &mut self.mounts[mount];
+            if awaited && let Some(piece) = sender.slots.iter_mut().find(|piece| piece.value == value) {
+                piece.sent = false;
+                if sender.right && sender.turn < *seen {
+                    sender.turn = (seen.0, seen.1 + 1);
+                }
+            }
             return;
         }
-        *known = (*known).max((life, attempt));
+        *seen = (*seen).max(turn);
         let taken = epoch >= self.fences[block][mount];
         if taken {
-            self.blocks[block] = value;
-            if self.mrc.holder.is_some_and(|holder| holder != mount) {
+            // Before the holder writes, the same bytes once more do no harm.
+            if self.mrc.holder.is_some_and(|holder| holder != mount) && self.blocks[block] != value {
                 self.broken = Some(broken::FENCED);
             }
+            self.blocks[block] = value;
         }
-        if !given_up && self.mounts[mount].life == life && !self.mounts[mount].dead {
+        if awaited {
             self.net.push(Message { answer: Some(taken), ..message });
         }
     }
@@ -443,8 +482,10 @@ impl State {
 
     fn start(&mut self, model: &Staging, number: usize) {
         let epoch = self.mrc.epochs[number];
+        self.mrc.number += 1;
+        let turn = (self.mrc.number, 0);
         let mount = &mut self.mounts[number];
-        (mount.dead, mount.epoch, mount.attempts) = (false, epoch, 0);
+        (mount.dead, mount.epoch, mount.turn) = (false, epoch, turn);
         mount.life += 1;
         if model.fault == Some(Fault::ReplayAnyEpoch) {
             for piece in &mut mount.slots {
