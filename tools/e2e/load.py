@@ -128,6 +128,12 @@ def verify(folder, log):
             if content != path.encode():
                 lost += 1
                 print(f"lost: {name} is {content!r}")
+                if content is not None:
+                    # It is lost all the same; whether it comes back says where to look.
+                    before = os.stat(path)
+                    time.sleep(7)
+                    print(f"  size {before.st_size}, inode {before.st_ino}, mtime {before.st_mtime:.3f}; "
+                          f"7 s later {open(path, 'rb').read()!r}, size {os.stat(path).st_size}")
         elif sign == "-" and name in names:
             lost += 1
             print(f"back: {name} was removed")

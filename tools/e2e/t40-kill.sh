@@ -75,7 +75,10 @@ for round in $(seq "$rounds"); do
   revive "$leader" || bad "xtfs start $leader: $(tail -n 2 "$work/start.out")"
   export round
   check_sh "$(wc -l <"$work/acked$round") acknowledged files are there" 60 '
-    while read -r path; do [ "$(cat "$path")" = "$path.tmp" ] || { echo "lost $path"; exit 1; }; done <"$work/acked$round"'
+    while read -r path; do
+      [ "$(cat "$path")" = "$path.tmp" ] && continue
+      echo "lost $path: $(stat -c "size %s, inode %i, %y" "$path")"; sleep 7; echo "7 s later: $(cat "$path")"; exit 1
+    done <"$work/acked$round"' || grep -aE "WARN|ERROR" "$data/log/mount-0.log" | tail -n 20
   for _ in $(seq 50); do [ -n "$(leader_of mrc)" ] && break; sleep 0.2; done
 done
 finish

@@ -70,6 +70,7 @@ for log in names bytes; do
   read -r longest count errors <"$work/$log.out" || { longest=- count=0 errors=unknown; }
   [ "$errors" = 0 ] && ok "load on $log: $count operations, no error, the longest $longest ms" || bad "load on $log: $count operations, errors: $errors: $(tail -n 3 "$work/$log.err")"
 done
-check "everything acknowledged is there" 120 python3 "$here/load.py" verify "$mnt/names" "$work/names"
+check "everything acknowledged is there" 120 python3 "$here/load.py" verify "$mnt/names" "$work/names" ||
+  grep -aE "WARN|ERROR" "$data/log/mount-0.log" | tail -n 20
 check "down" 60 "$XTFS" down --data "$data"
 finish
