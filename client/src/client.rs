@@ -101,16 +101,23 @@ impl Client {
         let group = Group::new(what, entry.mrc.addrs.clone(), connector, clock, self.config.patience);
         let session = self.new_session(random_id(), group);
         session.reopen().await?;
-        let mut sessions = self.sessions.lock();
-        let kept = sessions.entry(entry.mrc.group).or_insert_with(|| {
-            session.keep_alive();
-            if self.config.leases {
-                Leasing::start(&session);
-            }
-            tokio::spawn(keep_finding(session.group().clone(), entry.name.clone(), Arc::downgrade(self)));
-            session
-        });
-        Ok(kept.clone())
+        let session = self
+            .sessions
+            .lock()
+            .entry(entry.mrc.group)
+            .or_insert_with(|| {
+                session.keep_alive();
+                if self.config.leases {
+                    Leasing::start(&session);
+                }
+                tokio::spawn(keep_finding(session.group().clone(), entry.name.clone(), Arc::downgrade(self)));
+                session
+            })
+            .clone();
+        if self.config.leases {
+            session.leasing().decided().await;
+        }
+        Ok(session)
     }
 
     fn new_session(&self, id: u64, group: Arc<Group>) -> Arc<Session> {
@@ -145,6 +152,7 @@ impl Client {
             session.leasing().assume_nothing();
         }
         Leasing::start(&session);
+        session.leasing().decided().await;
         let fresh = self.sessions.lock().insert(volume.entry().mrc.group, session);
         if let Some(fresh) = fresh {
             let _ = fresh.end().await;

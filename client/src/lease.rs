@@ -221,7 +221,7 @@ impl Leasing {
 
     /// What the earlier process held is recalled when somebody wants it; nothing is answered from it.
     pub(crate) fn assume_nothing(&self) {
-        drop(self.engine.lock().turn_off());
+        self.engine.lock().assume_nothing();
     }
 
     /// Grows with each loss of everything.

@@ -87,6 +87,8 @@ pub enum Permit {
 #[derive(Debug, Default)]
 pub struct Leases {
     on: bool,
+    /// Whether it has been said once that leases are given here, or that they are not.
+    decided: bool,
     valid_until: Duration,
     entries: BTreeMap<Key, Entry>,
     /// Entries with bits, in the order of their first grant; those used since they were last looked at go on.
@@ -109,12 +111,26 @@ impl Leases {
     /// Recalls are heard: leases may be kept. Until then none is.
     pub fn turn_on(&mut self) {
         self.on = true;
+        self.decided = true;
     }
 
     /// The leader gives no leases, or nobody hears its recalls any more.
     pub fn turn_off(&mut self) -> Vec<Key> {
         self.on = false;
+        self.decided = true;
         self.forget_all()
+    }
+
+    /// What an earlier process held is not relied on; whether leases are given has yet to be heard.
+    pub fn assume_nothing(&mut self) {
+        self.turn_off();
+        self.decided = false;
+    }
+
+    /// Whether it is known if leases are given here.
+    #[must_use]
+    pub fn is_decided(&self) -> bool {
+        self.decided
     }
 
     /// These bits were given to an earlier process of the session, which did not return them.

@@ -33,6 +33,8 @@ const KNOWN: Duration = Duration::from_millis(1);
 const KNOWN_ATTEMPTS: u32 = 100;
 /// Pause after a failed call.
 const PAUSE: Duration = Duration::from_millis(100);
+/// How long a new session is not used until the leader has said whether it gives leases.
+const FIRST_ANSWER: Duration = Duration::from_secs(5);
 /// Returns in one call.
 const RETURNS_AT_ONCE: usize = 1024;
 
@@ -64,6 +66,14 @@ impl Leasing {
         });
     }
 
+    /// Until it is known whether leases are given: what is done before then is done without, and writing without a lease is
+    /// what nobody else waits for ([snapshots](proto::snapshot) do not hold it).
+    pub(crate) async fn decided(&self) {
+        if !self.wait_for(FIRST_ANSWER, Leases::is_decided).await {
+            tracing::warn!("the MRC does not say whether it gives leases; going on without");
+        }
+    }
+
     /// One waiting call; gives the number of the last recall heard.
     async fn hear(self: Arc<Self>, session: Arc<Session>, after: u64) -> u64 {
         // The first call does not wait: its answer says that the leader takes us for somebody who hears recalls.
@@ -85,6 +95,7 @@ impl Leasing {
             Ok(reply) => {
                 if !self.is_on() {
                     self.engine.lock().turn_on();
+                    self.released.notify_waiters();
                     // The time for which leases are good comes with a renewal.
                     let _ = session.renew().await;
                 }

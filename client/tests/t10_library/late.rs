@@ -8,7 +8,7 @@ use client::{Client, ClientConfig, Code, Creds, Volume};
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use proto::error::WireError;
-use proto::mrc::{GetAttr, Lookup, Open};
+use proto::mrc::{AwaitRecalls, GetAttr, Lookup, Open};
 use proto::osd::Write;
 use proto::rpc::Method;
 use rt::rpc::{Connector, Peer, Request, Response, Service};
@@ -46,6 +46,11 @@ impl Service for Way {
 }
 
 async fn volume(bed: &Bed) -> (Arc<Volume>, Arc<Way>) {
+    let (client, way) = client(bed, false).await;
+    (client.volume("v").await.unwrap(), way)
+}
+
+async fn client(bed: &Bed, leases: bool) -> (Arc<Client>, Arc<Way>) {
     let connector = Connector::new();
     for (name, service) in bed.services() {
         connector.register_local(&name, service);
@@ -54,8 +59,30 @@ async fn volume(bed: &Bed) -> (Arc<Volume>, Arc<Way>) {
     let way = Arc::new(Way { to: bed.mrc.clone(), stops: Mutex::default(), stopped, goes_on });
     connector.register_local("mrc", way.clone());
     let dirs = vec![bed.addr("dir").to_owned()];
-    let config = ClientConfig { connector, leases: false, ..ClientConfig::new(dirs, "late") };
-    (Client::connect(config).await.unwrap().volume("v").await.unwrap(), way)
+    let config = ClientConfig { connector, leases, ..ClientConfig::new(dirs, "late") };
+    (Client::connect(config).await.unwrap(), way)
+}
+
+/// What is written without a lease nobody waits for: a snapshot that was asked for after the write did not have it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_volume_is_not_used_before_its_leases_are_there() {
+    let bed = Bed::start(1).await;
+    let (client, way) = client(&bed, true).await;
+    *way.stops.lock() = Some(AwaitRecalls::NUMBER);
+    let volume = tokio::spawn(async move { client.volume("v").await.unwrap() });
+    way.stopped.acquire().await.unwrap().forget();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(!volume.is_finished(), "nobody knows yet whether it may keep anything");
+    way.goes_on.add_permits(1);
+    let (volume, root) = (volume.await.unwrap(), Creds::root());
+    volume.create_exclusive(&root, "/log", b"", 0o644).await.unwrap();
+    let writer = volume.open_path(&root, "/log", true).await.unwrap();
+    writer.write_buffered(0, &pattern(0, 5000)).await.unwrap();
+    let other = bed.volume("other").await;
+    let info = other.snapshot(&root, 1, b"s").await.unwrap();
+    assert_eq!(other.past(info.id).read_file(&root, "/log").await.unwrap(), pattern(0, 5000));
+    drop((writer, volume));
+    bed.stop().await;
 }
 
 /// The size that `ask` finds after a write, when its answer leaves the MRC before the write is reported, and arrives after
