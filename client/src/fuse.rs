@@ -44,6 +44,7 @@ const BACKGROUND: u16 = 64;
 
 /// A mount that is being served.
 pub struct Mounted {
+    volume: Arc<Volume>,
     thread: JoinHandle<io::Result<()>>,
     mountpoint: Option<PathBuf>,
     notifier: Notifier,
@@ -55,6 +56,12 @@ impl Mounted {
     /// Waits until the file system is unmounted.
     pub fn join(self) -> io::Result<()> {
         self.thread.join().map_err(|_| io::Error::other("a FUSE thread panicked; see the log"))?
+    }
+
+    /// The volume as it is served: within the session of the predecessor, if there was one.
+    #[must_use]
+    pub fn volume(&self) -> &Arc<Volume> {
+        &self.volume
     }
 
     /// What a successor of this process needs beside the descriptor ([`MountOptions::predecessor`]).
@@ -151,7 +158,7 @@ pub fn serve(volume: Arc<Volume>, fd: OwnedFd, resumed: bool, options: &MountOpt
     volume.set_kernel(caches);
     let door = Arc::new(door::Door::new(volume.clone(), options.clone(), connection));
     let counts = Counts(door.shared.record.clone());
-    let served = volume.clone();
+    let (of_mount, served) = (volume.clone(), volume.clone());
     let serve = move || {
         let ended = session.serve(door);
         volume.set_kernel(Arc::new(NoKernel));
@@ -168,7 +175,7 @@ pub fn serve(volume: Arc<Volume>, fd: OwnedFd, resumed: bool, options: &MountOpt
         ended
     };
     let thread = std::thread::Builder::new().name("fuse".to_owned()).spawn(serve)?;
-    Ok(Mounted { thread, mountpoint: None, notifier, state, counts })
+    Ok(Mounted { volume: of_mount, thread, mountpoint: None, notifier, state, counts })
 }
 
 fn wishes(options: &MountOptions) -> io::Result<Wishes> {

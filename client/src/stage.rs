@@ -166,7 +166,7 @@ fn lock(mut file: File, patience: Duration) -> io::Result<Flock<File>> {
     }
 }
 
-/// A piece: what is written to it survives this process until it is dropped.
+/// A piece: what is written to it survives this process until it is crossed out.
 pub(crate) struct Slot {
     stage: Arc<Stage>,
     number: u32,
@@ -212,8 +212,9 @@ impl Slot {
     }
 }
 
-impl Drop for Slot {
-    fn drop(&mut self) {
+impl Slot {
+    /// What it holds is not needed by a successor of this process any more.
+    pub(crate) fn cross_out(mut self) {
         // A label stands there from the first bytes on, also when it has become a mark.
         if self.labelled
             && let Err(error) = self.stage.file.write_all_at(&[0; 8], label_at(self.number))
@@ -222,7 +223,17 @@ impl Drop for Slot {
             tracing::error!(%error, "a staged write could not be crossed out");
             return;
         }
-        self.stage.free.lock().insert(self.number);
+        self.labelled = false;
+    }
+}
+
+/// Not the same as crossing out: work that is dropped half-way, as at the end of the process, leaves what it had for the
+/// successor.
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if !self.labelled {
+            self.stage.free.lock().insert(self.number);
+        }
     }
 }
 
@@ -293,7 +304,7 @@ mod tests {
         let _empty = stage.take(of(8, 0)).unwrap();
         let mut gone = stage.take(of(7, 0)).unwrap();
         gone.append(b"at the OSDs").unwrap();
-        drop(gone);
+        gone.cross_out();
         let mut third = stage.take(of(5, 90)).unwrap();
         third.append(&[4; 20]).unwrap();
         // What a killed process leaves.
@@ -313,7 +324,8 @@ mod tests {
         later.append(b"later").unwrap();
         let left = stage.left().unwrap();
         assert_eq!(left.iter().map(|left| left.label.offset).collect::<Vec<_>>(), [4096, 4100]);
-        drop((kept, later));
+        kept.cross_out();
+        later.cross_out();
         assert_eq!(stage.left().unwrap(), []);
         assert_eq!(stage.free.lock().len(), SLOTS as usize);
     }
@@ -332,9 +344,22 @@ mod tests {
         assert_eq!((left[0].label.ino, left[0].label.offset, left[0].data.len()), (3, 105, 0));
         mark.marks(of(3, 900)).unwrap();
         assert_eq!(stage.left().unwrap()[0].label.offset, 900);
-        drop(mark);
+        mark.cross_out();
         assert!(stage.left().unwrap().is_empty());
         assert_eq!(stage.free.lock().len(), SLOTS as usize);
+    }
+
+    #[test]
+    fn what_is_dropped_half_way_is_left_for_a_successor() {
+        let place = tempfile::tempdir().unwrap();
+        let stage = Stage::open(&place.path().join("stage")).unwrap();
+        let mut slot = stage.take(of(5, 0)).unwrap();
+        slot.append(b"acknowledged").unwrap();
+        drop(slot);
+        drop(stage.take(of(6, 0)).unwrap());
+        let left = stage.left().unwrap();
+        assert_eq!(left.iter().map(|left| left.data.as_slice()).collect::<Vec<_>>(), [b"acknowledged"]);
+        assert_eq!(stage.free.lock().len(), SLOTS as usize - 1, "and is not given out again");
     }
 
     #[test]

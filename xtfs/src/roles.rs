@@ -59,6 +59,11 @@ pub(crate) trait Role: Send + Sync + 'static {
     fn ended(&self) -> BoxFuture<'_, ()> {
         Box::pin(std::future::pending())
     }
+    /// Whether requests still come when [`Role::stop`] has answered, for whoever comes after this process: what it has
+    /// begun by then is neither ended nor given up, it just stops.
+    fn is_handed_over(&self) -> bool {
+        false
+    }
     /// Hands over, flushes, ends.
     fn stop(&self) -> BoxFuture<'_, Result<(), String>>;
 }

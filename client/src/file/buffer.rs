@@ -349,14 +349,16 @@ impl Inode {
                 }
                 Ending::GivenUp => {
                     tracing::info!(ino = self.ino(), offset, "what waited for room is not wanted any more");
-                    drop(slot);
+                    cross_out(slot);
                 }
                 Ending::Failed(error) => {
                     tracing::error!(ino = self.ino(), %error, "gathered writes were lost");
                     self.errors.add(error);
-                    drop(slot);
+                    cross_out(slot);
                 }
             }
+        } else {
+            cross_out(slot);
         }
         // Over when this is: then a report tells of it.
         drop(room);
@@ -375,12 +377,13 @@ impl Inode {
     pub(crate) fn mark(&self, mut slot: Slot) {
         let mut mark = self.buffer.mark.lock();
         if !self.needs_mark(&mark, slot.end()) {
-            return;
+            return slot.cross_out();
         }
         match slot.landed() {
-            Ok(()) => *mark = Some(slot),
+            Ok(()) => cross_out(mark.replace(slot)),
             Err(error) => {
-                tracing::warn!(%error, "a file's end cannot be marked; kill -9 of everything may shorten it")
+                tracing::warn!(%error, "a file's end cannot be marked; kill -9 of everything may shorten it");
+                slot.cross_out();
             }
         }
     }
@@ -398,11 +401,12 @@ impl Inode {
                 return Ok(());
             }
             let label = self.label(end);
-            if let Some(mut slot) = mark.take().or_else(|| stage.take(label))
-                && slot.marks(label).is_ok()
-            {
-                *mark = Some(slot);
-                return Ok(());
+            if let Some(mut slot) = mark.take().or_else(|| stage.take(label)) {
+                if slot.marks(label).is_ok() {
+                    *mark = Some(slot);
+                    return Ok(());
+                }
+                slot.cross_out();
             }
         }
         self.report_written().await
@@ -425,25 +429,31 @@ impl Inode {
 
     /// Attributes that an earlier process set are in a slot already.
     pub(crate) fn keep_slot(&self, slot: Slot) {
-        *self.buffer.kept.lock() = Some(slot);
+        cross_out(self.buffer.kept.lock().replace(slot));
     }
 
     /// The MRC has heard of the attributes that were set, or never will.
     pub(crate) fn unkeep(&self) {
-        *self.buffer.kept.lock() = None;
+        cross_out(self.buffer.kept.lock().take());
     }
 
     /// The MRC has heard of more.
     pub(crate) fn unmark(&self) {
         let mut mark = self.buffer.mark.lock();
         if mark.as_ref().is_some_and(|mark| !self.is_beyond(mark.end())) {
-            *mark = None;
+            cross_out(mark.take());
         }
     }
 
     /// The file is gone.
     pub(crate) fn forget_mark(&self) {
-        *self.buffer.mark.lock() = None;
+        cross_out(self.buffer.mark.lock().take());
         self.unkeep();
+    }
+}
+
+fn cross_out(slot: Option<Slot>) {
+    if let Some(slot) = slot {
+        slot.cross_out();
     }
 }

@@ -666,6 +666,10 @@ impl Inode {
 impl Drop for Inode {
     fn drop(&mut self) {
         self.volume.forget_inode(self.ino);
+        // The end of the process drops also what is not told yet: that is the successor's.
+        if !self.is_unreported() {
+            self.forget_mark();
+        }
     }
 }
 

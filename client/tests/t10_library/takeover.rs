@@ -1,4 +1,4 @@
-//! A mount whose process is killed again and again while programs work on it: they notice nothing.
+//! A mount whose process is killed or asked to stop again and again while programs work on it: they notice nothing.
 
 use std::fs::{self, File, FileTimes, OpenOptions, Permissions};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -13,6 +13,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use client::fuse::{self, MountOptions};
 use client::{Client, ClientConfig, Patience};
+use tokio::signal::unix::SignalKind;
 
 use super::bed::{Bed, pattern};
 
@@ -30,7 +31,7 @@ fn options() -> MountOptions {
 
 /// Not a test: the mount process, started by the test below.
 #[test]
-#[ignore = "the child process of a_killed_mount_process_is_replaced"]
+#[ignore = "the child process of a_mount_process_that_ends_is_replaced"]
 fn serve_the_mount() {
     let Ok(addr) = std::env::var(DIR_ADDR) else { return };
     let fd: i32 = std::env::var(FUSE_FD).unwrap().parse().unwrap();
@@ -46,9 +47,21 @@ fn serve_the_mount() {
     let stage = std::env::var_os(STAGE).map(PathBuf::from);
     let options = MountOptions { predecessor, stage, ..options() };
     let mounted = fuse::serve(volume, fd, resumed, &options).unwrap();
+    let served = mounted.volume().clone();
+    let mut term = tokio::signal::unix::signal(SignalKind::terminate()).unwrap();
     println!("state={}", mounted.state());
     std::io::stdout().flush().unwrap();
-    mounted.join().unwrap();
+    let (end, ended) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || end.send(mounted.join()));
+    drop(_inside);
+    runtime.block_on(async {
+        tokio::select! {
+            end = ended => end.unwrap().unwrap(),
+            _ = term.recv() => served.report_all().await,
+        }
+    });
+    // As a mount process ends: what it has begun stops, while its threads still answer the kernel.
+    std::mem::forget(runtime);
 }
 
 /// Starts a mount process; gives what it says of itself.
@@ -147,7 +160,7 @@ fn work(at: &Path, number: u32, stop: &AtomicBool) -> u32 {
 /// Not a test: the programs that use the mount, in a process of their own, so that a mount that hangs cannot hang the
 /// process that holds its descriptor. They stop when their standard input ends.
 #[test]
-#[ignore = "a child process of a_killed_mount_process_is_replaced"]
+#[ignore = "a child process of a_mount_process_that_ends_is_replaced"]
 fn use_the_mount() {
     let Ok(at) = std::env::var(AT) else { return };
     let at = PathBuf::from(at);
@@ -197,10 +210,13 @@ fn all_rounds(mut stage: Stage, addr: &str) {
     let mut user = Command::new(std::env::current_exe().unwrap());
     user.args(["--exact", "takeover::use_the_mount", "--ignored", "--nocapture"]).env(AT, &stage.at);
     stage.user = Some(user.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap());
-    for _ in 0..6 {
-        std::thread::sleep(Duration::from_millis(700));
+    for round in 0..12 {
+        std::thread::sleep(Duration::from_millis(if round % 2 == 0 { 600 } else { 170 }));
         let mut server = stage.server.take().unwrap();
-        server.kill().unwrap();
+        // Killed, and asked to stop, in turn.
+        let signal = if round % 2 == 0 { libc::SIGKILL } else { libc::SIGTERM };
+        // SAFETY: our own child, which nobody has waited for.
+        assert_eq!(unsafe { libc::kill(server.id().cast_signed(), signal) }, 0);
         server.wait().unwrap();
         let (server, said) = start(addr, &stage.fd, &stage.memory, Some(&state));
         (stage.server, state) = (Some(server), said);
@@ -222,7 +238,7 @@ fn all_rounds(mut stage: Stage, addr: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_killed_mount_process_is_replaced() {
+async fn a_mount_process_that_ends_is_replaced() {
     if !super::mount::possible() {
         return;
     }

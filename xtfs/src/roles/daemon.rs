@@ -79,7 +79,7 @@ where
     rt::log::init(global.log.as_deref()).map_err(|why| Failure::usage("--log", why))?;
     make_dir(&node.data)?;
     let runtime = runtime()?;
-    runtime.block_on(async {
+    let (code, handed_over) = runtime.block_on(async {
         let stop = asked_to_stop();
         tokio::pin!(stop);
         let host = Host::new();
@@ -91,7 +91,7 @@ where
         // A service that cannot start yet (no leader, no DIR) can still be asked to stop.
         let (role, doors) = tokio::select! {
             started = started => started?,
-            stopped = &mut stop => return stopped.map(|()| 0),
+            stopped = &mut stop => return stopped.map(|()| (0, false)),
         };
         tracing::info!(name = node.name, addr = node.advertise, http = node.http, "serving");
         tokio::select! {
@@ -102,6 +102,11 @@ where
         let ended = role.stop().await;
         doors.close().await;
         ended.map_err(|why| Failure::new(format!("stopping {}", node.name), why))?;
-        Ok(0)
-    })
+        Ok((0, role.is_handed_over()))
+    })?;
+    if handed_over {
+        // Its end would drop tasks half-way, and others would answer the kernel with errors of that.
+        std::mem::forget(runtime);
+    }
+    Ok(code)
 }

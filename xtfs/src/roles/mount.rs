@@ -168,7 +168,7 @@ async fn serve(
         Failure::new(format!("mounting at {}", at.display()), error).next("dmesg | tail may say more")
     };
     let mounted = started.await.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
-    let state = mounted.state().to_owned();
+    let (state, volume) = (mounted.state().to_owned(), mounted.volume().clone());
     publish(host, &mounted.counts(), &volume.entry().name, &at);
     let (end, ended) = watch::channel(false);
     std::thread::spawn(move || {
@@ -209,6 +209,10 @@ impl Role for Running {
         Box::pin(async move { drop(ended.wait_for(|ended| *ended).await) })
     }
 
+    fn is_handed_over(&self) -> bool {
+        self.survivable && !*self.ended.borrow()
+    }
+
     fn stop(&self) -> BoxFuture<'_, Result<(), String>> {
         Box::pin(async {
             if !self.survivable {
@@ -219,7 +223,7 @@ impl Role for Running {
                 let _ = tokio::time::timeout(std::time::Duration::from_secs(2), self.ended()).await;
             }
             self.volume.report_all().await;
-            if self.survivable && !*self.ended.borrow() {
+            if self.is_handed_over() {
                 // Still mounted: the next process takes up this session, with its locks and unlinked open files.
                 return Ok(());
             }
