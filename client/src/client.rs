@@ -7,6 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use proto::dir::{ListVolumes, VolumeEntry, Volumes};
 use proto::error::{Code, WireError};
+use proto::mrc::{RenewSession, SessionClose};
 
 use crate::config::{ClientConfig, Patience};
 use crate::error::Result;
@@ -18,6 +19,8 @@ use crate::volume::Volume;
 
 /// How long what an earlier process acknowledged waits for room when its kernel side is gone.
 const LAST_ROOM: Duration = Duration::from_secs(60);
+/// How long the end of an earlier process's session may take.
+const END_PREDECESSOR: Duration = Duration::from_secs(5);
 /// How often it is looked whether a metadata group has to be found again.
 const FIND_AGAIN: Duration = Duration::from_secs(2);
 
@@ -161,9 +164,14 @@ impl Client {
     }
 
     /// Writes out what an earlier process of a mount left whose kernel side is gone too, in its session, and ends that.
-    pub(crate) async fn replay(self: &Arc<Self>, volume: &Volume, stage: &Arc<Stage>) -> std::io::Result<()> {
+    /// That session, if there was something.
+    pub(crate) async fn replay(
+        self: &Arc<Self>,
+        volume: &Volume,
+        stage: &Arc<Stage>,
+    ) -> std::io::Result<Option<u64>> {
         let left = Predecessor::of(stage)?;
-        let Some(id) = left.session() else { return Ok(()) };
+        let Some(id) = left.session() else { return Ok(None) };
         let session = self.new_session(id, volume.session().group().clone());
         left.prepare(&session);
         session.reopen().await.map_err(|error| std::io::Error::other(error.to_string()))?;
@@ -185,7 +193,20 @@ impl Client {
             }
             drop(old);
         });
-        Ok(())
+        Ok(Some(id))
+    }
+
+    /// Ends the session of an earlier process, which is surely dead and left nothing that is still wanted: else a new leader waits
+    /// for it until its leases have run out.
+    pub async fn end_predecessor(&self, volume: &Volume, session: u64) {
+        if session == 0 || session == volume.session().id() {
+            return;
+        }
+        let (request, patience) = (RenewSession { session }, Patience::For(END_PREDECESSOR));
+        let group = volume.session().group();
+        if let Err(error) = group.call_for::<SessionClose>(&request, patience, Duration::ZERO).await.0 {
+            tracing::debug!(%error, "the session of an earlier process was not ended; it will run out");
+        }
     }
 
     /// Ends all sessions at once instead of letting them run out.

@@ -129,10 +129,17 @@ pub fn serve(volume: Arc<Volume>, fd: OwnedFd, resumed: bool, options: &MountOpt
     } else {
         let session = Session::open(fd, &wishes(options)?)?;
         if let Some(stage) = &stage {
-            volume.runtime().block_on(volume.client().replay(&volume, stage))?;
+            let (client, last) = (volume.client(), stage.last_session()?);
+            let replayed = volume.runtime().block_on(client.replay(&volume, stage))?;
+            if replayed != Some(last) {
+                volume.runtime().block_on(client.end_predecessor(&volume, last));
+            }
         }
         (volume, session)
     };
+    if let Some(stage) = &stage {
+        stage.used_by(volume.session().id())?;
+    }
     if options.uring == Uring::On && !session.uses_ring() {
         return Err(io::Error::new(
             io::ErrorKind::Unsupported,

@@ -31,6 +31,8 @@ const PREDECESSOR: Duration = Duration::from_secs(3);
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// First bytes of the file: what it is, and the version of its format.
 const MAGIC: [u8; 8] = *b"XTFSSTG2";
+/// Where the session of the process that uses it stands.
+const SESSION_AT: u64 = 8;
 /// Where the slots' labels begin, and the length of one.
 const LABELS_AT: u64 = 4096;
 const LABEL_WORDS: usize = 14;
@@ -116,6 +118,18 @@ impl Stage {
         }
         left.sort_by_key(|left| left.order);
         Ok(left)
+    }
+
+    /// The session of the last process; 0: there was none. To be read before [`Stage::used_by`].
+    pub(crate) fn last_session(&self) -> io::Result<u64> {
+        let mut id = [0; 8];
+        self.file.read_exact_at(&mut id, SESSION_AT)?;
+        Ok(u64::from_le_bytes(id))
+    }
+
+    /// From now on this session's.
+    pub(crate) fn used_by(&self, session: u64) -> io::Result<()> {
+        self.file.write_all_at(&session.to_le_bytes(), SESSION_AT)
     }
 
     /// A piece that was left stays where it is, as if this process had staged it.
@@ -360,6 +374,17 @@ mod tests {
         let left = stage.left().unwrap();
         assert_eq!(left.iter().map(|left| left.data.as_slice()).collect::<Vec<_>>(), [b"acknowledged"]);
         assert_eq!(stage.free.lock().len(), SLOTS as usize - 1, "and is not given out again");
+    }
+
+    #[test]
+    fn a_successor_knows_whose_it_was() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("stage");
+        let stage = Stage::open(&path).unwrap();
+        assert_eq!(stage.last_session().unwrap(), 0);
+        stage.used_by(77).unwrap();
+        drop(stage);
+        assert_eq!(Stage::open(&path).unwrap().last_session().unwrap(), 77);
     }
 
     #[test]

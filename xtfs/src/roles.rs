@@ -12,6 +12,7 @@ pub(crate) mod member;
 pub(crate) mod mount;
 pub(crate) mod mrc;
 pub(crate) mod osd;
+mod predecessor;
 pub(crate) mod registration;
 pub(crate) mod rms;
 

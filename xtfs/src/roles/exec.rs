@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use rt::rpc::{BoxFuture, Service};
 use serde_json::{Value, json};
 
+use super::predecessor::Predecessor;
 use super::registration::Registration;
 use super::{Host, Role, make_dir};
 use crate::config::{ExecFile, RoleFile};
@@ -20,6 +21,8 @@ struct Running {
     /// Taken when it stops. order: never held over an await.
     exec: Mutex<Option<Exec>>,
     _registration: Registration,
+    /// Locked for as long as this runs.
+    _session: Predecessor,
 }
 
 /// Starts serving the spool of the volume.
@@ -37,6 +40,9 @@ pub(crate) async fn start(host: &Host, file: &ExecFile) -> Result<Arc<dyn Role>,
     let what = || format!("starting {}", node.name);
     let client = Client::connect(config).await.map_err(|error| Failure::wire(what(), &error))?;
     let volume = client.volume(&file.volume).await.map_err(|error| Failure::wire(what(), &error))?;
+    let predecessor = Predecessor::replace(&node.data, volume.session().id())
+        .map_err(|error| Failure::new(format!("{}: {}", what(), node.data.display()), error))?;
+    client.end_predecessor(&volume, predecessor.session).await;
     let store = Arc::new(VolumeStore::new(volume));
     let supervise = vec![program().to_string_lossy().into_owned(), SUPERVISE.to_owned()];
     let config = ExecConfig {
@@ -48,7 +54,12 @@ pub(crate) async fn start(host: &Host, file: &ExecFile) -> Result<Arc<dyn Role>,
     };
     let exec = Exec::start(config).await.map_err(|error| Failure::new(what(), error))?;
     let registration = Registration::start(host, &node, &file.dir);
-    Ok(Arc::new(Running { client, exec: Mutex::new(Some(exec)), _registration: registration }))
+    Ok(Arc::new(Running {
+        client,
+        exec: Mutex::new(Some(exec)),
+        _registration: registration,
+        _session: predecessor,
+    }))
 }
 
 /// The word by which this program is called as the supervisor of one job.
