@@ -29,6 +29,7 @@ pub(crate) mod mkfs;
 pub(crate) mod mount;
 pub(crate) mod mrc;
 pub(crate) mod osd;
+pub(crate) mod profile;
 pub(crate) mod ps;
 pub(crate) mod quota;
 mod redundancy;

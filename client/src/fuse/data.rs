@@ -61,7 +61,8 @@ fn appends(flags: i32) -> bool {
 impl Shared {
     pub(super) async fn open(&self, creds: Creds, ino: u64, flags: i32, clear_setid: bool) -> Result<Opened> {
         if inside::is_inside(ino) {
-            return Ok(Opened { handle: 0, flags: fopen::DIRECT_IO });
+            let handle = self.texts.keep(inside::text(self, ino, &creds)?);
+            return Ok(Opened { handle, flags: fopen::DIRECT_IO });
         }
         let append = flags & libc::O_APPEND != 0;
         let leased = self.has_data_lease(ino);
@@ -138,7 +139,11 @@ impl Shared {
         flags: i32,
     ) -> Result<Bytes> {
         if inside::is_inside(ino) {
-            let text = Bytes::from(inside::text(self, ino, &creds)?);
+            // A handle of an earlier process of this mount is not known here.
+            let text = match self.texts.get(handle) {
+                Some(text) => text,
+                None => Bytes::from(inside::text(self, ino, &creds)?),
+            };
             let from = usize::try_from(offset).unwrap_or(usize::MAX).min(text.len());
             return Ok(text.slice(from..(from + len as usize).min(text.len())));
         }
@@ -222,6 +227,7 @@ impl Shared {
         flock: Option<u64>,
     ) -> Result<()> {
         if inside::is_inside(ino) {
+            self.texts.forget(handle);
             return Ok(());
         }
         if let Some(owner) = flock {

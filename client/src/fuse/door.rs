@@ -58,6 +58,7 @@ pub(super) struct Shared {
     pub(super) ends: Ends,
     pub(super) views: past::Views,
     pub(super) record: Arc<Record>,
+    pub(super) texts: inside::Texts,
     pub(super) interrupts: Arc<Interrupts>,
     /// Tells the kernel unasked.
     pub(super) notifier: Notifier,
@@ -139,6 +140,7 @@ impl Door {
             ends: Ends::new(now),
             views: past::Views::default(),
             record: Arc::new(Record::new()),
+            texts: inside::Texts::new(now),
             interrupts: Arc::new(Interrupts::default()),
             notifier,
             ring,

@@ -1,8 +1,11 @@
 //! `.xtfs`: the mount's own state as text files. Found by name at the root, not listed, so that `rm -r`, `tar` and
 //! `diff -r` do not meet it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use bytes::Bytes;
+use parking_lot::Mutex;
 use proto::mrc::kind;
 
 use super::convert::{BLOCK_SIZE, instant};
@@ -35,7 +38,7 @@ pub(super) fn lookup(parent: u64, name: &[u8]) -> Option<Result<u64>> {
     Some(at.map(|at| FIRST + 1 + at as u64).ok_or_else(missing))
 }
 
-/// What a name inside means. Never to be believed without asking: the texts are made when they are read.
+/// What a name inside means. Never to be believed without asking: the texts are made when they are opened.
 pub(super) fn entry(shared: &Shared, ino: u64) -> Entry {
     Entry { known: attr(shared, ino), ttl: Duration::ZERO }
 }
@@ -63,7 +66,40 @@ pub(super) fn entries() -> impl Iterator<Item = (u64, u32, &'static str)> {
     FILES.iter().enumerate().map(|(at, name)| (FIRST + 1 + at as u64, kind::FILE, *name))
 }
 
-/// The text of a file, made when it is read.
+/// Texts of open files: one is made when its file is opened, for it is read in pieces. order: a leaf.
+pub(super) struct Texts(Mutex<(u64, BTreeMap<u64, Bytes>)>);
+
+/// Files that are open at once with a text of their own; of more each piece is made anew.
+const TEXTS_MAX: usize = 256;
+
+impl Texts {
+    /// Handles start at the time, so that those of an earlier process do not come again.
+    pub(super) fn new(now: Duration) -> Self {
+        Self(Mutex::new((u64::try_from(now.as_micros()).unwrap_or(1) << 8, BTreeMap::new())))
+    }
+
+    /// Keeps a text; gives its handle, 0 when there is no room.
+    pub(super) fn keep(&self, text: String) -> u64 {
+        let mut texts = self.0.lock();
+        if texts.1.len() >= TEXTS_MAX {
+            return 0;
+        }
+        texts.0 += 1;
+        let handle = texts.0;
+        texts.1.insert(handle, Bytes::from(text));
+        handle
+    }
+
+    pub(super) fn get(&self, handle: u64) -> Option<Bytes> {
+        self.0.lock().1.get(&handle).cloned()
+    }
+
+    pub(super) fn forget(&self, handle: u64) {
+        self.0.lock().1.remove(&handle);
+    }
+}
+
+/// The text of a file.
 pub(super) fn text(shared: &Shared, ino: u64, creds: &Creds) -> Result<String> {
     match ino.checked_sub(FIRST + 1) {
         Some(0) => Ok(format!("open_handles {}\n{}", shared.handles.count(), shared.record.stats())),

@@ -140,6 +140,38 @@ async fn every_call_of_the_kernel_is_answered() {
     bed.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_text_inside_is_one_of_its_opening_however_small_the_pieces_are_in_which_it_is_read() {
+    if !possible() {
+        return;
+    }
+    let bed = Bed::start(1).await;
+    let mount = Mount::new(bed.volume("mount").await, MountOptions::default()).await;
+    mount
+        .with(|at| {
+            for round in 0..300 {
+                fs::write(at.join(format!("f{round}")), "x").unwrap();
+            }
+            let (log, mut text) = (open(&at.join(".xtfs/accesslog")), Vec::new());
+            for round in 0.. {
+                fs::metadata(at.join(format!("none{round}"))).unwrap_err();
+                let mut piece = [0; 600];
+                match log.read_at(&mut piece, text.len() as u64).unwrap() {
+                    0 => break,
+                    read => text.extend_from_slice(&piece[..read]),
+                }
+            }
+            let text = String::from_utf8(text).unwrap();
+            let times: Vec<f64> =
+                text.lines().map(|line| line.split(' ').next().unwrap().parse().unwrap()).collect();
+            let whole = |line: &str| line.split(' ').count() == 6 && line.contains(" us=");
+            assert!(text.lines().all(whole) && times.is_sorted() && times.len() > 100, "{text}");
+        })
+        .await;
+    mount.end().await;
+    bed.stop().await;
+}
+
 /// A lock of an open file itself (`F_OFD_SETLK`); false: another one is in the way.
 fn ofd_lock(file: &File) -> bool {
     let range = libc::flock { l_type: libc::F_WRLCK as i16, l_whence: 0, l_start: 0, l_len: 10, l_pid: 0 };
