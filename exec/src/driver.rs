@@ -278,8 +278,9 @@ struct Clocks {
     user_status: Duration,
 }
 
-/// The loop's heartbeat.
+/// The loop's heartbeat, and while there is nothing to look after but the change stream, which wakes it.
 const TICK: Duration = Duration::from_millis(50);
+const TICK_IDLE: Duration = Duration::from_millis(250);
 /// How long a stopping manager waits for what is under way.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -326,16 +327,20 @@ impl Driver {
         let (tell, mut news) = mpsc::channel(follow_news::QUEUE);
         let mut follower = JoinSet::new();
         follower.spawn(follow_news::run(self.hands.clone(), tell));
-        let mut ticker = tokio::time::interval(TICK);
-        ticker.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut next = tokio::time::Instant::now();
         while !self.fenced {
             tokio::select! {
                 Some(done) = self.tasks.join_next(), if !self.tasks.is_empty() => self.take(done),
                 Some(done) = self.follows.join_next(), if !self.follows.is_empty() => self.take(done),
                 Some(news) = news.recv() => self.on_news(news),
-                _ = ticker.tick() => self.on_tick(),
+                () = tokio::time::sleep_until(next) => {
+                    self.on_tick();
+                    next = tokio::time::Instant::now() + self.until_next_tick();
+                }
                 _ = stop.changed() => break,
             }
+            // What came in between may have to be looked after soon.
+            next = next.min(tokio::time::Instant::now() + self.until_next_tick());
         }
         drop(follower);
         self.follows.abort_all();
@@ -353,6 +358,10 @@ impl Driver {
             tracing::warn!("some work was under way for more than {DRAIN:?} and is left to the next manager");
         }
         TermEnd::Stopped
+    }
+
+    fn until_next_tick(&self) -> Duration {
+        if self.watching && !self.look_again && self.engine.live() == 0 { TICK_IDLE } else { TICK }
     }
 
     /// Reads back every job that an earlier manager left.

@@ -1,7 +1,7 @@
 //! The clock seam. Engines get `now` as an argument; drivers ask a [`Clock`].
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Time as drivers see it.
@@ -37,6 +37,22 @@ impl Clock for SystemClock {
     }
 }
 
+/// Ticks at multiples of `period` since one moment of the process: what several loops do regularly is due at the same instants,
+/// and one wake-up serves all. The first comes within a period. Those that were missed stay missed.
+#[must_use]
+pub fn ticks(period: Duration) -> tokio::time::Interval {
+    static BEGIN: OnceLock<tokio::time::Instant> = OnceLock::new();
+    let now = tokio::time::Instant::now();
+    let begin = *BEGIN.get_or_init(|| now);
+    let past = now.saturating_duration_since(begin).as_nanos() / period.as_nanos().max(1);
+    let next = begin + period.saturating_mul(u32::try_from(past + 1).unwrap_or(u32::MAX));
+    // A paused clock of a test may be before the one of another.
+    let first = if next <= now + period { next } else { now + period };
+    let mut ticks = tokio::time::interval_at(first, period);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    ticks
+}
+
 /// A clock that stands still until it is told otherwise.
 #[derive(Debug, Default)]
 pub struct ManualClock {
@@ -64,5 +80,27 @@ impl Clock for ManualClock {
 
     fn unix(&self) -> Duration {
         Duration::from_secs(1_700_000_000) + self.monotonic()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_done_regularly_is_due_at_the_same_instants() {
+        let period = Duration::from_millis(40);
+        let mut one = ticks(period);
+        tokio::time::sleep(Duration::from_millis(7)).await;
+        let (mut other, mut half) = (ticks(period), ticks(period / 2));
+        let at = one.tick().await;
+        let after = other.tick().await - at;
+        assert!(after.as_nanos() % period.as_nanos() == 0, "{after:?}");
+        // Late or not: multiples of the shorter one, as of the moment when the first was made.
+        let ends = [half.tick().await, half.tick().await];
+        for end in ends {
+            let apart = end.max(at) - end.min(at);
+            assert!(apart.as_nanos() % (period / 2).as_nanos() == 0, "{apart:?}");
+        }
     }
 }

@@ -114,9 +114,8 @@ impl Driver {
         driver.senders.reach(&members);
         let weak = Arc::downgrade(&driver);
         tokio::spawn(async move {
-            let mut ticks = tokio::time::interval(tick);
             // Ticks that were missed stay missed: a stalled member must not believe that time has flown.
-            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            let mut ticks = rt::clock::ticks(tick);
             loop {
                 ticks.tick().await;
                 let Some(driver) = weak.upgrade() else { return };

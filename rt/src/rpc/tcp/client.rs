@@ -230,8 +230,7 @@ impl Connection {
 
 async fn receive(connection: Arc<Connection>, mut source: Source, address: String) {
     let mut buffer = BytesMut::with_capacity(super::READ_BYTES);
-    let mut pulse = tokio::time::interval(PULSE);
-    pulse.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut pulse = crate::clock::ticks(PULSE);
     let why = loop {
         let next = tokio::select! {
             biased;
