@@ -8,6 +8,7 @@
 
 mod acl;
 mod changes;
+mod coding;
 mod check_cost;
 mod determinism;
 mod dump;
