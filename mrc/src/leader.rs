@@ -173,7 +173,10 @@ impl Leader {
         }
         Err(WireError::new(
             Code::WouldBlock,
-            format!("ino-{} is open at a client that takes no leases, or may be (a new leader does not know yet)", file.1),
+            format!(
+                "ino-{} is open at a client that takes no leases, or may be (a new leader does not know yet)",
+                file.1
+            ),
         ))
     }
 

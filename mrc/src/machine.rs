@@ -17,8 +17,8 @@ use crate::command::{self, Body, CodingBegun, Command, CreateDone, DropDone, Ses
 use crate::dump::load;
 use crate::fsck::mend::mend;
 use crate::namespace::{
-    Broken, Fail, Outcome, coding, collect, inode, inode::Inode, layers, layout, link, locks, make, past, rename,
-    replicas, session, setattr, snapshot, time_of, volume, xattr,
+    Broken, Fail, Outcome, coding, collect, inode, inode::Inode, layers, layout, link, locks, make, past,
+    rename, replicas, session, setattr, snapshot, time_of, volume, xattr,
 };
 use crate::quota::count;
 use crate::quota::room::room;
@@ -178,9 +178,7 @@ fn of_snapshots(txn: &mut Txn<'_>, at: Applied, body: &Body) -> Outcome<Vec<u8>>
     let empty = |(): ()| Empty {}.encode_to_vec();
     let made = |inode: Inode| AttrReply { attr: inode.attr, ..AttrReply::default() }.encode_to_vec();
     match body {
-        Body::Thaw(ask) => {
-            layers::thaw(txn, now, (ask.volume, ask.ino), ask.layout.as_ref()).map(made)
-        }
+        Body::Thaw(ask) => layers::thaw(txn, now, (ask.volume, ask.ino), ask.layout.as_ref()).map(made),
         Body::EncodeBegin(ask) => {
             let (inode, data) = coding::begin(txn, now, (ask.volume, ask.ino), ask.session, &ask.layout)?;
             Ok(CodingBegun { attr: inode.attr, data }.encode_to_vec())

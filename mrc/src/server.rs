@@ -2,8 +2,8 @@
 
 use proto::backup::{DumpLoad, DumpRead};
 use proto::changes::Changes;
-use proto::dir::Group as GroupStatusCall;
 use proto::coding::{EncodeBegin, EncodeCommit, EncodeDamaged, EncodeDrop, EncodeList};
+use proto::dir::Group as GroupStatusCall;
 use proto::error::WireError;
 use proto::find::Find;
 use proto::fsck::{FsckMend, FsckRun, LostCollect};

@@ -5,7 +5,8 @@ use sha2::{Digest as _, Sha256};
 
 use crate::id::{ObjectNo, OsdId};
 use crate::limits::{
-    CODING_DATA_MAX, CODING_PARITY_MAX, REPLICAS_MAX, STRIPE_BYTES_MAX, STRIPE_BYTES_MIN, STRIPE_WIDTH_MAX,
+    BLOCK_BYTES, CODING_DATA_MAX, CODING_PARITY_MAX, REPLICAS_MAX, STRIPE_BYTES_MAX, STRIPE_BYTES_MIN,
+    STRIPE_WIDTH_MAX,
 };
 
 /// How replicas of a column agree; see design.md section 7.
@@ -58,10 +59,10 @@ impl Coding {
         self.data + self.parity
     }
 
-    /// Bytes of an object for a file of `size`: so few that a small file still fills a whole group, at most `max`.
+    /// Bytes of an object for a file of `size`, whole blocks: so few that a small file still fills a whole group, at most `max`.
     #[must_use]
     pub fn stripe_bytes(self, size: u64, max: u32) -> u32 {
-        let share = size.div_ceil(u64::from(self.data.max(1))).next_power_of_two();
+        let share = size.div_ceil(u64::from(self.data.max(1))).next_multiple_of(BLOCK_BYTES as u64);
         u32::try_from(share).unwrap_or(u32::MAX).clamp(STRIPE_BYTES_MIN, max.max(STRIPE_BYTES_MIN))
     }
 }

@@ -401,7 +401,13 @@ fn mrc_backup() {
         shares: Vec::new(),
     };
     let name = backup::NameOf { parent: 1, name: b"n".to_vec(), ino: 77, cookie: 3 };
-    let striping = proto::stripe::Striping { stripe_bytes: 1 << 20, width: 1, replicas: 1, replication: 0, coding: None };
+    let striping = proto::stripe::Striping {
+        stripe_bytes: 1 << 20,
+        width: 1,
+        replicas: 1,
+        replication: 0,
+        coding: None,
+    };
     let header = backup::DumpHeader { volume: 2, name: "home".into(), next_ino: 78, striping };
     let message = backup::LoadPage {
         head: head(),
@@ -417,7 +423,13 @@ fn mrc_backup() {
 
 #[test]
 fn mrc_layout_of_a_directory() {
-    let striping = proto::stripe::Striping { stripe_bytes: 1 << 16, width: 2, replicas: 3, replication: 1, coding: None };
+    let striping = proto::stripe::Striping {
+        stripe_bytes: 1 << 16,
+        width: 2,
+        replicas: 3,
+        replication: 1,
+        coding: None,
+    };
     let message = layout::SetLayout { head: head(), origin: origin(), ino: 77, striping: Some(striping) };
     check("mrc-layout-set", Kind::Request, layout::LayoutSet::NUMBER, &message, b"");
     let message = layout::LayoutDefault { striping, from: 77 };

@@ -121,9 +121,10 @@ fn codes_are_read_bounded_and_fill_a_group() {
     }
     let coding = Coding { data: 4, parity: 2 };
     assert_eq!(coding.stripe_bytes(64 << 10, 1 << 20), 16 << 10);
-    assert_eq!(coding.stripe_bytes((64 << 10) + 1, 1 << 20), 32 << 10);
+    assert_eq!(coding.stripe_bytes((64 << 10) + 1, 1 << 20), 20 << 10);
     assert_eq!((coding.stripe_bytes(1, 1 << 20), coding.stripe_bytes(1 << 40, 1 << 20)), (4096, 1 << 20));
-    let good = Striping { stripe_bytes: 1 << 20, width: 4, replicas: 1, replication: 0, coding: Some(coding) };
+    let good =
+        Striping { stripe_bytes: 1 << 20, width: 4, replicas: 1, replication: 0, coding: Some(coding) };
     assert_eq!(good.check(), Ok(good));
     let bad = Striping { coding: Some(Coding { data: 17, parity: 1 }), ..good };
     assert!(bad.check().unwrap_err().contains("from 1 to 16"));

@@ -61,7 +61,11 @@ pub(crate) async fn run(client: Arc<Client>, status: Arc<Mutex<Status>>, quiet: 
 type Found = (Arc<Volume>, EncodableFile);
 
 /// What is to be encoded, the damaged ones first.
-async fn look(client: &Arc<Client>, status: &Arc<Mutex<Status>>, quiet: Duration) -> client::Result<Vec<Found>> {
+async fn look(
+    client: &Arc<Client>,
+    status: &Arc<Mutex<Status>>,
+    quiet: Duration,
+) -> client::Result<Vec<Found>> {
     let leaving: Vec<u64> = queue::leaving(&client.osd_map().await?).into_iter().collect();
     let quiet_ms = u64::try_from(quiet.as_millis()).unwrap_or(u64::MAX);
     let mut found: Vec<Found> = Vec::new();

@@ -53,7 +53,10 @@ pub fn reconstruct(
         group[*at] = Some(padded(part, len));
     }
     code.reconstruct_data(&mut group).map_err(|error| format!("erasure coding {coding}: {error}"))?;
-    group.swap_remove(index).map(Bytes::from).ok_or_else(|| format!("erasure coding {coding}: nothing came out"))
+    group
+        .swap_remove(index)
+        .map(Bytes::from)
+        .ok_or_else(|| format!("erasure coding {coding}: nothing came out"))
 }
 
 #[cfg(test)]
@@ -90,7 +93,11 @@ mod tests {
                 .collect();
             for index in lost.iter().filter(|index| **index < coding.data as usize) {
                 let want = padded(&cut(&group[*index], range.clone()), range.len());
-                assert_eq!(reconstruct(coding, *index, &known, range.len()).unwrap(), want, "{coding} {lost:?}");
+                assert_eq!(
+                    reconstruct(coding, *index, &known, range.len()).unwrap(),
+                    want,
+                    "{coding} {lost:?}"
+                );
             }
         }
     }

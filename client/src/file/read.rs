@@ -314,7 +314,12 @@ impl Told {
 }
 
 /// Checks every block of an answer and cuts the wanted bytes out of it.
-pub(crate) fn cut_verified(key: ObjectKey, piece: Piece, reply: &ReadReply, payload: &Bytes) -> Result<Bytes> {
+pub(crate) fn cut_verified(
+    key: ObjectKey,
+    piece: Piece,
+    reply: &ReadReply,
+    payload: &Bytes,
+) -> Result<Bytes> {
     if payload.is_empty() {
         return Ok(Bytes::new());
     }

@@ -77,14 +77,18 @@ impl Volume {
         let sink = Inode::sink(self.arc(), begun);
         let layout = sink.credentials().layout.clone();
         let Some(coding) = layout.coding else {
-            return Err(WireError::new(Code::Internal, format!("ino-{ino} is to be encoded, and nothing says how")));
+            return Err(WireError::new(
+                Code::Internal,
+                format!("ino-{ino} is to be encoded, and nothing says how"),
+            ));
         };
         let group_bytes = u64::from(layout.stripe_bytes) * u64::from(coding.data);
         for group in 0..size.div_ceil(group_bytes) {
             let mut offset = 0;
             while offset < layout.stripe_bytes && group * group_bytes + u64::from(offset) < size {
                 let len = STEP.min(layout.stripe_bytes - offset);
-                encode_step(&source, &sink, (coding, layout.stripe_bytes, size), (group, offset, len)).await?;
+                encode_step(&source, &sink, (coding, layout.stripe_bytes, size), (group, offset, len))
+                    .await?;
                 offset += len;
             }
         }
@@ -111,10 +115,12 @@ async fn encode_step(
     let parity_len = data.first().map_or(0, Bytes::len);
     let parts = data.clone();
     let parity = tokio::task::spawn_blocking(move || coding::parity(coding, &parts, parity_len));
-    let parity = parity.await.map_err(|error| WireError::new(Code::Internal, format!("encoding: {error}")))?;
+    let parity =
+        parity.await.map_err(|error| WireError::new(Code::Internal, format!("encoding: {error}")))?;
     let parity = parity.map_err(|why| WireError::new(Code::Internal, why))?;
     let first = group * u64::from(coding.width());
-    let writes = (first..).zip(data.into_iter().chain(parity)).filter(|(_, part)| part.iter().any(|byte| *byte != 0));
+    let writes =
+        (first..).zip(data.into_iter().chain(parity)).filter(|(_, part)| part.iter().any(|byte| *byte != 0));
     let writes = writes.map(|(object, part)| {
         let len = u32::try_from(part.len()).expect("at most a step");
         sink.write_piece(Piece { object: ObjectNo(object), offset, len, at: 0 }, part, false)

@@ -29,7 +29,10 @@ pub fn setattr(txn: &mut Txn<'_>, now: Time, request: &SetAttrRequest) -> Outcom
     change_mode(&mut inode, request);
     if let Some(size) = request.size {
         if coding::shows_coded(txn, volume, &inode)? {
-            return refuse(Code::Busy, format!("{} is erasure-coded: it is to be opened for writing first", Ino(request.ino)));
+            return refuse(
+                Code::Busy,
+                format!("{} is erasure-coded: it is to be opened for writing first", Ino(request.ino)),
+            );
         }
         inode.set_shares(Layers { encoding: 0, ..inode.shares() });
         if size < inode.attr.size {

@@ -39,11 +39,8 @@ pub(crate) fn begin(replica: &mut Replica, ino: u64, size: u64) -> Result<u64, W
 /// Commits an encoding, or gives it up.
 pub(crate) fn end(replica: &mut Replica, ino: u64, data: u64, commit: bool) -> Result<(), WireError> {
     let ask = EndEncoding { head: replica.head.clone(), origin: Origin::default(), ino, data };
-    let body = if commit {
-        Body::EncodeCommit(ask)
-    } else {
-        Body::EncodeDrop(Which { volume: VOLUME, ino: data })
-    };
+    let body =
+        if commit { Body::EncodeCommit(ask) } else { Body::EncodeDrop(Which { volume: VOLUME, ino: data }) };
     replica.run(body).map(drop)
 }
 
@@ -164,13 +161,8 @@ fn files_under_the_policy_are_listed_until_they_are_as_they_should_be() {
     let ino = file(&mut replica, "f", SIZE);
     let small = file(&mut replica, "small", CODING_BYTES_MIN - 1);
     assert_eq!(list(&replica, &[], 0, &[]), EncodableFiles::default(), "nobody wants it");
-    let striping = Striping {
-        stripe_bytes: 1 << 20,
-        width: 1,
-        replicas: 3,
-        replication: 1,
-        coding: Some(CODE),
-    };
+    let striping =
+        Striping { stripe_bytes: 1 << 20, width: 1, replicas: 3, replication: 1, coding: Some(CODE) };
     let set = |coding| SetLayout {
         head: replica.head.clone(),
         origin: Origin::default(),

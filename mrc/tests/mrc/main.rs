@@ -8,8 +8,8 @@
 
 mod acl;
 mod changes;
-mod coding;
 mod check_cost;
+mod coding;
 mod determinism;
 mod dump;
 mod find;

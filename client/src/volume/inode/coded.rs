@@ -88,7 +88,10 @@ impl Inode {
             let layout = self.right_to(&credentials, data)?.1;
             if layout.coding != Some(coding) {
                 // The file shows other data now; who reads notices and reads that.
-                return Err(WireError::new(Code::Stale, format!("ino-{} is not erasure-coded any more", self.ino)));
+                return Err(WireError::new(
+                    Code::Stale,
+                    format!("ino-{} is not erasure-coded any more", self.ino),
+                ));
             }
             let group = Group::of(layout, coding, piece);
             let own = group.part(group.index());
@@ -111,7 +114,9 @@ impl Inode {
                     return Ok((bytes, Vec::new()));
                 }
                 // Damage stays: nothing is won by waiting, unless an OSD that is silent comes back.
-                Err(other) if error.code == Code::Corrupt && other.code == Code::Corrupt => return Err(error),
+                Err(other) if error.code == Code::Corrupt && other.code == Code::Corrupt => {
+                    return Err(error);
+                }
                 Err(other) => {
                     tracing::warn!(ino = self.ino, object = piece.object.0, error = %other, "an encoded object cannot be read yet");
                     match backoff.failed(self.volume.client().config().clock.monotonic()) {
@@ -206,7 +211,10 @@ impl Inode {
         let (map, credentials) = (self.volume.osds().map(), self.credentials());
         let (capability, layout) = self.right_to(&credentials, data)?;
         if !layout.is_coded() {
-            return Err(WireError::new(Code::Stale, format!("ino-{} is not erasure-coded any more", self.ino)));
+            return Err(WireError::new(
+                Code::Stale,
+                format!("ino-{} is not erasure-coded any more", self.ino),
+            ));
         }
         let osd = layout.columns.get(part.index).and_then(|column| column.osds.first());
         let osd = *osd.ok_or_else(|| unavailable(self.ino, part.piece))?;
@@ -232,11 +240,8 @@ impl Inode {
                 return Err(error);
             }
         };
-        let key = ObjectKey {
-            volume: VolumeId(self.volume.id()),
-            ino: Ino(capability.ino),
-            object: piece.object,
-        };
+        let key =
+            ObjectKey { volume: VolumeId(self.volume.id()), ino: Ino(capability.ino), object: piece.object };
         let bytes = cut_verified(key, piece, &reply, &payload)?;
         Ok((Told::of(&reply, &payload), bytes))
     }
