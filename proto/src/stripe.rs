@@ -59,10 +59,13 @@ impl Coding {
         self.data + self.parity
     }
 
-    /// Bytes of an object for a file of `size`, whole blocks: so few that a small file still fills a whole group, at most `max`.
+    /// Bytes of an object for a file of `size`, whole blocks, at most `max`: so few that the last group is as full as
+    /// the others.
     #[must_use]
     pub fn stripe_bytes(self, size: u64, max: u32) -> u32 {
-        let share = size.div_ceil(u64::from(self.data.max(1))).next_multiple_of(BLOCK_BYTES as u64);
+        let data = u64::from(self.data.max(1));
+        let groups = size.div_ceil(data * u64::from(max.max(STRIPE_BYTES_MIN))).max(1);
+        let share = size.div_ceil(groups * data).next_multiple_of(BLOCK_BYTES as u64);
         u32::try_from(share).unwrap_or(u32::MAX).clamp(STRIPE_BYTES_MIN, max.max(STRIPE_BYTES_MIN))
     }
 }

@@ -122,6 +122,7 @@ fn codes_are_read_bounded_and_fill_a_group() {
     let coding = Coding { data: 4, parity: 2 };
     assert_eq!(coding.stripe_bytes(64 << 10, 1 << 20), 16 << 10);
     assert_eq!(coding.stripe_bytes((64 << 10) + 1, 1 << 20), 20 << 10);
+    assert_eq!(coding.stripe_bytes(5 << 20, 1 << 20), 640 << 10);
     assert_eq!((coding.stripe_bytes(1, 1 << 20), coding.stripe_bytes(1 << 40, 1 << 20)), (4096, 1 << 20));
     let good =
         Striping { stripe_bytes: 1 << 20, width: 4, replicas: 1, replication: 0, coding: Some(coding) };

@@ -84,7 +84,7 @@ check_sh "and they are encoded anew" 200 'all_encoded "$m" 180 && diff -r "$work
 check_sh "a snapshot, then changes" 60 '"$XTFS" snapshot create "$m/d" s && cp -r "$work/want/d" "$work/then" && for t in "$work/want" "$m"; do printf other | dd of="$t/d/f11" bs=1 seek=5 conv=notrunc status=none || exit 1; done'
 check_sh "the snapshot shows what was, and the file what is" 60 'diff -r "$work/then" "$m/d/.snap/s" && diff -r "$work/want" "$m"'
 check_sh "encoded anew, the snapshot still shows what was" 200 'all_encoded "$m" 180 && diff -r "$work/then" "$m/d/.snap/s" && diff -r "$work/want" "$m"'
-check_sh "a directory without it, and a clear error" 30 'mkdir "$m/plain" && "$XTFS" layout set "$m/plain" --ec none && "$XTFS" layout get "$m/plain" --json | jq -e ".ec == null" && ! "$XTFS" layout set "$m/plain" --ec 2+9'
+check_sh "a directory without it, and a clear error" 30 'mkdir "$work/want/plain" "$m/plain" && "$XTFS" layout set "$m/plain" --ec none && "$XTFS" layout get "$m/plain" --json | jq -e ".ec == null" && ! "$XTFS" layout set "$m/plain" --ec 2+9'
 
 # For good: rebuilt to other OSDs, then the next one may die.
 victim=$("$XTFS" info "$m/d/f11" --json | jq -r '.layout.columns[0][0]')

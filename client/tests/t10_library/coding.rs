@@ -41,6 +41,17 @@ async fn encoded(volume: &Arc<Volume>, path: &str, content: &[u8], coding: Codin
     ino
 }
 
+/// Says where the first difference is instead of printing all.
+fn same(read: &[u8], want: &[u8], what: &str) {
+    let first = read.iter().zip(want).position(|(one, other)| one != other);
+    assert!(
+        read == want,
+        "{what}: {} bytes for {}, the first difference at {first:?}",
+        read.len(),
+        want.len()
+    );
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_is_encoded_read_with_osds_away_written_again_and_encoded_anew() {
     let bed = Bed::start(5).await;
@@ -50,13 +61,13 @@ async fn a_file_is_encoded_read_with_osds_away_written_again_and_encoded_anew() 
     let mut content = pattern(5, LEN);
     volume.create_exclusive(&root, "/f", &content, 0o644).await.unwrap();
     let before = other.open_path(&root, "/f", false).await.unwrap();
-    assert_eq!(before.read_at(0, LEN).await.unwrap(), content);
+    same(&before.read_at(0, LEN).await.unwrap(), &content, "step 1");
     let page = volume.list_encodable(&root, 0, vec![], 0).await.unwrap();
     let ino = ino_of(&volume, "/f").await;
     assert_eq!((page.files.len(), page.files[0].ino, page.files[0].coding), (1, ino, coding));
     volume.encode(&root, ino, coding).await.unwrap();
     assert_eq!(volume.list_encodable(&root, 0, vec![], 0).await.unwrap().encoded, 1);
-    assert_eq!(before.read_at(0, LEN).await.unwrap(), content, "who had it open reads on");
+    same(&before.read_at(0, LEN).await.unwrap(), &content, &format!("who had it open reads on"));
 
     // Every pair of OSDs may be away.
     for (one, two) in (0..5).flat_map(|one| (0..one).map(move |two| (one, two))) {
@@ -65,7 +76,7 @@ async fn a_file_is_encoded_read_with_osds_away_written_again_and_encoded_anew() 
         }
         let reader = bed.volume("reader").await;
         let file = reader.open_path(&root, "/f", false).await.unwrap();
-        assert_eq!(file.read_at(0, LEN).await.unwrap(), content, "without {one} and {two}");
+        same(&file.read_at(0, LEN).await.unwrap(), &content, &format!("without {one} and {two}"));
         for (at, len) in [(0, 1), (STRIPE as usize - 3, 6), (LEN - 5, 100), (70_000, 60_001)] {
             let end = (at + len).min(LEN);
             assert_eq!(
@@ -91,11 +102,11 @@ async fn a_file_is_encoded_read_with_osds_away_written_again_and_encoded_anew() 
     file.append(pattern(3, 10)).await.unwrap();
     content.extend(pattern(3, 10));
     file.close().await.unwrap();
-    assert_eq!(before.read_at(0, LEN).await.unwrap(), content);
+    same(&before.read_at(0, 2 * LEN).await.unwrap(), &content, "step 4");
     volume.encode(&root, ino, coding).await.unwrap();
     assert_eq!(coding_of(&volume, ino).await, Some(coding));
-    assert_eq!(before.read_at(0, LEN).await.unwrap(), content);
-    assert_eq!(volume.read_file(&root, "/f").await.unwrap(), content);
+    same(&before.read_at(0, 2 * LEN).await.unwrap(), &content, "step 5");
+    same(&volume.read_file(&root, "/f").await.unwrap(), &content, "step 6");
     assert_eq!(volume.layers(&root, ino).await.unwrap(), 0, "nothing is left below");
     bed.stop().await;
 }
@@ -124,13 +135,13 @@ async fn a_commit_is_refused_when_the_file_was_opened_for_writing_meanwhile() {
     let mut content = pattern(1, LEN);
     content[7..13].copy_from_slice(b"before");
     content[70_000..70_005].copy_from_slice(b"after");
-    assert_eq!(volume.read_file(&root, "/f").await.unwrap(), content);
+    same(&volume.read_file(&root, "/f").await.unwrap(), &content, "step 7");
     // An open handle that does not write keeps nobody from it.
     volume.encode(&root, ino, CODE).await.unwrap();
-    assert_eq!(volume.read_file(&root, "/f").await.unwrap(), content);
+    same(&volume.read_file(&root, "/f").await.unwrap(), &content, "step 8");
     writer.write_at(0, b"on".to_vec()).await.unwrap();
     content[..2].copy_from_slice(b"on");
-    assert_eq!(volume.read_file(&root, "/f").await.unwrap(), content);
+    same(&volume.read_file(&root, "/f").await.unwrap(), &content, "step 9");
     bed.stop().await;
 }
 
@@ -154,15 +165,15 @@ async fn snapshots_and_clones_show_what_they_did() {
     volume.encode(&root, clone, CODE).await.unwrap();
     bed.connector.register_local("osd-1", Arc::new(Away));
     for (path, want) in [("/f", &new), ("/clone", &new)] {
-        assert_eq!(volume.read_file(&root, path).await.unwrap(), *want, "{path}");
+        same(&volume.read_file(&root, path).await.unwrap(), &*want, &format!("{path}"));
     }
     bed.connector.register_local("osd-1", bed.osds[1].clone());
     for (id, want) in [(first.id, &old), (second.id, &new)] {
         let attr = volume.clone_data(&root, (ino, id), clone).await.unwrap();
         assert_eq!(attr.size, want.len() as u64);
-        assert_eq!(volume.read_file(&root, "/clone").await.unwrap(), *want, "snapshot {id}");
+        same(&volume.read_file(&root, "/clone").await.unwrap(), &*want, &format!("snapshot {id}"));
     }
-    assert_eq!(volume.read_file(&root, "/f").await.unwrap(), new);
+    same(&volume.read_file(&root, "/f").await.unwrap(), &new, "step 12");
     bed.stop().await;
 }
 
@@ -203,7 +214,7 @@ async fn a_small_read_asks_one_osd() {
     let file = counted.open_path(&root, "/f", false).await.unwrap();
     for (nth, block) in [0usize, 40, 20, 47].into_iter().enumerate() {
         let at = block * 4096;
-        assert_eq!(file.read_at(at as u64, 4096).await.unwrap(), content[at..at + 4096]);
+        same(&file.read_at(at as u64, 4096).await.unwrap(), &content[at..at + 4096], "step 13");
         assert_eq!(reads.load(Ordering::Relaxed), nth + 1, "block {block}");
     }
     bed.stop().await;
