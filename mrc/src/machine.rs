@@ -205,6 +205,7 @@ fn of_snapshots(txn: &mut Txn<'_>, at: Applied, body: &Body) -> Outcome<Vec<u8>>
 /// Runs one command and gives its reply message's bytes.
 fn run(txn: &mut Txn<'_>, at: Applied, body: &Body) -> Outcome<Vec<u8>> {
     let now = time_of(at);
+    let lists = |layout| ReplicasReply { layout }.encode_to_vec();
     let empty = |(): ()| Empty {}.encode_to_vec();
     let made = |inode: Inode| AttrReply { attr: inode.attr, ..AttrReply::default() }.encode_to_vec();
     match body {
@@ -261,12 +262,8 @@ fn run(txn: &mut Txn<'_>, at: Applied, body: &Body) -> Outcome<Vec<u8>> {
             Log::new(at, &request.head).changed(txn, event::XATTR, &inode)?;
             Ok(empty(()))
         }
-        Body::SetReplicas(request) => {
-            replicas::set(txn, request).map(|layout| ReplicasReply { layout }.encode_to_vec())
-        }
-        Body::CompleteReplicas(request) => {
-            replicas::complete(txn, request).map(|layout| ReplicasReply { layout }.encode_to_vec())
-        }
+        Body::SetReplicas(request) => replicas::set(txn, request).map(lists),
+        Body::CompleteReplicas(request) => replicas::complete(txn, request).map(lists),
         Body::Lock(request) => locks::change(txn, request).map(|reply| reply.encode_to_vec()),
         Body::Reap(which) => collect::reap(txn, which.volume, which.ino).map(empty),
         Body::Removed(removed) => {

@@ -67,7 +67,7 @@ async fn a_file_is_encoded_read_with_osds_away_written_again_and_encoded_anew() 
     assert_eq!((page.files.len(), page.files[0].ino, page.files[0].coding), (1, ino, coding));
     volume.encode(&root, ino, coding).await.unwrap();
     assert_eq!(volume.list_encodable(&root, 0, vec![], 0).await.unwrap().encoded, 1);
-    same(&before.read_at(0, LEN).await.unwrap(), &content, &format!("who had it open reads on"));
+    same(&before.read_at(0, LEN).await.unwrap(), &content, "who had it open reads on");
 
     // Every pair of OSDs may be away.
     for (one, two) in (0..5).flat_map(|one| (0..one).map(move |two| (one, two))) {
@@ -85,6 +85,9 @@ async fn a_file_is_encoded_read_with_osds_away_written_again_and_encoded_anew() 
                 "{at} without {one}, {two}"
             );
         }
+        // Its handle would keep the file from being encoded until its session ends.
+        file.close().await.unwrap();
+        reader.client().shutdown().await;
         for back in [one, two] {
             bed.connector.register_local(&format!("osd-{back}"), bed.osds[back].clone());
         }
@@ -165,13 +168,13 @@ async fn snapshots_and_clones_show_what_they_did() {
     volume.encode(&root, clone, CODE).await.unwrap();
     bed.connector.register_local("osd-1", Arc::new(Away));
     for (path, want) in [("/f", &new), ("/clone", &new)] {
-        same(&volume.read_file(&root, path).await.unwrap(), &*want, &format!("{path}"));
+        same(&volume.read_file(&root, path).await.unwrap(), want, path);
     }
     bed.connector.register_local("osd-1", bed.osds[1].clone());
     for (id, want) in [(first.id, &old), (second.id, &new)] {
         let attr = volume.clone_data(&root, (ino, id), clone).await.unwrap();
         assert_eq!(attr.size, want.len() as u64);
-        same(&volume.read_file(&root, "/clone").await.unwrap(), &*want, &format!("snapshot {id}"));
+        same(&volume.read_file(&root, "/clone").await.unwrap(), want, &format!("snapshot {id}"));
     }
     same(&volume.read_file(&root, "/f").await.unwrap(), &new, "step 12");
     bed.stop().await;
@@ -217,5 +220,75 @@ async fn a_small_read_asks_one_osd() {
         same(&file.read_at(at as u64, 4096).await.unwrap(), &content[at..at + 4096], "step 13");
         assert_eq!(reads.load(Ordering::Relaxed), nth + 1, "block {block}");
     }
+    bed.stop().await;
+}
+
+/// Flips a bit of all that is read.
+struct Flip(Arc<dyn Service>);
+
+impl Service for Flip {
+    fn call(
+        self: Arc<Self>,
+        peer: Peer,
+        request: Request,
+    ) -> BoxFuture<'static, Result<Response, WireError>> {
+        Box::pin(async move {
+            let mut answer = self.0.clone().call(peer, request).await?;
+            if !answer.payload.is_empty() {
+                let mut bytes = answer.payload.to_vec();
+                bytes[17] ^= 4;
+                answer.payload = bytes.into();
+            }
+            Ok(answer)
+        })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn damage_is_gone_around_told_and_mended() {
+    let bed = Bed::start(4).await;
+    let (volume, root) = (bed.volume("a").await, Creds::root());
+    policy(&volume, CODE).await;
+    let content = pattern(4, LEN);
+    let ino = encoded(&volume, "/f", &content, CODE).await;
+    let columns = volume.layout(&root, ino).await.unwrap().layout.columns;
+    // OSD numbers begin at 1.
+    let bad = usize::try_from(columns[0].osds[0]).unwrap() - 1;
+    bed.connector.register_local(&format!("osd-{bad}"), Arc::new(Flip(bed.osds[bad].clone())));
+    same(&bed.volume("b").await.read_file(&root, "/f").await.unwrap(), &content, "with damage");
+    let mut told = Vec::new();
+    for _ in 0..200 {
+        told = volume.list_encodable(&root, 0, vec![], 0).await.unwrap().files;
+        if !told.is_empty() {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(25)).await;
+    }
+    assert!(told.len() == 1 && told[0].repair, "{told:?}");
+    // The encoder goes around it, too.
+    volume.encode(&root, ino, CODE).await.unwrap();
+    bed.connector.register_local(&format!("osd-{bad}"), bed.osds[bad].clone());
+    same(&bed.volume("c").await.read_file(&root, "/f").await.unwrap(), &content, "encoded anew");
+    bed.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_lost_than_the_code_bears_is_an_error_and_no_bytes() {
+    let bed = Bed::start(3).await;
+    let (volume, root) = (bed.volume("a").await, Creds::root());
+    let content = pattern(4, LEN);
+    encoded(&volume, "/f", &content, CODE).await;
+    let file = volume.open_path(&root, "/f", false).await.unwrap();
+    for (osd, service) in bed.osds.iter().take(2).enumerate() {
+        let service: Arc<dyn Service> =
+            if osd == 0 { Arc::new(Away) } else { Arc::new(Flip(service.clone())) };
+        bed.connector.register_local(&format!("osd-{osd}"), service);
+    }
+    let error = file.read_at(0, LEN).await.unwrap_err();
+    assert!(matches!(error.code, Code::Unavailable | Code::Corrupt), "{error}");
+    for (osd, service) in bed.osds.iter().enumerate() {
+        bed.connector.register_local(&format!("osd-{osd}"), service.clone());
+    }
+    same(&file.read_at(0, LEN).await.unwrap(), &content, "all are back");
     bed.stop().await;
 }
