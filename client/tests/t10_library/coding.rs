@@ -292,3 +292,28 @@ async fn more_lost_than_the_code_bears_is_an_error_and_no_bytes() {
     same(&file.read_at(0, LEN).await.unwrap(), &content, "all are back");
     bed.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_encoder_that_went_away_had_begun_is_given_up() {
+    let bed = Bed::start(3).await;
+    let (volume, encoder, root) = (bed.volume("a").await, bed.volume("rms").await, Creds::root());
+    let content = pattern(4, LEN);
+    volume.create_exclusive(&root, "/f", &content, 0o644).await.unwrap();
+    let ino = ino_of(&volume, "/f").await;
+    let begun = encoder.begin_encoding(&root, ino, CODE).await.unwrap();
+    let data = begun.credentials.capability.ino;
+    encoder.write_encoded(&root, ino, begun).await.unwrap();
+    volume.replica_states(&root, data).await.unwrap();
+    encoder.client().shutdown().await;
+    for _ in 0..400 {
+        if volume.replica_states(&root, data).await.is_err() {
+            let late = volume.commit_encoding(&root, ino, data).await.unwrap_err();
+            assert_eq!(late.code, Code::Stale);
+            same(&volume.read_file(&root, "/f").await.unwrap(), &content, "as it was");
+            bed.stop().await;
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(25)).await;
+    }
+    panic!("data {data} is still there");
+}
