@@ -64,7 +64,7 @@ fn create(n: u64) -> Body {
         columns: vec![Column { osds: vec![1] }],
         replication: 0,
         view: 1,
-        previous: Vec::new(),
+        ..Layout::default()
     };
     let request = CreateRequest { make, exclusive: true, write: true, append: false };
     Body::Create(Create { request, layout, must_exist: false })
@@ -78,7 +78,7 @@ fn unlink(n: u64) -> Body {
 
 fn replica(table: Arc<RocksTable>) -> Replica {
     let mut replica = Replica { machine: Machine::new(), table, index: 0 };
-    let striping = Striping { stripe_bytes: 1 << 20, width: 1, replicas: 1, replication: 0 };
+    let striping = Striping { stripe_bytes: 1 << 20, width: 1, replicas: 1, replication: 0, coding: None };
     let init = InitVolume {
         origin: Origin::default(),
         volume: VOLUME,

@@ -24,7 +24,7 @@ fn stripe(c: &mut Criterion) {
         columns: (0..8).map(|column| Column { osds: vec![column, column + 8, column + 16] }).collect(),
         replication: 1,
         view: 1,
-        previous: Vec::new(),
+        ..Layout::default()
     };
     group.bench_function("osds_of", |b| b.iter(|| black_box(&layout).osds_of(black_box(ObjectNo(12345)))));
     group.finish();

@@ -3,6 +3,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod backoff;
+pub mod coding;
 pub mod kept;
 pub mod kernel;
 pub mod leases;

@@ -4,6 +4,7 @@ pub mod attrs;
 pub mod backup;
 pub mod changes;
 pub mod check;
+pub mod encode;
 pub mod inode;
 pub mod layout;
 pub mod names;

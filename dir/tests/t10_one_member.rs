@@ -201,7 +201,7 @@ async fn a_refused_report_takes_down_at_once_and_a_false_one_does_not() {
 async fn volumes_are_made_once_found_and_removed() {
     let home = tempfile::tempdir().unwrap();
     let bed = Bed::start(home.path()).await;
-    let striping = Striping { stripe_bytes: 1 << 20, width: 1, replicas: 1, replication: 0 };
+    let striping = Striping { stripe_bytes: 1 << 20, width: 1, replicas: 1, replication: 0, coding: None };
     let make = |sequence, name: &str| CreateVolume {
         origin: Origin { session: 7, sequence, acked_below: 0 },
         entry: VolumeEntry { name: name.into(), striping, mode: 0o755, ..VolumeEntry::default() },

@@ -7,6 +7,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 use proto::backup::LoadPage;
+use proto::coding::EndEncoding;
 use proto::error::{Code, ErrorMessage, WireError};
 use proto::fsck::MendFindings;
 use proto::layout::SetLayout;
@@ -224,6 +225,48 @@ pub struct CountOwned {
     pub limit: u32,
 }
 
+/// A file gets data that nothing else needs.
+#[derive(Clone, PartialEq, Message)]
+pub struct ThawFile {
+    /// Volume.
+    #[prost(uint64, tag = "1")]
+    pub volume: u64,
+    /// File.
+    #[prost(uint64, tag = "2")]
+    pub ino: u64,
+    /// The leader's placement, when encoded data is replaced.
+    #[prost(message, optional, tag = "3")]
+    pub layout: Option<Layout>,
+}
+
+/// A file is to be encoded.
+#[derive(Clone, PartialEq, Message)]
+pub struct BeginCoding {
+    /// Volume.
+    #[prost(uint64, tag = "1")]
+    pub volume: u64,
+    /// File.
+    #[prost(uint64, tag = "2")]
+    pub ino: u64,
+    /// Who encodes it.
+    #[prost(fixed64, tag = "3")]
+    pub session: u64,
+    /// The leader's placement.
+    #[prost(message, required, tag = "4")]
+    pub layout: Layout,
+}
+
+/// Answer to [`BeginCoding`]; the leader adds the capability.
+#[derive(Clone, PartialEq, Message)]
+pub struct CodingBegun {
+    /// The file.
+    #[prost(message, required, tag = "1")]
+    pub attr: Attr,
+    /// The number of the new data.
+    #[prost(uint64, tag = "2")]
+    pub data: u64,
+}
+
 /// A bounded step of removing what only removed snapshots needed.
 #[derive(Clone, Copy, PartialEq, Message)]
 pub struct SnapshotSweep {
@@ -310,11 +353,19 @@ pub enum Body {
     #[prost(message, tag = "44")]
     SnapshotSweep(SnapshotSweep),
     #[prost(message, tag = "45")]
-    Thaw(Which),
+    Thaw(ThawFile),
     #[prost(message, tag = "46")]
     CloneData(CloneRequest),
     #[prost(message, tag = "47")]
     FoldLayers(FoldRequest),
+    #[prost(message, tag = "52")]
+    EncodeBegin(BeginCoding),
+    #[prost(message, tag = "53")]
+    EncodeCommit(EndEncoding),
+    #[prost(message, tag = "54")]
+    EncodeDrop(Which),
+    #[prost(message, tag = "55")]
+    EncodeDamaged(Which),
 }
 
 impl Body {
@@ -344,6 +395,8 @@ impl Body {
                 | Self::TrashRemove(_)
                 | Self::SnapshotRemove(_)
                 | Self::SnapshotSweep(_)
+                | Self::EncodeCommit(_)
+                | Self::EncodeDrop(_)
         )
     }
 }
@@ -354,7 +407,7 @@ pub struct Command {
     /// Which one.
     #[prost(
         oneof = "Body",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 30, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 50, 51"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 30, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 50, 51, 52, 53, 54, 55"
     )]
     pub body: Option<Body>,
 }

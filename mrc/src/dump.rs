@@ -9,6 +9,7 @@ use proto::error::Code;
 use proto::id::{Ino, VolumeId};
 use proto::limits::{FILE_BYTES_MAX, SYMLINK_BYTES_MAX, XATTR_LIST_BYTES_MAX, XATTR_VALUE_BYTES_MAX};
 use proto::mrc::kind;
+use proto::stripe::Layout;
 use rt::table::{Pair, Reader, Txn, prefix_end};
 
 use crate::namespace::acl::{Acl, Acls};
@@ -39,7 +40,7 @@ pub fn dump(reader: &dyn Reader, volume: u64, take: &mut dyn FnMut(DumpPage) -> 
     each_row(reader, volume, table::INODE, &mut |(key, value)| {
         let inode = inode::parse(key, value)?;
         // A file without a name ends with those who have it open.
-        if inode.parent != 0 || inode.is_hidden() {
+        if (inode.parent != 0 || inode.is_hidden()) && !inode.shares().pending {
             let node = node_of(reader, volume, &inode)?;
             pages.add(node.encoded_len(), |page| page.nodes.push(node));
         }
@@ -110,7 +111,7 @@ fn node_of(reader: &dyn Reader, volume: u64, inode: &Inode) -> Outcome<Node> {
     let mut node = Node { attr: inode.attr.clone(), ..Node::default() };
     if inode.layers.is_some() {
         // Snapshots are not in a dump.
-        node.shares = Layers { died: 0, ..inode.shares() }.encode_to_vec();
+        node.shares = Layers { died: 0, encoding: 0, ..inode.shares() }.encode_to_vec();
     }
     match &inode.body {
         Body::Directory { next_cookie } => node.next_cookie = *next_cookie,
@@ -219,6 +220,7 @@ fn put_node(txn: &mut Txn<'_>, volume: u64, record: &mut Volume, node: &Node) ->
     inode::put(txn, volume, &inode);
     if !node.shares.is_empty() {
         record.layered = true;
+        record.coding |= shares.hidden && node.layout.as_ref().is_some_and(Layout::is_coded);
         txn.put(keys::frozen(volume, attr.ino), vec![VERSION]);
     }
     if shares.hidden {

@@ -104,6 +104,9 @@ async fn round(mrc: &Mrc, after: &mut (u64, u64)) -> Result<(), WireError> {
             count_owned(mrc, id).await?;
             expire_trash(mrc, id, &record).await?;
             sweep_snapshots(mrc, id).await?;
+            if record.coding {
+                ops::coding::sweep(mrc, id, DEADLINE).await?;
+            }
         }
     }
     Ok(())

@@ -164,6 +164,22 @@ impl Leader {
         begun.then(|| Freeing { leader: self.clone(), file })
     }
 
+    /// When nobody without leases has the file open: a guard that keeps it so while the command is under way.
+    pub(crate) fn begin_closed(self: &Arc<Self>, file: FileId) -> Result<Freeing, WireError> {
+        let now = self.clock.monotonic();
+        let takes_part = |id| self.leasing.with(|engine, _| engine.takes_part(id));
+        if self.sessions.lock().begin_closed(now, file, takes_part) {
+            return Ok(Freeing { leader: self.clone(), file });
+        }
+        Err(WireError::new(
+            Code::WouldBlock,
+            format!(
+                "ino-{} is open at a client that takes no leases, or may be (a new leader does not know yet)",
+                file.1
+            ),
+        ))
+    }
+
     /// A rename is about to put another file in the place of the one behind `entry`.
     pub(crate) fn replaces(&self, volume: u64, entry: Option<Entry>) {
         if let Some(entry) = entry.filter(|entry| entry.kind == kind::FILE) {

@@ -13,12 +13,12 @@ use quorum::{Applied, StateMachine};
 use rt::table::Txn;
 
 use crate::changes::{Log, trim};
-use crate::command::{self, Body, Command, CreateDone, DropDone, SessionRaised};
+use crate::command::{self, Body, CodingBegun, Command, CreateDone, DropDone, SessionRaised};
 use crate::dump::load;
 use crate::fsck::mend::mend;
 use crate::namespace::{
-    Broken, Fail, Outcome, collect, inode, inode::Inode, layers, layout, link, locks, make, past, rename,
-    replicas, session, setattr, snapshot, time_of, volume, xattr,
+    Broken, Fail, Outcome, coding, collect, inode, inode::Inode, layers, layout, link, locks, make, past,
+    rename, replicas, session, setattr, snapshot, time_of, volume, xattr,
 };
 use crate::quota::count;
 use crate::quota::room::room;
@@ -178,7 +178,14 @@ fn of_snapshots(txn: &mut Txn<'_>, at: Applied, body: &Body) -> Outcome<Vec<u8>>
     let empty = |(): ()| Empty {}.encode_to_vec();
     let made = |inode: Inode| AttrReply { attr: inode.attr, ..AttrReply::default() }.encode_to_vec();
     match body {
-        Body::Thaw(which) => layers::thaw(txn, now, which.volume, which.ino).map(made),
+        Body::Thaw(ask) => layers::thaw(txn, now, (ask.volume, ask.ino), ask.layout.as_ref()).map(made),
+        Body::EncodeBegin(ask) => {
+            let (inode, data) = coding::begin(txn, now, (ask.volume, ask.ino), ask.session, &ask.layout)?;
+            Ok(CodingBegun { attr: inode.attr, data }.encode_to_vec())
+        }
+        Body::EncodeCommit(ask) => coding::commit(txn, ask.head.volume, ask.ino, ask.data).map(made),
+        Body::EncodeDrop(which) => coding::give_up(txn, which.volume, which.ino).map(empty),
+        Body::EncodeDamaged(which) => coding::damaged(txn, which.volume, which.ino).map(empty),
         Body::SnapshotCreate(ask) => {
             let snapshot = snapshot::create(txn, now, ask)?;
             Ok(SnapshotReply { snapshot }.encode_to_vec())
@@ -198,6 +205,7 @@ fn of_snapshots(txn: &mut Txn<'_>, at: Applied, body: &Body) -> Outcome<Vec<u8>>
 /// Runs one command and gives its reply message's bytes.
 fn run(txn: &mut Txn<'_>, at: Applied, body: &Body) -> Outcome<Vec<u8>> {
     let now = time_of(at);
+    let lists = |layout| ReplicasReply { layout }.encode_to_vec();
     let empty = |(): ()| Empty {}.encode_to_vec();
     let made = |inode: Inode| AttrReply { attr: inode.attr, ..AttrReply::default() }.encode_to_vec();
     match body {
@@ -254,12 +262,8 @@ fn run(txn: &mut Txn<'_>, at: Applied, body: &Body) -> Outcome<Vec<u8>> {
             Log::new(at, &request.head).changed(txn, event::XATTR, &inode)?;
             Ok(empty(()))
         }
-        Body::SetReplicas(request) => {
-            replicas::set(txn, request).map(|layout| ReplicasReply { layout }.encode_to_vec())
-        }
-        Body::CompleteReplicas(request) => {
-            replicas::complete(txn, request).map(|layout| ReplicasReply { layout }.encode_to_vec())
-        }
+        Body::SetReplicas(request) => replicas::set(txn, request).map(lists),
+        Body::CompleteReplicas(request) => replicas::complete(txn, request).map(lists),
         Body::Lock(request) => locks::change(txn, request).map(|reply| reply.encode_to_vec()),
         Body::Reap(which) => collect::reap(txn, which.volume, which.ino).map(empty),
         Body::Removed(removed) => {
@@ -287,7 +291,11 @@ fn run(txn: &mut Txn<'_>, at: Applied, body: &Body) -> Outcome<Vec<u8>> {
         | Body::SnapshotRemove(_)
         | Body::SnapshotSweep(_)
         | Body::FoldLayers(_)
-        | Body::CloneData(_) => of_snapshots(txn, at, body),
+        | Body::CloneData(_)
+        | Body::EncodeBegin(_)
+        | Body::EncodeCommit(_)
+        | Body::EncodeDrop(_)
+        | Body::EncodeDamaged(_) => of_snapshots(txn, at, body),
         Body::SessionBegin(begin) => session::open(txn, now, begin.session, &begin.client).map(empty),
         Body::SessionEnd(end) => session::end(txn, now, end.session).map(empty),
         Body::SessionLeases(leases) => session::enable_leases(txn, leases.session).map(empty),

@@ -9,6 +9,7 @@
 
 pub mod access;
 pub mod acl;
+pub mod coding;
 pub mod collect;
 pub mod entry;
 pub mod home;

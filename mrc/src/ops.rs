@@ -31,6 +31,7 @@ pub(crate) mod acquire_lease;
 pub(crate) mod await_recalls;
 pub(crate) mod changes;
 pub(crate) mod close;
+pub(crate) mod coding;
 pub(crate) mod collect_lost;
 pub(crate) mod create;
 pub(crate) mod dump;

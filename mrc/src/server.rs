@@ -2,6 +2,7 @@
 
 use proto::backup::{DumpLoad, DumpRead};
 use proto::changes::Changes;
+use proto::coding::{EncodeBegin, EncodeCommit, EncodeDamaged, EncodeDrop, EncodeList};
 use proto::dir::Group as GroupStatusCall;
 use proto::error::WireError;
 use proto::find::Find;
@@ -75,6 +76,11 @@ pub(crate) async fn dispatch(mrc: &Mrc, request: Request) -> Result<Response, Wi
         SnapshotLs::NUMBER => ops::snapshot::list(mrc, request).await,
         FoldLayers::NUMBER => ops::snapshot::fold(mrc, request).await,
         CloneData::NUMBER => ops::snapshot::clone(mrc, request).await,
+        EncodeBegin::NUMBER => ops::coding::begin(mrc, request).await,
+        EncodeCommit::NUMBER => ops::coding::commit(mrc, request).await,
+        EncodeDrop::NUMBER => ops::coding::drop_pending(mrc, request).await,
+        EncodeList::NUMBER => ops::coding::list(mrc, request).await,
+        EncodeDamaged::NUMBER => ops::coding::damaged(mrc, request).await,
         DumpRead::NUMBER => ops::dump::read(mrc, request).await,
         DumpLoad::NUMBER => ops::dump::load(mrc, request).await,
         FsckRun::NUMBER => ops::fsck::run(mrc, request).await,

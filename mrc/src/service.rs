@@ -283,6 +283,8 @@ impl Mrc {
         let top = shown
             .next()
             .ok_or_else(|| WireError::new(Code::Internal, format!("ino-{} shows no data", inode.attr.ino)))?;
+        // Encoded data is never written: who may write the file gets another top first.
+        let write = write && !top.layout.is_coded();
         let capability = signer.capability((volume, top.data), session, write, &top.layout);
         let bases = shown.map(|below| Base {
             capability: signer.capability((volume, below.data), session, false, &below.layout),

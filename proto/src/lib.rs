@@ -23,6 +23,7 @@ pub mod stripe;
 
 pub mod backup;
 pub mod changes;
+pub mod coding;
 pub mod dir;
 pub mod find;
 pub mod fsck;

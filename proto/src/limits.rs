@@ -10,6 +10,12 @@ pub const STRIPE_BYTES_MIN: u32 = 4096;
 pub const STRIPE_BYTES_MAX: u32 = 16 << 20;
 /// Widest striping: columns of a file.
 pub const STRIPE_WIDTH_MAX: u32 = 64;
+/// Data objects of a group of erasure-coded data at most (K).
+pub const CODING_DATA_MAX: u32 = 16;
+/// Its parity objects at most (M).
+pub const CODING_PARITY_MAX: u32 = 4;
+/// Smaller files are not erasure-coded, bytes.
+pub const CODING_BYTES_MIN: u64 = 64 << 10;
 /// Most replicas of a column.
 pub const REPLICAS_MAX: u32 = 7;
 

@@ -4,7 +4,10 @@ use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 
 use crate::id::{ObjectNo, OsdId};
-use crate::limits::{REPLICAS_MAX, STRIPE_BYTES_MAX, STRIPE_BYTES_MIN, STRIPE_WIDTH_MAX};
+use crate::limits::{
+    BLOCK_BYTES, CODING_DATA_MAX, CODING_PARITY_MAX, REPLICAS_MAX, STRIPE_BYTES_MAX, STRIPE_BYTES_MIN,
+    STRIPE_WIDTH_MAX,
+};
 
 /// How replicas of a column agree; see design.md section 7.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, prost::Enumeration)]
@@ -26,6 +29,65 @@ pub struct Column {
     pub osds: Vec<u64>,
 }
 
+/// Erasure coding: each group of `data` stripes has `parity` more objects, any `parity` of the group may be lost. See
+/// docs/protocols/erasure-coding.md.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct Coding {
+    /// K.
+    #[prost(uint32, tag = "1")]
+    pub data: u32,
+    /// M.
+    #[prost(uint32, tag = "2")]
+    pub parity: u32,
+}
+
+impl Coding {
+    /// Refuses what is not supported; the text names the limit.
+    pub fn check(self) -> Result<Self, String> {
+        if self.data == 0 || self.data > CODING_DATA_MAX {
+            return Err(format!("erasure coding {self}: K is from 1 to {CODING_DATA_MAX}"));
+        }
+        if self.parity == 0 || self.parity > CODING_PARITY_MAX {
+            return Err(format!("erasure coding {self}: M is from 1 to {CODING_PARITY_MAX}"));
+        }
+        Ok(self)
+    }
+
+    /// OSDs that it needs: one for each object of a group.
+    #[must_use]
+    pub fn width(self) -> u32 {
+        self.data + self.parity
+    }
+
+    /// Bytes of an object for a file of `size`, whole blocks, at most `max`: so few that the last group is as full as
+    /// the others.
+    #[must_use]
+    pub fn stripe_bytes(self, size: u64, max: u32) -> u32 {
+        let data = u64::from(self.data.max(1));
+        let groups = size.div_ceil(data * u64::from(max.max(STRIPE_BYTES_MIN))).max(1);
+        let share = size.div_ceil(groups * data).next_multiple_of(BLOCK_BYTES as u64);
+        u32::try_from(share).unwrap_or(u32::MAX).clamp(STRIPE_BYTES_MIN, max.max(STRIPE_BYTES_MIN))
+    }
+}
+
+impl std::fmt::Display for Coding {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{}+{}", self.data, self.parity)
+    }
+}
+
+impl std::str::FromStr for Coding {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parse = || {
+            let (data, parity) = text.split_once('+')?;
+            Some(Self { data: data.trim().parse().ok()?, parity: parity.trim().parse().ok()? })
+        };
+        parse().ok_or_else(|| format!("{text:?} is not K+M, such as 4+2"))?.check()
+    }
+}
+
 /// Where the bytes of a file are.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct Layout {
@@ -44,6 +106,12 @@ pub struct Layout {
     /// While the lists are being changed: those of the view before, one per column.
     #[prost(message, repeated, tag = "5")]
     pub previous: Vec<Column>,
+    /// The objects are erasure-coded: one column per object of a group, one OSD each. Such data never changes.
+    #[prost(message, optional, tag = "6")]
+    pub coding: Option<Coding>,
+    /// With `coding`: bytes that were coded. What lies behind them counts as zeroes.
+    #[prost(uint64, tag = "7")]
+    pub coded_bytes: u64,
 }
 
 /// Defaults for new files of a volume or directory.
@@ -61,6 +129,9 @@ pub struct Striping {
     /// How replicas agree.
     #[prost(enumeration = "Replication", tag = "4")]
     pub replication: i32,
+    /// Closed files become erasure-coded.
+    #[prost(message, optional, tag = "5")]
+    pub coding: Option<Coding>,
 }
 
 impl Striping {
@@ -81,6 +152,7 @@ impl Striping {
         if self.replicas == 0 || self.replicas > REPLICAS_MAX {
             return Err(format!("{} replicas: from 1 to {REPLICAS_MAX} are possible", self.replicas));
         }
+        self.coding.map(Coding::check).transpose()?;
         let none = self.replication == Replication::None as i32;
         match self.replicas {
             1 => Ok(Self { replication: Replication::None as i32, ..self }),
@@ -107,6 +179,48 @@ pub struct Piece {
     pub len: u32,
     /// First byte within the caller's range.
     pub at: u64,
+}
+
+/// Which object of some data a stripe of the file is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Shape {
+    stripe_bytes: u32,
+    coding: Option<Coding>,
+}
+
+impl Shape {
+    /// Bytes of a stripe.
+    #[must_use]
+    pub fn stripe_bytes(self) -> u32 {
+        self.stripe_bytes
+    }
+
+    /// How the data is erasure-coded, if it is.
+    #[must_use]
+    pub fn coding(self) -> Option<Coding> {
+        self.coding
+    }
+
+    /// The object that holds a stripe of the file.
+    #[must_use]
+    pub fn object_of(self, stripe: u64) -> ObjectNo {
+        match self.coding {
+            None => ObjectNo(stripe),
+            Some(coding) => {
+                let (data, width) = (u64::from(coding.data), u64::from(coding.width()));
+                ObjectNo(stripe / data * width + stripe % data)
+            }
+        }
+    }
+
+    /// Cuts `[offset, offset + len)` of a file into pieces, in file order.
+    ///
+    /// # Panics
+    /// When the range passes the end of `u64`.
+    pub fn pieces(self, offset: u64, len: u64) -> impl Iterator<Item = Piece> {
+        pieces(self.stripe_bytes, offset, len)
+            .map(move |piece| Piece { object: self.object_of(piece.object.0), ..piece })
+    }
 }
 
 /// Cuts `[offset, offset + len)` of a file into pieces, in file order.
@@ -137,6 +251,18 @@ pub fn pieces(stripe_bytes: u32, offset: u64, len: u64) -> impl Iterator<Item = 
 }
 
 impl Layout {
+    /// Whether the objects are erasure-coded.
+    #[must_use]
+    pub fn is_coded(&self) -> bool {
+        self.coding.is_some()
+    }
+
+    /// How stripes of the file are objects.
+    #[must_use]
+    pub fn shape(&self) -> Shape {
+        Shape { stripe_bytes: self.stripe_bytes.max(1), coding: self.coding }
+    }
+
     /// Whether any column has more than one copy.
     #[must_use]
     pub fn is_replicated(&self) -> bool {
@@ -178,6 +304,10 @@ impl Layout {
     /// The first object that holds nothing of a file of `size` bytes.
     #[must_use]
     pub fn objects_of(&self, size: u64) -> u64 {
-        size.div_ceil(u64::from(self.stripe_bytes.max(1)))
+        let stripes = size.div_ceil(u64::from(self.stripe_bytes.max(1)));
+        match self.coding {
+            None => stripes,
+            Some(coding) => stripes.div_ceil(u64::from(coding.data.max(1))) * u64::from(coding.width()),
+        }
     }
 }

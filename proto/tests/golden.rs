@@ -14,7 +14,7 @@ use proto::id::{Ino, ObjectKey, ObjectNo, VolumeId};
 use proto::rpc::{Method, Origin};
 use proto::stripe::{Column, Layout, Replication};
 use proto::{
-    backup, changes, checksum, dir, find, fsck, layout, mrc, osd, quota, raft, snapshot, trash, usage,
+    backup, changes, checksum, coding, dir, find, fsck, layout, mrc, osd, quota, raft, snapshot, trash, usage,
 };
 
 #[path = "golden/replicas.rs"]
@@ -246,7 +246,7 @@ fn mrc_open_reply() {
         columns: vec![Column { osds: vec![1, 2] }, Column { osds: vec![3] }],
         replication: Replication::Quorum as i32,
         view: 1,
-        previous: Vec::new(),
+        ..Layout::default()
     };
     let credentials =
         mrc::FileCredentials { capability: capability(), layout, ..mrc::FileCredentials::default() };
@@ -388,7 +388,7 @@ fn mrc_backup() {
         columns: vec![Column { osds: vec![3] }],
         replication: 0,
         view: 1,
-        previous: Vec::new(),
+        ..Layout::default()
     };
     let node = backup::Node {
         attr: attr(),
@@ -401,7 +401,13 @@ fn mrc_backup() {
         shares: Vec::new(),
     };
     let name = backup::NameOf { parent: 1, name: b"n".to_vec(), ino: 77, cookie: 3 };
-    let striping = proto::stripe::Striping { stripe_bytes: 1 << 20, width: 1, replicas: 1, replication: 0 };
+    let striping = proto::stripe::Striping {
+        stripe_bytes: 1 << 20,
+        width: 1,
+        replicas: 1,
+        replication: 0,
+        coding: None,
+    };
     let header = backup::DumpHeader { volume: 2, name: "home".into(), next_ino: 78, striping };
     let message = backup::LoadPage {
         head: head(),
@@ -417,7 +423,13 @@ fn mrc_backup() {
 
 #[test]
 fn mrc_layout_of_a_directory() {
-    let striping = proto::stripe::Striping { stripe_bytes: 1 << 16, width: 2, replicas: 3, replication: 1 };
+    let striping = proto::stripe::Striping {
+        stripe_bytes: 1 << 16,
+        width: 2,
+        replicas: 3,
+        replication: 1,
+        coding: None,
+    };
     let message = layout::SetLayout { head: head(), origin: origin(), ino: 77, striping: Some(striping) };
     check("mrc-layout-set", Kind::Request, layout::LayoutSet::NUMBER, &message, b"");
     let message = layout::LayoutDefault { striping, from: 77 };
@@ -518,7 +530,7 @@ fn osd_change_for_a_replica() {
         columns,
         replication: Replication::Quorum as i32,
         view: 1,
-        previous: Vec::new(),
+        ..Layout::default()
     };
     let head = osd::ReplicaHead {
         capability: Capability { rights: REPLICATE, layout: layout.digest(), ..Capability::default() }
@@ -587,4 +599,26 @@ fn unknown_fields_are_passed_over() {
     // Tag 100, a string.
     bytes.extend([0xa2, 0x06, 3, b'n', b'e', b'w']);
     assert_eq!(Origin::decode(&bytes[..]).unwrap(), origin());
+}
+
+#[test]
+fn mrc_erasure_coding() {
+    let coding = proto::stripe::Coding { data: 4, parity: 2 };
+    let message = coding::BeginEncoding { head: head(), origin: origin(), ino: 77, coding };
+    check("mrc-encode-begin", Kind::Request, coding::EncodeBegin::NUMBER, &message, b"");
+    let layout = Layout {
+        stripe_bytes: 1 << 16,
+        columns: (3..9).map(|osd| Column { osds: vec![osd] }).collect(),
+        view: 1,
+        coding: Some(coding),
+        coded_bytes: 1 << 18,
+        ..Layout::default()
+    };
+    let file = coding::EncodableFile { ino: 77, size: 1 << 18, coding, repair: true };
+    let message = coding::EncodableFiles { files: vec![file], next: 78, encoded: 4, busy: 1 };
+    check("mrc-encode-list-reply", Kind::Reply, coding::EncodeList::NUMBER, &message, b"");
+    let message = coding::EndEncoding { head: head(), origin: origin(), ino: 77, data: 90 };
+    check("mrc-encode-commit", Kind::Request, coding::EncodeCommit::NUMBER, &message, b"");
+    let message = mrc::LayoutReply { layout, attr: attr(), open_handles: 0, open_writers: 0 };
+    check("mrc-layout-reply-coded", Kind::Reply, mrc::GetLayout::NUMBER, &message, b"");
 }

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use proto::id::{ObjectNo, OsdId};
 use proto::limits::{FILE_BYTES_MAX, REPLICAS_MAX, STRIPE_BYTES_MAX, STRIPE_BYTES_MIN, STRIPE_WIDTH_MAX};
-use proto::stripe::{Column, Layout, Piece, Replication, Striping, pieces};
+use proto::stripe::{Coding, Column, Layout, Piece, Replication, Striping, pieces};
 
 fn stripe_sizes() -> impl Strategy<Value = u32> {
     (STRIPE_BYTES_MIN.trailing_zeros()..=STRIPE_BYTES_MAX.trailing_zeros()).prop_map(|shift| 1 << shift)
@@ -16,7 +16,7 @@ fn layout(columns: usize) -> Layout {
         columns,
         replication: Replication::None as i32,
         view: 1,
-        previous: Vec::new(),
+        ..Layout::default()
     }
 }
 
@@ -76,7 +76,7 @@ fn all_osds_names_each_once() {
 
 #[test]
 fn striping_beyond_the_limits_is_refused_with_the_limit() {
-    let good = Striping { stripe_bytes: 1 << 20, width: 4, replicas: 1, replication: 0 };
+    let good = Striping { stripe_bytes: 1 << 20, width: 4, replicas: 1, replication: 0, coding: None };
     assert_eq!(good.check(), Ok(good));
     for (bad, word) in [
         (Striping { stripe_bytes: STRIPE_BYTES_MIN / 2, ..good }, "power of two"),
@@ -90,4 +90,43 @@ fn striping_beyond_the_limits_is_refused_with_the_limit() {
         let text = bad.check().unwrap_err();
         assert!(text.contains(word), "{text}");
     }
+}
+
+#[test]
+fn coded_stripes_lie_where_the_page_says() {
+    let coding = Coding { data: 3, parity: 2 };
+    let layout = Layout {
+        stripe_bytes: 4096,
+        columns: (1..=5).map(|osd| Column { osds: vec![osd] }).collect(),
+        coding: Some(coding),
+        coded_bytes: 40_000,
+        ..Layout::default()
+    };
+    let pieces: Vec<_> = layout.shape().pieces(4000, 20_000).collect();
+    let objects: Vec<u64> = pieces.iter().map(|piece| piece.object.0).collect();
+    assert_eq!(objects, [0, 1, 2, 5, 6, 7], "two parity objects behind every three stripes");
+    assert_eq!(pieces.iter().map(|piece| u64::from(piece.len)).sum::<u64>(), 20_000);
+    assert_eq!((pieces[0].offset, pieces[0].len, pieces[1].at), (4000, 96, 96));
+    let on: Vec<u64> = objects.iter().map(|object| layout.osds_of(ObjectNo(*object))[0].0).collect();
+    assert_eq!(on, [1, 2, 3, 1, 2, 3]);
+    assert_eq!(layout.objects_of(40_000), 20, "ten stripes are four groups of five");
+    assert_eq!(layout.digest(), 0);
+}
+
+#[test]
+fn codes_are_read_bounded_and_fill_a_group() {
+    assert_eq!("4+2".parse::<Coding>().unwrap(), Coding { data: 4, parity: 2 });
+    for bad in ["", "4", "4+", "0+1", "17+1", "4+0", "4+5", "a+b"] {
+        assert!(bad.parse::<Coding>().is_err(), "{bad}");
+    }
+    let coding = Coding { data: 4, parity: 2 };
+    assert_eq!(coding.stripe_bytes(64 << 10, 1 << 20), 16 << 10);
+    assert_eq!(coding.stripe_bytes((64 << 10) + 1, 1 << 20), 20 << 10);
+    assert_eq!(coding.stripe_bytes(5 << 20, 1 << 20), 640 << 10);
+    assert_eq!((coding.stripe_bytes(1, 1 << 20), coding.stripe_bytes(1 << 40, 1 << 20)), (4096, 1 << 20));
+    let good =
+        Striping { stripe_bytes: 1 << 20, width: 4, replicas: 1, replication: 0, coding: Some(coding) };
+    assert_eq!(good.check(), Ok(good));
+    let bad = Striping { coding: Some(Coding { data: 17, parity: 1 }), ..good };
+    assert!(bad.check().unwrap_err().contains("from 1 to 16"));
 }

@@ -4,8 +4,9 @@
 //! A client of volumes (tier 1). It keeps nothing: what is to be done is in the map and in the layouts, and every step may
 //! be repeated, so any number of them may run and be killed at any instant.
 //!
-//! [`queue`] decides what is next (pure) · this file looks and does.
+//! [`queue`] decides what is next (pure) · this file looks and does · [`coding`] does erasure coding.
 
+pub mod coding;
 pub mod queue;
 
 use std::collections::BTreeSet;
@@ -48,16 +49,21 @@ pub struct Status {
 pub struct Rms {
     /// order: a leaf.
     status: Arc<Mutex<Status>>,
-    task: JoinHandle<()>,
+    /// order: a leaf.
+    coding: Arc<Mutex<coding::Status>>,
+    tasks: [JoinHandle<()>; 2],
 }
 
 impl Rms {
     /// Starts on the current runtime. The client must act for root.
+    /// Files are erasure-coded when their last change is `quiet` ago.
     #[must_use]
-    pub fn start(client: Arc<Client>) -> Self {
+    pub fn start(client: Arc<Client>, quiet: Duration) -> Self {
         let status = Arc::new(Mutex::new(Status::default()));
-        let task = tokio::spawn(run(client, status.clone()));
-        Self { status, task }
+        let coding = Arc::new(Mutex::new(coding::Status::default()));
+        let replicas = tokio::spawn(run(client.clone(), status.clone()));
+        let codes = tokio::spawn(coding::run(client, coding.clone(), quiet));
+        Self { status, coding, tasks: [replicas, codes] }
     }
 
     /// What it is doing.
@@ -65,16 +71,22 @@ impl Rms {
     pub fn status(&self) -> Status {
         self.status.lock().clone()
     }
+
+    /// What it does about erasure coding.
+    #[must_use]
+    pub fn coding(&self) -> coding::Status {
+        self.coding.lock().clone()
+    }
 }
 
 impl Drop for Rms {
     fn drop(&mut self) {
-        self.task.abort();
+        self.tasks.iter().for_each(JoinHandle::abort);
     }
 }
 
 /// Whoever it acts for.
-fn root() -> Creds {
+pub(crate) fn root() -> Creds {
     Creds::checked(0, 0)
 }
 

@@ -4,6 +4,7 @@ pub(crate) mod acl;
 pub(crate) mod bench;
 pub(crate) mod chaos;
 pub(crate) mod clone;
+mod coding;
 pub(crate) mod completion;
 pub(crate) mod config;
 pub(crate) mod daemon;

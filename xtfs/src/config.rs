@@ -116,6 +116,7 @@ role_file! {
     /// A replica management service.
     RmsFile "rms" 32642 30642 {
         dir: Vec<String> = Vec::new(),
+        ec_quiet_ms: u64 = 30_000,
     }
 }
 role_file! {

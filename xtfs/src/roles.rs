@@ -103,6 +103,7 @@ pub(crate) async fn volume(cluster: &Cluster, instance: &Instance) -> Result<Vol
             width: instance.stripe_width,
             replicas: instance.replicas,
             replication: replication as i32,
+            coding: None,
         },
         mode: 0o755,
         uid: uid.as_raw(),

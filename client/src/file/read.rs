@@ -11,7 +11,7 @@ use proto::error::{Code, WireError};
 use proto::id::{Ino, ObjectKey, VolumeId};
 use proto::limits::BLOCK_BYTES;
 use proto::osd::{Read, ReadReply, ReadRequest};
-use proto::stripe::{Piece, pieces};
+use proto::stripe::Piece;
 use tokio::task::JoinHandle;
 
 use super::File;
@@ -26,8 +26,12 @@ pub(crate) const PIECES_AT_ONCE: usize = 64;
 /// Read-ahead fetches in blocks of this size, bytes.
 const AHEAD_BLOCK: u64 = 1 << 20;
 
-/// A range that is being fetched.
-type Fetched = (Range<u64>, JoinHandle<Result<Bytes>>);
+/// A range that is being fetched, of the data that the file showed when that began.
+struct Fetched {
+    range: Range<u64>,
+    top: u64,
+    task: JoinHandle<Result<Bytes>>,
+}
 
 /// Data fetched ahead for one handle.
 pub(super) struct Ahead {
@@ -46,7 +50,7 @@ impl Ahead {
     }
 
     fn drop_all(&mut self) {
-        self.fetched.drain(..).for_each(|(_, task)| task.abort());
+        self.fetched.drain(..).for_each(|fetched| fetched.task.abort());
     }
 }
 
@@ -107,28 +111,28 @@ impl File {
         let fetch = ahead.window.read(offset, len, size);
         if fetch.is_empty()
             && fetch.end == offset + len
-            && ahead.fetched.front().is_some_and(|(r, _)| r.start > fetch.end)
+            && ahead.fetched.front().is_some_and(|front| front.range.start > fetch.end)
         {
             ahead.drop_all(); // a jump: what was fetched lies elsewhere
         }
-        let mut from = fetch.start;
+        let (mut from, top) = (fetch.start, self.inode().top());
         while from < fetch.end {
             let to = (from - from % AHEAD_BLOCK + AHEAD_BLOCK).min(fetch.end);
             let inode = self.inode().clone();
             let task = self.volume().runtime().spawn(async move { inode.read_range(from, to - from).await });
-            ahead.fetched.push_back((from..to, task));
+            ahead.fetched.push_back(Fetched { range: from..to, top, task });
             from = to;
         }
         let mut parts = Vec::new();
-        while let Some((range, _)) = ahead.fetched.front() {
-            if range.start >= offset + len {
+        while let Some(front) = ahead.fetched.front() {
+            if front.range.start >= offset + len {
                 break;
             }
             let part = ahead.fetched.pop_front().expect("front exists");
-            if part.0.end > offset {
+            if part.range.end > offset {
                 parts.push(part);
             } else {
-                part.1.abort();
+                part.task.abort();
             }
         }
         Some(parts)
@@ -138,14 +142,15 @@ impl File {
         let mut out = BytesMut::with_capacity(usize::try_from(len).expect("a read fits into memory"));
         let end = offset + len;
         let mut at = offset;
-        for (range, task) in parts {
+        for Fetched { range, top, task } in parts {
             if range.start > at {
                 out.extend_from_slice(&self.inode().read_range(at, range.start - at).await?);
                 at = range.start;
             }
             let data = match task.await {
-                Ok(data) => data?,
-                Err(_) => self.inode().read_range(range.start, range.end - range.start).await?,
+                // What was fetched of data that the file does not show any more may have been removed meanwhile.
+                Ok(data) if top == self.inode().top() => data?,
+                _ => self.inode().read_range(range.start, range.end - range.start).await?,
             };
             let skip = usize::try_from(at - range.start).expect("within a block");
             let take = usize::try_from(range.end.min(end) - at).expect("within a block");
@@ -155,7 +160,7 @@ impl File {
                 // The rest of this block belongs to the next read.
                 let rest = self.volume().runtime().spawn(async move { Ok(data) });
                 if let Some(ahead) = self.ahead.lock().as_mut() {
-                    ahead.fetched.push_front((range, rest));
+                    ahead.fetched.push_front(Fetched { range, top, task: rest });
                 }
             }
         }
@@ -175,19 +180,30 @@ impl File {
 impl Inode {
     /// Reads `[offset, offset + len)`, all of it; the caller has cut it at the end of the file.
     pub(crate) async fn read_range(self: &Arc<Self>, offset: u64, len: u64) -> Result<Bytes> {
+        loop {
+            let top = self.top();
+            let read = self.read_range_of_top(offset, len).await;
+            // Without a lease the file may have come to show other data meanwhile, with other stripes.
+            if top == self.top() {
+                return read;
+            }
+        }
+    }
+
+    async fn read_range_of_top(self: &Arc<Self>, offset: u64, len: u64) -> Result<Bytes> {
         let credentials = self.credentials();
         if !credentials.bases.is_empty() {
             return self.read_through(offset, len).await;
         }
-        let stripe = credentials.layout.stripe_bytes.max(1);
-        let mut cut = pieces(stripe, offset, len);
+        let shape = credentials.layout.shape();
+        let mut cut = shape.pieces(offset, len);
         let (Some(first), second) = (cut.next(), cut.next()) else { return Ok(Bytes::new()) };
         if second.is_none() {
             return self.read_piece(first).await;
         }
         let total = usize::try_from(len).expect("a read fits into memory");
         let mut out = BytesMut::zeroed(total);
-        let mut arriving = futures::stream::iter(pieces(stripe, offset, len))
+        let mut arriving = futures::stream::iter(shape.pieces(offset, len))
             .map(|piece| async move { (piece, self.read_data(piece).await) })
             .buffer_unordered(PIECES_AT_ONCE);
         while let Some((piece, data)) = arriving.next().await {
@@ -212,7 +228,10 @@ impl Inode {
 
     /// One piece as the OSD holds it: may be shorter than asked, the rest is a hole.
     async fn read_data(self: &Arc<Self>, piece: Piece) -> Result<Bytes> {
-        self.ask_data(TOP, piece).await.map(|(_, data)| data)
+        match self.coding_of(TOP)? {
+            Some(coding) => self.read_coded(TOP, coding, piece).await.map(|(data, _)| data),
+            None => self.ask_data(TOP, piece).await.map(|(_, data)| data),
+        }
     }
 
     /// One piece of some data of the file, and its holes: parts of it that were never written.
@@ -221,6 +240,9 @@ impl Inode {
         data: u64,
         piece: Piece,
     ) -> Result<(Bytes, Vec<Range<u32>>)> {
+        if let Some(coding) = self.coding_of(data)? {
+            return self.read_coded(data, coding, piece).await;
+        }
         let (told, bytes) = self.ask_data(data, piece).await?;
         Ok((bytes, told.holes(piece)))
     }
@@ -242,8 +264,7 @@ impl Inode {
             let key = ObjectKey { ino: Ino(made_for.into_inner()), ..self.object_key(piece) };
             let cut = result.and_then(|(reply, payload)| {
                 let bytes = cut_verified(key, piece, &reply, &payload)?;
-                let blocks = u32::try_from(payload.len().div_ceil(BLOCK_BYTES)).unwrap_or(u32::MAX);
-                Ok((Told { first: reply.first_block, blocks, holes: reply.holes }, bytes))
+                Ok((Told::of(&reply, &payload), bytes))
             });
             match cut {
                 // Once more: it may have been damaged on the way; if on the disk, the OSD finds it now and mends it.
@@ -263,7 +284,7 @@ impl Inode {
 }
 
 /// What an answer says of holes.
-struct Told {
+pub(crate) struct Told {
     first: u32,
     /// Blocks of the payload.
     blocks: u32,
@@ -272,8 +293,13 @@ struct Told {
 }
 
 impl Told {
+    pub(crate) fn of(reply: &ReadReply, payload: &Bytes) -> Self {
+        let blocks = u32::try_from(payload.len().div_ceil(BLOCK_BYTES)).unwrap_or(u32::MAX);
+        Self { first: reply.first_block, blocks, holes: reply.holes.clone() }
+    }
+
     /// The parts of a piece that were never written, ascending.
-    fn holes(&self, piece: Piece) -> Vec<Range<u32>> {
+    pub(crate) fn holes(&self, piece: Piece) -> Vec<Range<u32>> {
         const BLOCK: u32 = BLOCK_BYTES as u32;
         let within = |first: u32, end: u32| {
             let from = first.saturating_mul(BLOCK).max(piece.offset) - piece.offset;
@@ -288,7 +314,12 @@ impl Told {
 }
 
 /// Checks every block of an answer and cuts the wanted bytes out of it.
-fn cut_verified(key: ObjectKey, piece: Piece, reply: &ReadReply, payload: &Bytes) -> Result<Bytes> {
+pub(crate) fn cut_verified(
+    key: ObjectKey,
+    piece: Piece,
+    reply: &ReadReply,
+    payload: &Bytes,
+) -> Result<Bytes> {
     if payload.is_empty() {
         return Ok(Bytes::new());
     }

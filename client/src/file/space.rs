@@ -159,6 +159,11 @@ impl Inode {
             if offset >= end {
                 continue;
             }
+            if layout.is_coded() {
+                // Which of its stripes are zeroes is not asked: an OSD of it may be down.
+                nearest = Some(offset..end);
+                continue;
+            }
             let stripe = u64::from(layout.stripe_bytes.max(1));
             let first = offset / stripe;
             let columns = (0..layout.columns.len())
@@ -223,7 +228,11 @@ impl Inode {
         let mut sum = 0;
         let all = self.all_data();
         let layered = all.len() > 1;
-        for (data, layout, _) in all {
+        for (data, layout, bytes) in all {
+            if layout.is_coded() {
+                sum += layout.coded_bytes.min(bytes).div_ceil(BLOCK_BYTES as u64) * BLOCK_BYTES as u64;
+                continue;
+            }
             for column in 0..layout.columns.len() {
                 let mut from_object = 0;
                 loop {
@@ -243,6 +252,10 @@ impl Inode {
     /// The end of the last byte that any OSD holds of this file.
     pub(crate) async fn end_at_osds(self: &Arc<Self>) -> Result<u64> {
         let layout = self.credentials().layout.clone();
+        if layout.is_coded() {
+            // Nobody has written it since its size was known.
+            return Ok(0);
+        }
         let stripe = u64::from(layout.stripe_bytes.max(1));
         let mut ends: BTreeMap<usize, u64> = BTreeMap::new();
         for column in 0..layout.columns.len() {

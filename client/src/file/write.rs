@@ -208,7 +208,7 @@ impl Inode {
         }
     }
 
-    async fn write_piece(self: &Arc<Self>, piece: Piece, data: Bytes, sync: bool) -> Result<()> {
+    pub(crate) async fn write_piece(self: &Arc<Self>, piece: Piece, data: Bytes, sync: bool) -> Result<()> {
         let aligned =
             (piece.offset as usize).is_multiple_of(BLOCK_BYTES) && data.len().is_multiple_of(BLOCK_BYTES);
         let (checksums, crc) = if aligned {

@@ -3,6 +3,7 @@
 
 mod admin;
 mod bed;
+mod coding;
 mod data;
 mod door;
 mod failures;

@@ -5,24 +5,75 @@ use std::sync::Arc;
 
 use client::{Code, Creds, File, Volume};
 use proptest::prelude::*;
+use proto::stripe::Coding;
 
 use super::bed::{Bed, STRIPE, pattern};
 
 /// The largest offset that operations touch, bytes.
 const SPAN: u64 = 3 * STRIPE as u64;
 const FILES: usize = 3;
+const CODE: Coding = Coding { data: 2, parity: 1 };
 
 #[derive(Debug, Clone)]
 enum Op {
-    Write { by: usize, file: usize, at: u64, len: usize, byte: u8 },
-    Buffered { by: usize, file: usize, at: u64, len: usize, byte: u8 },
-    Truncate { by: usize, file: usize, size: u64 },
-    Punch { by: usize, file: usize, at: u64, len: u64 },
-    Read { by: usize, file: usize, at: u64, len: usize },
-    Clone { by: usize, from: usize, past: Option<u8>, to: usize },
-    Snapshot { by: usize },
-    Remove { which: u8 },
-    Reopen { by: usize, file: usize },
+    Write {
+        by: usize,
+        file: usize,
+        at: u64,
+        len: usize,
+        byte: u8,
+    },
+    Buffered {
+        by: usize,
+        file: usize,
+        at: u64,
+        len: usize,
+        byte: u8,
+    },
+    Truncate {
+        by: usize,
+        file: usize,
+        size: u64,
+    },
+    Punch {
+        by: usize,
+        file: usize,
+        at: u64,
+        len: u64,
+    },
+    Read {
+        by: usize,
+        file: usize,
+        at: u64,
+        len: usize,
+    },
+    Clone {
+        by: usize,
+        from: usize,
+        past: Option<u8>,
+        to: usize,
+    },
+    Snapshot {
+        by: usize,
+    },
+    Remove {
+        which: u8,
+    },
+    Reopen {
+        by: usize,
+        file: usize,
+    },
+    Encode {
+        by: usize,
+        file: usize,
+    },
+    /// Encoded, and written by somebody before the commit.
+    Late {
+        by: usize,
+        file: usize,
+        at: u64,
+        byte: u8,
+    },
 }
 
 fn offset() -> impl Strategy<Value = u64> {
@@ -46,6 +97,8 @@ fn op() -> impl Strategy<Value = Op> {
         2 => by().prop_map(|by| Op::Snapshot { by }),
         1 => any::<u8>().prop_map(|which| Op::Remove { which }),
         1 => (by(), file()).prop_map(|(by, file)| Op::Reopen { by, file }),
+        3 => (by(), file()).prop_map(|(by, file)| Op::Encode { by, file }),
+        1 => (by(), file(), offset(), any::<u8>()).prop_map(|(by, file, at, byte)| Op::Late { by, file, at, byte }),
     ]
 }
 
@@ -166,6 +219,21 @@ impl World {
                 self.volumes[0].remove_snapshot(&root, self.dir, name.as_bytes()).await.unwrap();
                 self.past.remove(&name);
             }
+            Op::Encode { by, file } => {
+                // A session that was given no lease yet counts as one that takes none.
+                let done = self.volumes[by].encode(&root, self.inos[file], CODE).await;
+                assert!(done.as_ref().err().is_none_or(|error| error.code == Code::WouldBlock), "{done:?}");
+            }
+            Op::Late { by, file, at, byte } => {
+                let (volume, ino) = (&self.volumes[by], self.inos[file]);
+                let Ok(begun) = volume.begin_encoding(&root, ino, CODE).await else { return };
+                let data = begun.credentials.capability.ino;
+                volume.write_encoded(&root, ino, begun).await.unwrap();
+                self.handles[1 - by][file].write_at(at, content(byte, 5000)).await.unwrap();
+                put(&mut self.now[file], at, &content(byte, 5000));
+                let refused = volume.commit_encoding(&root, ino, data).await.unwrap_err();
+                assert!(matches!(refused.code, Code::Stale | Code::WouldBlock), "{refused}");
+            }
             Op::Reopen { by, file } => {
                 self.handles[by][file].close().await.unwrap();
                 self.handles[by][file] = self.volumes[by].open(&root, self.inos[file], true).await.unwrap();
@@ -198,7 +266,7 @@ impl World {
 #[test]
 fn files_and_snapshots_hold_what_two_clients_wrote() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let bed = runtime.block_on(Bed::start(2));
+    let bed = runtime.block_on(Bed::start(3));
     let numbers = std::sync::atomic::AtomicUsize::new(0);
     let config = ProptestConfig { cases: 16, max_shrink_iters: 60, ..ProptestConfig::default() };
     let result =

@@ -68,7 +68,8 @@ mod tests {
     use super::*;
 
     fn entry(name: &str) -> VolumeEntry {
-        let striping = Striping { stripe_bytes: 1 << 20, width: 1, replicas: 1, replication: 0 };
+        let striping =
+            Striping { stripe_bytes: 1 << 20, width: 1, replicas: 1, replication: 0, coding: None };
         VolumeEntry { name: name.into(), volume: 9, mode: 0o755, striping, ..VolumeEntry::default() }
     }
 

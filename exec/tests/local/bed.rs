@@ -115,7 +115,7 @@ impl Bed {
     }
 
     async fn make_volume(&self, width: u32) {
-        let striping = Striping { stripe_bytes: STRIPE, width, replicas: 1, replication: 0 };
+        let striping = Striping { stripe_bytes: STRIPE, width, replicas: 1, replication: 0, coding: None };
         let origin = Origin { session: 77, sequence: 1, acked_below: 1 };
         let entry = VolumeEntry { name: "v".into(), striping, mode: 0o777, ..VolumeEntry::default() };
         let made = self.call::<VolumeCreate>("dir", &CreateVolume { origin, entry }).await;

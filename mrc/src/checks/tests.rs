@@ -26,7 +26,7 @@ fn small() -> MemoryTable {
     let init = InitVolume {
         volume: VOLUME,
         name: "v".into(),
-        striping: Striping { stripe_bytes: 1 << 20, width: 1, replicas: 1, replication: 0 },
+        striping: Striping { stripe_bytes: 1 << 20, width: 1, replicas: 1, replication: 0, coding: None },
         mode: 0o755,
         ..InitVolume::default()
     };

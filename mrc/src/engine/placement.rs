@@ -3,7 +3,7 @@
 use proto::dir::{OsdEntry, OsdMap, OsdState};
 use proto::error::{Code, WireError};
 use proto::id::OsdId;
-use proto::stripe::{Column, Layout, Striping};
+use proto::stripe::{Coding, Column, Layout, Striping};
 
 /// An OSD with less free than this gets no new file (unless it does not tell its capacity).
 const FREE_BYTES_MIN: u64 = 16 << 20;
@@ -52,8 +52,40 @@ pub fn place(map: &OsdMap, striping: Striping, seed: u64) -> Result<Layout, Wire
         columns,
         replication: striping.replication,
         view: 1,
-        previous: Vec::new(),
+        ..Layout::default()
     })
+}
+
+/// Chooses the OSDs of erasure-coded data: one for each object of a group, in different failure domains as far as there are
+/// enough. Never fewer than the code needs.
+pub fn place_group(
+    map: &OsdMap,
+    coding: Coding,
+    stripe_bytes: u32,
+    seed: u64,
+) -> Result<Vec<Column>, WireError> {
+    let room = FREE_BYTES_MIN.max(u64::from(stripe_bytes));
+    let fits = |osd: &&OsdEntry| {
+        osd.state == OsdState::Up as i32
+            && osd.weight() > 0
+            && (osd.total_bytes == 0 || osd.free_bytes >= room)
+    };
+    let mut fit: Vec<&OsdEntry> = map.osds.iter().filter(fits).collect();
+    let width = coding.width() as usize;
+    if fit.len() < width {
+        return Err(WireError::new(
+            Code::NoSpace,
+            format!(
+                "erasure coding {coding} needs {width} OSDs, {} of {} are up with space and weight; files stay replicated until \
+                 there are enough (`xtfs osd ls`)",
+                fit.len(),
+                map.osds.iter().filter(|osd| osd.state != OsdState::Out as i32).count()
+            ),
+        ));
+    }
+    draw(&mut fit, seed);
+    let chosen = replica_list(&fit, 0, width);
+    Ok(chosen.into_iter().map(|osd| Column { osds: vec![osd] }).collect())
 }
 
 /// Too few of those that are up weigh anything. Worth waiting for when others that do may come back.
@@ -135,7 +167,7 @@ mod tests {
     }
 
     fn striping(width: u32, replicas: u32) -> Striping {
-        Striping { stripe_bytes: 1 << 20, width, replicas, replication: 0 }
+        Striping { stripe_bytes: 1 << 20, width, replicas, replication: 0, coding: None }
     }
 
     #[test]
@@ -177,6 +209,24 @@ mod tests {
         assert_eq!((first[3], any[3]), (0, 0));
         // Second: of those with 1 or 4 first, 2 comes with 3/4; else each with 1/2.
         assert!((4400..4600).contains(&any[2]), "{any:?}");
+    }
+
+    #[test]
+    fn a_group_lies_on_osds_of_its_own_and_in_domains_of_its_own() {
+        let coding = Coding { data: 2, parity: 1 };
+        let map = map(&["a", "a", "b", "c", "c"]);
+        for seed in 0..64 {
+            let columns = place_group(&map, coding, 4096, seed).unwrap();
+            let osds: Vec<u64> = columns.iter().flat_map(|column| column.osds.clone()).collect();
+            let domains: std::collections::BTreeSet<&str> =
+                osds.iter().map(|osd| map.osds[usize::try_from(osd - 1).unwrap()].domain.as_str()).collect();
+            assert_eq!((osds.len(), domains.len()), (3, 3), "{osds:?}");
+            let columns = place_group(&map, Coding { data: 4, parity: 1 }, 4096, seed).unwrap();
+            let osds: std::collections::BTreeSet<u64> = columns.iter().map(|column| column.osds[0]).collect();
+            assert_eq!(osds.len(), 5, "with too few domains different OSDs");
+        }
+        let error = place_group(&map, Coding { data: 4, parity: 2 }, 4096, 1).unwrap_err();
+        assert!(error.text.contains("needs 6 OSDs, 5 of 5"), "{}", error.text);
     }
 
     #[test]

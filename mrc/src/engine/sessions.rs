@@ -204,7 +204,7 @@ impl Sessions {
         if self.freeing.contains_key(&file) {
             return Err(WireError::new(
                 Code::Busy,
-                format!("ino-{} is being removed at this moment; try again", file.1),
+                format!("ino-{} is being removed or encoded at this moment; try again", file.1),
             ));
         }
         let session = self.sessions.get(&id).ok_or_else(|| unknown(id))?;
@@ -316,7 +316,20 @@ impl Sessions {
         true
     }
 
-    /// Ends what [`Sessions::begin_free`] began.
+    /// Begins an encoding's decision: true when surely nobody of those who do not take part in leases has the file open; then
+    /// opens are refused until [`Sessions::freed`].
+    pub fn begin_closed(&mut self, now: Duration, file: FileId, takes_part: impl Fn(u64) -> bool) -> bool {
+        let known = self.files.contains_key(&file);
+        let open = known
+            && self.sessions.iter().any(|(id, session)| session.open.contains_key(&file) && !takes_part(*id));
+        if !self.leading || self.in_grace(now) || open {
+            return false;
+        }
+        *self.freeing.entry(file).or_default() += 1;
+        true
+    }
+
+    /// Ends what [`Sessions::begin_free`] or [`Sessions::begin_closed`] began.
     pub fn freed(&mut self, file: FileId) {
         if let Some(count) = self.freeing.get_mut(&file) {
             *count -= 1;

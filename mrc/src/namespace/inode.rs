@@ -84,6 +84,15 @@ pub struct Layers {
     /// The data of this number is given up for good; the file shows other data.
     #[prost(bool, tag = "7")]
     pub gone: bool,
+    /// Encoded data that is being written for this file; 0: none.
+    #[prost(uint64, tag = "8")]
+    pub encoding: u64,
+    /// Encoded data that is not whole yet: no file shows it.
+    #[prost(bool, tag = "9")]
+    pub pending: bool,
+    /// Encoded data of which objects are damaged.
+    #[prost(bool, tag = "10")]
+    pub damaged: bool,
 }
 
 impl Inode {

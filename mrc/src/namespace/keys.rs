@@ -50,11 +50,13 @@ pub mod table {
     pub const PAST: u8 = 0x2b;
     /// Data that nobody writes any more.
     pub const FROZEN: u8 = 0x2c;
+    /// Encoded data that is being written.
+    pub const ENCODING: u8 = 0x2d;
 }
 
 /// Tables that hold one volume's rows, in the order in which a dropped volume loses them: inodes last, because
 /// while one exists a command may still write beside it.
-pub const VOLUME_TABLES: [u8; 19] = [
+pub const VOLUME_TABLES: [u8; 20] = [
     table::DENTRY,
     table::ORDER,
     table::XATTR,
@@ -74,6 +76,7 @@ pub const VOLUME_TABLES: [u8; 19] = [
     table::SNAPSHOT,
     table::PAST,
     table::FROZEN,
+    table::ENCODING,
 ];
 
 fn key(table: u8, words: &[u64], tail: &[u8]) -> Vec<u8> {
@@ -234,6 +237,12 @@ pub fn snapshot(volume: u64, id: u64) -> Vec<u8> {
 #[must_use]
 pub fn frozen(volume: u64, ino: u64) -> Vec<u8> {
     key(table::FROZEN, &[volume, ino], &[])
+}
+
+/// Encoded data that is being written.
+#[must_use]
+pub fn encoding(volume: u64, data: u64) -> Vec<u8> {
+    key(table::ENCODING, &[volume, data], &[])
 }
 
 /// The `index`-th integer of a key.

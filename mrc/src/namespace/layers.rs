@@ -11,7 +11,7 @@ use super::inode::{self, FLAG_APPEND, FLAG_IMMUTABLE, Inode, Layers};
 use super::keys::{self, table};
 use super::past::Past;
 use super::volume::{self, Volume};
-use super::{Outcome, access, collect, corrupt, refuse, snapshot};
+use super::{Outcome, access, coding, collect, corrupt, refuse, snapshot};
 use crate::quota::{self, room::room};
 use crate::usage;
 
@@ -28,6 +28,9 @@ pub fn needs_thaw(
     if inode.kind() != kind::FILE {
         return Ok(false);
     }
+    if inode.shares().encoding != 0 {
+        return Ok(true);
+    }
     let top = inode.top();
     if record.newest_snapshot().is_some_and(|moment| top < moment.next_ino) {
         return Ok(true);
@@ -35,19 +38,34 @@ pub fn needs_thaw(
     if top == inode.attr.ino {
         return Ok(inode.shares().refs > 0);
     }
-    let shares = inode::get_any(reader, volume, top)?.shares();
+    let row = inode::get_any(reader, volume, top)?;
+    if coding::is_coded(&row)? {
+        return Ok(true);
+    }
+    let shares = row.shares();
     let shown_by_its_own = !shares.hidden && shares.top == 0;
     Ok(shares.refs > 1 || shown_by_its_own)
 }
 
-/// Gives a file a top that nothing else needs. Nothing is done when it has one.
-pub fn thaw(txn: &mut Txn<'_>, now: Time, volume: u64, ino: u64) -> Outcome<Inode> {
+/// Gives a file a top that nothing else needs, and ends its being encoded. Nothing is done when it has one. `place`: where a
+/// new top goes that replaces encoded data, else it goes where the file was.
+pub fn thaw(
+    txn: &mut Txn<'_>,
+    now: Time,
+    (volume, ino): (u64, u64),
+    place: Option<&Layout>,
+) -> Outcome<Inode> {
+    coding::forget(txn, volume, ino)?;
     let mut inode = inode::get(txn, volume, ino)?;
     let mut record = volume::live(txn, volume)?;
     if !needs_thaw(txn, volume, &record, &inode)? {
         return Ok(inode);
     }
-    let layout = Layout { previous: Vec::new(), view: 1, ..inode.layout()? };
+    let own = Layout { previous: Vec::new(), view: 1, ..inode.layout()? };
+    let layout = match place {
+        Some(place) if coding::shows_coded(txn, volume, &inode)? => place.clone(),
+        _ => own,
+    };
     let below = inode.top();
     if shown(txn, volume, below)?.len() >= CHAIN_MAX {
         return refuse(
@@ -186,8 +204,10 @@ pub fn freed(txn: &mut Txn<'_>, volume: u64, inode: &Inode) -> Outcome<bool> {
     if inode.layers.is_none() && !in_snapshot {
         return Ok(false);
     }
+    coding::forget(txn, volume, ino)?;
     let mut row = Inode { attr: inode.attr.clone(), ..Inode::clone(inode) };
     let mut shares = row.shares();
+    shares.encoding = 0;
     let top = std::mem::take(&mut shares.top);
     shares.hidden = true;
     row.set_shares(shares);
@@ -220,6 +240,15 @@ pub fn cut(txn: &mut Txn<'_>, volume: u64, inode: &mut Inode, size: u64) -> Outc
         return Ok(());
     }
     change(txn, volume, top, |shares| shares.base_bytes = shares.base_bytes.min(size))
+}
+
+/// A file shows other data than `old` from now on; `own`: that was the data of its number.
+pub(super) fn gave_up(txn: &mut Txn<'_>, volume: u64, old: u64, own: bool) -> Outcome<()> {
+    if !own {
+        release(txn, volume, old)?;
+    }
+    given_up(txn, volume, old)?;
+    collect_data(txn, volume, old)
 }
 
 /// Some data holds everything that showed through it.
@@ -286,6 +315,7 @@ pub fn clone(txn: &mut Txn<'_>, now: Time, ask: &CloneRequest) -> Outcome<Inode>
         inode::put(txn, volume, &source);
     }
     txn.put(keys::frozen(volume, top), vec![super::record::VERSION]);
+    coding::forget(txn, volume, ask.to)?;
     target = inode::get(txn, volume, ask.to)?;
     let before = target.attr.clone();
     let old = target.top();
@@ -296,11 +326,7 @@ pub fn clone(txn: &mut Txn<'_>, now: Time, ask: &CloneRequest) -> Outcome<Inode>
     target.attr.truncate_epoch += 1;
     target.modified(now);
     inode::put(txn, volume, &target);
-    if old != ask.to {
-        release(txn, volume, old)?;
-    }
-    given_up(txn, volume, old)?;
-    collect_data(txn, volume, old)?;
+    gave_up(txn, volume, old, old == ask.to)?;
     let target = inode::get(txn, volume, ask.to)?;
     volume::resized(txn, volume, before.size, target.attr.size)?;
     usage::changed(txn, volume, &before, &target)?;

@@ -28,8 +28,9 @@ pub fn set(txn: &mut Txn<'_>, request: &SetLayout) -> Outcome<()> {
         Ok(striping) => txn.put(key, versioned(&striping)),
         Err(why) => return refuse(Code::InvalidArgument, format!("directory {}: {why}", Ino(request.ino))),
     }
-    if !record.layouts {
-        record.layouts = true;
+    let coding = record.coding || striping.coding.is_some();
+    if !record.layouts || coding != record.coding {
+        (record.layouts, record.coding) = (true, coding);
         volume::put(txn, volume, &record);
     }
     Ok(())

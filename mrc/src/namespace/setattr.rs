@@ -6,8 +6,8 @@ use proto::limits::{BLOCK_BYTES, FILE_BYTES_MAX};
 use proto::mrc::{Attr, KeptAttributes, ReportWrite, SetAttrRequest, Time, kind};
 use rt::table::Txn;
 
-use super::inode::{self, FLAG_APPEND, FLAG_IMMUTABLE, Inode};
-use super::{Outcome, access, layers, refuse, session, volume, xattr};
+use super::inode::{self, FLAG_APPEND, FLAG_IMMUTABLE, Inode, Layers};
+use super::{Outcome, access, coding, layers, refuse, session, volume, xattr};
 use crate::{quota, usage};
 
 const SETUID: u32 = 0o4000;
@@ -28,6 +28,13 @@ pub fn setattr(txn: &mut Txn<'_>, now: Time, request: &SetAttrRequest) -> Outcom
     quota::admit_owner(txn, &request.head, &before, &inode.attr)?;
     change_mode(&mut inode, request);
     if let Some(size) = request.size {
+        if coding::shows_coded(txn, volume, &inode)? {
+            return refuse(
+                Code::Busy,
+                format!("{} is erasure-coded: it is to be opened for writing first", Ino(request.ino)),
+            );
+        }
+        inode.set_shares(Layers { encoding: 0, ..inode.shares() });
         if size < inode.attr.size {
             layers::cut(txn, volume, &mut inode, size)?;
         }
@@ -44,6 +51,10 @@ pub fn setattr(txn: &mut Txn<'_>, now: Time, request: &SetAttrRequest) -> Outcom
         xattr::drop_capability(txn, volume, &mut inode)?;
     }
     inode.touch(now);
+    if request.size.is_some() {
+        // Before the row is written: that one says already that nothing is being encoded.
+        coding::forget(txn, volume, request.ino)?;
+    }
     inode::put(txn, volume, &inode);
     volume::resized(txn, volume, before.size, inode.attr.size)?;
     usage::changed(txn, volume, &before, &inode)?;

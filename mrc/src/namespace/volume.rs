@@ -74,6 +74,9 @@ pub struct Volume {
     /// Some files share data.
     #[prost(bool, tag = "20")]
     pub layered: bool,
+    /// Some files are, or may have to be, erasure-coded.
+    #[prost(bool, tag = "21")]
+    pub coding: bool,
 }
 
 /// When a snapshot was made, in the volume's own count.
@@ -162,6 +165,7 @@ pub fn init(txn: &mut Txn<'_>, now: Time, request: &InitVolume) -> Outcome<()> {
         striping,
         next_ino: Ino::ROOT.0 + 1,
         inodes: 1,
+        coding: striping.coding.is_some(),
         ..Volume::default()
     };
     put(txn, request.volume, &record);

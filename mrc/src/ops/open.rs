@@ -6,7 +6,7 @@ use rt::rpc::{Request, Response, parse};
 
 use crate::leasing::read::Reading;
 use crate::namespace::inode::Inode;
-use crate::namespace::{inode, make};
+use crate::namespace::{coding, inode, make};
 use crate::quota::room::room;
 use crate::service::{Mrc, Signer};
 
@@ -71,9 +71,11 @@ async fn reply(
     inode = thawed.unwrap_or(inode);
     let room = if ask.write { room(mrc.table(), ask.head.volume, &inode, 0)? } else { None };
     if ask.exact {
-        // Nothing is written with it.
+        // Only who encodes it writes with it.
+        let pending = coding::pending(mrc.table(), file.0, file.1)?;
+        let encodes = ask.write && pending.is_some_and(|pending| pending.session == ask.head.session);
         let layout = inode.layout()?;
-        let capability = signer.capability(file, ask.head.session, false, &layout);
+        let capability = signer.capability(file, ask.head.session, encodes, &layout);
         let credentials = FileCredentials { capability, layout, ..FileCredentials::default() };
         return Ok(Response::of(&OpenReply { attr: inode.attr, credentials, ..OpenReply::default() }));
     }

@@ -11,6 +11,10 @@ use crate::service::Mrc;
 pub(crate) async fn serve(mrc: &Mrc, request: Request) -> Result<Response, WireError> {
     let ask = parse::<SetAttr>(&request)?;
     let (head, origin) = ((ask.head.session, ask.head.volume), ask.origin);
+    if ask.size.is_some() {
+        mrc.lead(request.deadline).await?;
+        mrc.thaw_coded((ask.head.volume, ask.ino), request.deadline).await?;
+    }
     let bits = if ask.size.is_some() { claims::DATA } else { claims::ATTRIBUTES };
     let claims = claims::one(ask.head.volume, ask.ino, bits);
     mrc.change_leased(head, origin, claims, Body::SetAttr(ask), request.deadline).await

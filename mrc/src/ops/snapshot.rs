@@ -6,7 +6,7 @@ use proto::mrc::{LEASE_WRITE, LeaseGrant};
 use proto::snapshot::{CloneData, FoldLayers, SnapshotCreate, SnapshotList, SnapshotLs, SnapshotRemove};
 use rt::rpc::{Request, Response, parse};
 
-use crate::command::{Body, Which};
+use crate::command::{Body, ThawFile};
 use crate::engine::leases::{Claim, Claims};
 use crate::engine::sessions::FileId;
 use crate::leasing::claims;
@@ -100,7 +100,8 @@ impl Mrc {
         if !layers::needs_thaw(self.table(), file.0, &record, &inode)? {
             return Ok(None);
         }
-        let body = Body::Thaw(Which { volume: file.0, ino: file.1 });
+        let layout = self.place_promoted(file.0, &inode)?;
+        let body = Body::Thaw(ThawFile { volume: file.0, ino: file.1, layout });
         let bytes = self.propose(proto::rpc::Origin::default(), body, deadline).await?;
         let reply = proto::mrc::AttrReply::decode(bytes)
             .map_err(|error| WireError::new(Code::Internal, format!("unreadable answer to Thaw: {error}")))?;

@@ -104,7 +104,7 @@ fn check_shares(of: &MemoryTable, inodes: &BTreeMap<u64, inode::Inode>) {
     for (ino, inode) in inodes {
         let shares = inode.shares();
         assert_eq!(inode.attr.layer, shares.top);
-        for needed in [shares.top, shares.base].into_iter().filter(|needed| *needed != 0) {
+        for needed in [shares.top, shares.base, shares.encoding].into_iter().filter(|needed| *needed != 0) {
             assert!(needed != *ino && !inodes[&needed].shares().gone, "{ino} needs {needed}");
             *refs.entry(needed).or_default() += 1;
         }

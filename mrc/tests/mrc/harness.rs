@@ -41,7 +41,7 @@ pub(crate) fn layout() -> Layout {
         columns: vec![Column { osds: vec![3] }],
         replication: 0,
         view: 1,
-        previous: Vec::new(),
+        ..Layout::default()
     }
 }
 
@@ -60,7 +60,8 @@ impl Replica {
             umask: 0,
             log: Vec::new(),
         };
-        let striping = Striping { stripe_bytes: 1 << 20, width: 1, replicas: 1, replication: 0 };
+        let striping =
+            Striping { stripe_bytes: 1 << 20, width: 1, replicas: 1, replication: 0, coding: None };
         let init = InitVolume {
             origin: Origin::default(),
             volume: VOLUME,

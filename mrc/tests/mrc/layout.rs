@@ -11,7 +11,7 @@ use crate::fsck;
 use crate::harness::{Replica, VOLUME, code, head};
 
 fn striping(width: u32, replicas: u32) -> Striping {
-    Striping { stripe_bytes: 1 << 16, width, replicas, replication: i32::from(replicas > 1) }
+    Striping { stripe_bytes: 1 << 16, width, replicas, replication: i32::from(replicas > 1), coding: None }
 }
 
 fn set(replica: &mut Replica, uid: u32, ino: u64, striping: Option<Striping>) -> Result<(), WireError> {

@@ -9,6 +9,7 @@
 mod acl;
 mod changes;
 mod check_cost;
+mod coding;
 mod determinism;
 mod dump;
 mod find;

@@ -119,7 +119,7 @@ fn create(name: &str, sequence: u64) -> CreateRequest {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_of_leader_loses_neither_answers_nor_open_files() {
     let cluster = Cluster::new().await;
-    let striping = Striping { stripe_bytes: 1 << 20, width: 1, replicas: 1, replication: 0 };
+    let striping = Striping { stripe_bytes: 1 << 20, width: 1, replicas: 1, replication: 0, coding: None };
     let init =
         InitVolume { volume: VOLUME, name: "v".into(), striping, mode: 0o777, ..InitVolume::default() };
     cluster.ask::<VolumeInit>(&init).await.unwrap();
@@ -187,7 +187,7 @@ async fn a_change_of_leader_loses_neither_answers_nor_open_files() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_that_stops_hands_over_and_names_its_successor() {
     let cluster = Cluster::new().await;
-    let striping = Striping { stripe_bytes: 1 << 20, width: 1, replicas: 1, replication: 0 };
+    let striping = Striping { stripe_bytes: 1 << 20, width: 1, replicas: 1, replication: 0, coding: None };
     let init =
         InitVolume { volume: VOLUME, name: "v".into(), striping, mode: 0o777, ..InitVolume::default() };
     cluster.ask::<VolumeInit>(&init).await.unwrap();
@@ -243,7 +243,7 @@ async fn a_leader_that_stops_hands_over_and_names_its_successor() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reader_of_changes_goes_on_at_the_next_leader() {
     let cluster = Cluster::new().await;
-    let striping = Striping { stripe_bytes: 1 << 20, width: 1, replicas: 1, replication: 0 };
+    let striping = Striping { stripe_bytes: 1 << 20, width: 1, replicas: 1, replication: 0, coding: None };
     let init =
         InitVolume { volume: VOLUME, name: "v".into(), striping, mode: 0o777, ..InitVolume::default() };
     cluster.ask::<VolumeInit>(&init).await.unwrap();

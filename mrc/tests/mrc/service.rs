@@ -191,7 +191,8 @@ impl World {
         world
             .until("keys and map", || world.mrc.cluster().key().is_ok() && world.mrc.cluster().map().is_ok())
             .await;
-        let striping = Striping { stripe_bytes: 1 << 20, width: 2, replicas: 1, replication: 0 };
+        let striping =
+            Striping { stripe_bytes: 1 << 20, width: 2, replicas: 1, replication: 0, coding: None };
         let init =
             InitVolume { volume: VOLUME, name: "v".into(), striping, mode: 0o777, ..InitVolume::default() };
         world.ask::<VolumeInit>(&init).await.unwrap();

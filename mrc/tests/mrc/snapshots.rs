@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mrc::command::{Body, Make, Removed, SnapshotSweep, Which};
+use mrc::command::{Body, Make, Removed, SnapshotSweep, ThawFile, Which};
 use mrc::namespace::past::Past;
 use mrc::namespace::{collect, inode, keys, layers, read, volume};
 use proptest::prelude::*;
@@ -14,6 +14,7 @@ use proto::snapshot::{CloneRequest, FoldRequest, SnapshotReply, SnapshotRequest}
 use proto::stripe::{Column, Layout};
 use rt::table::{Reader, Table, prefix_end};
 
+use crate::coding;
 use crate::fsck;
 use crate::harness::{Replica, VOLUME, code};
 use crate::repair;
@@ -51,6 +52,12 @@ enum Op {
     Snapshot,
     Remove(u8),
     Sweep(u8),
+    /// The encoder begins and reads the file.
+    Begin(usize),
+    /// It has written what it read.
+    Commit(usize),
+    /// It gives up.
+    Drop(usize),
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -69,6 +76,9 @@ fn op() -> impl Strategy<Value = Op> {
         3 => Just(Op::Snapshot),
         2 => any::<u8>().prop_map(Op::Remove),
         2 => (1u8..9).prop_map(Op::Sweep),
+        4 => name().prop_map(Op::Begin),
+        4 => name().prop_map(Op::Commit),
+        1 => name().prop_map(Op::Drop),
     ]
 }
 
@@ -84,6 +94,8 @@ struct World {
     past: BTreeMap<u64, Tree>,
     /// Unlinked, still open.
     open: BTreeMap<u64, Content>,
+    /// By file: number and content of what was begun last.
+    encoding: BTreeMap<u64, (u64, Content)>,
     stamp: u64,
 }
 
@@ -95,6 +107,7 @@ impl World {
             now: Tree::new(),
             past: BTreeMap::new(),
             open: BTreeMap::new(),
+            encoding: BTreeMap::new(),
             stamp: 0,
         }
     }
@@ -113,7 +126,7 @@ impl World {
         let record = volume::live(&self.replica.table, VOLUME).unwrap();
         let inode = inode::get(&self.replica.table, VOLUME, ino).unwrap();
         if layers::needs_thaw(&self.replica.table, VOLUME, &record, &inode).unwrap() {
-            let reply = self.replica.run(Body::Thaw(Which { volume: VOLUME, ino })).unwrap();
+            let reply = self.replica.run(Body::Thaw(ThawFile { volume: VOLUME, ino, layout: None })).unwrap();
             let inode = inode::get(&self.replica.table, VOLUME, ino).unwrap();
             assert_eq!(AttrReply::decode(reply).unwrap().attr, inode.attr);
             assert!(!layers::needs_thaw(&self.replica.table, VOLUME, &record, &inode).unwrap());
@@ -248,6 +261,26 @@ impl World {
                 self.past.remove(id);
             }
             Op::Sweep(limit) => self.sweep(u32::from(limit)),
+            Op::Begin(name) => {
+                let Some((ino, content)) = self.now.get(NAMES[name]) else { return };
+                let (ino, content) = (*ino, content.clone());
+                let begun = coding::begin(&mut self.replica, ino, content.len() as u64 * BLOCK).unwrap();
+                self.osds.insert(begun, (0..).zip(content.clone()).collect());
+                self.encoding.insert(ino, (begun, content));
+            }
+            Op::Commit(name) => {
+                let Some((ino, now)) = self.now.get(NAMES[name]) else { return };
+                let Some((data, content)) = self.encoding.remove(ino) else { return };
+                match coding::end(&mut self.replica, *ino, data, true) {
+                    Ok(()) => assert_eq!(content, *now, "what was read is what it still is"),
+                    Err(error) => assert_eq!(error.code, Code::Stale),
+                }
+            }
+            Op::Drop(name) => {
+                let Some((ino, _)) = self.now.get(NAMES[name]) else { return };
+                let Some((data, _)) = self.encoding.get(ino) else { return };
+                coding::end(&mut self.replica, *ino, *data, false).unwrap();
+            }
         }
         self.collect();
     }
@@ -338,6 +371,7 @@ impl World {
             let prefix = keys::of_volume(which, VOLUME);
             Table::scan(table, &prefix, &prefix_end(&prefix), 1000).unwrap()
         };
+        assert_eq!(rows(keys::table::ENCODING), [], "encodings are left");
         assert_eq!(rows(keys::table::FROZEN), [], "frozen data is left");
         assert_eq!(rows(keys::table::INODE).len(), 1, "inodes are left beside the root");
         let data: BTreeSet<&u64> =
@@ -382,7 +416,7 @@ fn a_chain_of_layers_ends_and_folding_lets_it_go() {
         .len()
             == layers::CHAIN_MAX
         {
-            let thaw = world.replica.run(Body::Thaw(Which { volume: VOLUME, ino }));
+            let thaw = world.replica.run(Body::Thaw(ThawFile { volume: VOLUME, ino, layout: None }));
             assert_eq!(code(thaw), Some(Code::Busy));
             // The newest is not in the way any more; its top can be folded.
             let newest = *world.past.keys().last().unwrap();

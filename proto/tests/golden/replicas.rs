@@ -9,6 +9,7 @@ fn layout() -> Layout {
         replication: Replication::Quorum as i32,
         view: 4,
         previous: vec![Column { osds: vec![3, 1, 2] }, Column { osds: vec![1, 2, 5] }],
+        ..Layout::default()
     }
 }
 

@@ -71,6 +71,13 @@ fn examine(status: &Value) -> Vec<Finding> {
     groups(status, &mut found);
     osds(status, &mut found);
     replicas(status, &mut found);
+    if let Some(why) = status["ec"]["trouble"].as_str() {
+        found.push(finding(
+            "files stay replicated (or damaged) that are to be erasure-coded",
+            why,
+            "xtfs osd ls   (start OSDs, or add some; the rms goes on by itself)",
+        ));
+    }
     for service in list(status, "services").filter(|service| text(service, "state") == "down") {
         found.push(finding(
             format!("{} is down", text(service, "name")),
@@ -172,6 +179,13 @@ mod tests {
     #[test]
     fn a_healthy_cluster_has_no_findings() {
         assert_eq!(examine(&healthy()), []);
+    }
+
+    #[test]
+    fn too_few_osds_for_a_code_are_told() {
+        let mut sick = healthy();
+        sick["ec"] = json!({"trouble": "erasure coding 4+2 needs 6 OSDs, 3 of 3 are up"});
+        assert!(examine(&sick)[0].cause.contains("needs 6 OSDs"));
     }
 
     #[test]

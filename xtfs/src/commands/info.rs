@@ -188,6 +188,7 @@ fn describe_layout(value: &mut Value, reply: &LayoutReply) {
         "stripe_width": columns.len(),
         "columns": columns,
         "replication": replication_name(layout.replication()),
+        "ec": layout.coding.map(|coding| coding.to_string()),
         "view": layout.view,
         "objects": layout.objects_of(reply.attr.size),
     });
@@ -213,10 +214,13 @@ fn show(value: &Value, objects: bool) {
     }
     output::line(&format!("open      {} handles, {} writing", value["open_handles"], value["open_writers"]));
     output::line(&format!(
-        "layout    stripes of {}, width {}, replication {}, view {}",
+        "layout    stripes of {}, width {}, {}, view {}",
         output::bytes(layout["stripe_size"].as_u64().unwrap_or(0)),
         layout["stripe_width"],
-        text(&layout["replication"]),
+        match layout["ec"].as_str() {
+            Some(code) => format!("erasure-coded {code}"),
+            None => format!("replication {}", text(&layout["replication"])),
+        },
         layout["view"]
     ));
     let empty = Vec::new();

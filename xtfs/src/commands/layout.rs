@@ -2,10 +2,10 @@
 
 use clap::{Args, Subcommand};
 use proto::layout::LayoutDefault;
-use proto::stripe::{Replication, Striping};
+use proto::stripe::{Coding, Replication, Striping};
 use serde_json::json;
 
-use super::mkfs::{Policy, replication_name};
+use super::mkfs::{Policy, coding_text, replication_name};
 use crate::address;
 use crate::args::Global;
 use crate::failure::{Failure, Outcome};
@@ -21,7 +21,7 @@ pub(crate) struct Layout {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// Set them; files that exist stay as they are
+    /// Set them; files that exist stay as they are, but for erasure coding
     Set(Set),
     /// Show what a new file in a directory gets
     Get(Get),
@@ -43,12 +43,23 @@ struct Set {
     /// How copies agree.
     #[arg(long, value_name = "POLICY")]
     replication: Option<Policy>,
+    /// Erasure-code closed files, also those that exist: K data and M parity objects per group, or `none` [default: as it is].
+    #[arg(long, value_name = "K+M", value_parser = code)]
+    ec: Option<Ec>,
     /// Remove the directory's own defaults.
-    #[arg(long, conflicts_with_all = ["stripe_size", "stripe_width", "replicas", "replication"])]
+    #[arg(long, conflicts_with_all = ["stripe_size", "stripe_width", "replicas", "replication", "ec"])]
     unset: bool,
     /// Say what would be set, and set nothing.
     #[arg(long)]
     dry_run: bool,
+}
+
+/// What `--ec` says.
+#[derive(Debug, Clone, Copy)]
+struct Ec(Option<Coding>);
+
+fn code(text: &str) -> Result<Ec, String> {
+    if text == "none" { Ok(Ec(None)) } else { text.parse().map(|coding| Ec(Some(coding))) }
 }
 
 #[derive(Debug, Args)]
@@ -111,7 +122,8 @@ impl Set {
             None => before.stripe_bytes,
         };
         let width = self.stripe_width.unwrap_or(before.width);
-        Striping { stripe_bytes, width, replicas, replication }.check()
+        let coding = self.ec.map_or(before.coding, |ec| ec.0);
+        Striping { stripe_bytes, width, replicas, replication, coding }.check()
     }
 }
 
@@ -123,6 +135,7 @@ fn show(found: &LayoutDefault, json: bool) {
             "stripe_width": striping.width,
             "replicas": striping.replicas,
             "replication": replication_name(striping.replication()),
+            "ec": striping.coding.map(|coding| coding.to_string()),
             "from": if found.from == 0 { "volume" } else { "directory" },
             "directory": (found.from != 0).then_some(found.from),
         }));
@@ -132,10 +145,11 @@ fn show(found: &LayoutDefault, json: bool) {
         ino => format!("directory ino-{ino}"),
     };
     output::line(&format!(
-        "new files: stripes of {}, width {}, {} replica(s), {} (from {from})",
+        "new files: stripes of {}, width {}, {} replica(s), {}{} (from {from})",
         output::bytes(striping.stripe_bytes.into()),
         striping.width,
         striping.replicas,
-        replication_name(striping.replication())
+        replication_name(striping.replication()),
+        coding_text(striping.coding)
     ));
 }

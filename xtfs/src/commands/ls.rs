@@ -36,13 +36,14 @@ impl Ls {
                         output::bytes(striping.stripe_bytes.into()),
                         striping.width.to_string(),
                         striping.replicas.to_string(),
+                        striping.coding.map_or_else(|| "-".to_owned(), |coding| coding.to_string()),
                         format!("{:03o}", volume.mode),
                         format!("{}:{}", volume.uid, volume.gid),
                         output::time_ms(volume.created_ms),
                     ]
                 })
                 .collect();
-            let header = ["VOLUME", "STRIPE", "WIDTH", "REPLICAS", "MODE", "OWNER", "CREATED"];
+            let header = ["VOLUME", "STRIPE", "WIDTH", "REPLICAS", "EC", "MODE", "OWNER", "CREATED"];
             output::table(&header, &rows, "no volumes; `xtfs mkfs` makes one");
             Ok(0)
         })

@@ -3,7 +3,7 @@
 use clap::{Args, ValueEnum};
 use nix::unistd::{Group, User};
 use proto::dir::{MrcGroup, VolumeEntry};
-use proto::stripe::{Replication, Striping};
+use proto::stripe::{Coding, Replication, Striping};
 use serde_json::json;
 
 use crate::address::{self, VolumeUrl};
@@ -29,6 +29,9 @@ pub(crate) struct Mkfs {
     /// How copies agree.
     #[arg(long, value_name = "POLICY")]
     replication: Option<Policy>,
+    /// Erasure-code closed files: K data and M parity objects per group, on K+M OSDs.
+    #[arg(long, value_name = "K+M")]
+    ec: Option<Coding>,
     /// Permission bits of the root directory, octal.
     #[arg(long, short = 'm', value_name = "MODE", default_value = "755", value_parser = octal)]
     mode: u32,
@@ -116,6 +119,7 @@ impl Mkfs {
             width: self.stripe_width,
             replicas: self.replicas,
             replication: replication as i32,
+            coding: self.ec,
         };
         Ok(VolumeEntry {
             volume: 0,
@@ -165,11 +169,12 @@ fn show(entry: &VolumeEntry, verb: &str, json: bool) {
     } else {
         let striping = entry.striping;
         output::line(&format!(
-            "{verb} volume {} (stripes of {}, width {}, {} replica(s))",
+            "{verb} volume {} (stripes of {}, width {}, {} replica(s){})",
             entry.name,
             output::bytes(striping.stripe_bytes.into()),
             striping.width,
-            striping.replicas
+            striping.replicas,
+            coding_text(striping.coding)
         ));
     }
 }
@@ -183,6 +188,7 @@ pub(super) fn to_json(entry: &VolumeEntry) -> serde_json::Value {
         "stripe_width": entry.striping.width,
         "replicas": entry.striping.replicas,
         "replication": replication_name(entry.striping.replication()),
+        "ec": entry.striping.coding.map(|coding| coding.to_string()),
         "mode": format!("{:03o}", entry.mode),
         "uid": entry.uid,
         "gid": entry.gid,
@@ -192,6 +198,11 @@ pub(super) fn to_json(entry: &VolumeEntry) -> serde_json::Value {
         "mrc_group": entry.mrc.group,
         "mrc": entry.mrc.addrs,
     })
+}
+
+/// What closed files become, as the end of a line of text.
+pub(super) fn coding_text(coding: Option<Coding>) -> String {
+    coding.map_or_else(String::new, |coding| format!(", closed files erasure-coded {coding}"))
 }
 
 /// As people write it.

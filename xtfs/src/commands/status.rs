@@ -6,6 +6,7 @@ use clap::Args;
 use proto::dir::{OsdEntry, OsdState, ServiceEntry};
 use serde_json::{Value, json};
 
+use super::coding;
 use super::members::Role;
 use super::members::view::look;
 use super::mkfs;
@@ -56,12 +57,14 @@ pub(super) async fn gather(cluster: &Cluster) -> Result<Value, Failure> {
         .map(service_json)
         .collect();
     let replication = redundancy::gather(cluster, &map.osds).await;
+    let coding = coding::gather(&services, &volumes).await;
     let mut troubles = troubles(&services, &map.osds, &dirs, &mrcs);
     if let Some(damaged) = replication["damaged_blocks"].as_u64().filter(|damaged| *damaged > 0) {
         troubles.push(format!(
             "{damaged} blocks are damaged and could not be repaired yet; `xtfs doctor` says more"
         ));
     }
+    troubles.extend(coding["trouble"].as_str().map(|why| format!("files are not erasure-coded: {why}")));
     let serving = map.osds.iter().filter(|osd| osd.state() != OsdState::Out);
     let (total, free) =
         serving.fold((0u64, 0u64), |(total, free), osd| (total + osd.total_bytes, free + osd.free_bytes));
@@ -73,6 +76,7 @@ pub(super) async fn gather(cluster: &Cluster) -> Result<Value, Failure> {
         "osds": map.osds.iter().map(osd_json).collect::<Vec<Value>>(),
         "map_epoch": map.epoch,
         "replication": replication,
+        "ec": coding,
         "services": others,
         "volumes": volumes.iter().map(mkfs::to_json).collect::<Vec<Value>>(),
         "total_bytes": total,
@@ -136,6 +140,9 @@ fn show(value: &Value, json: bool, clear: bool) {
     }
     for text in value["replication"]["text"].as_array().into_iter().flatten() {
         output::line(&format!("replication: {}", text.as_str().unwrap_or_default()));
+    }
+    if let Some(text) = value["ec"]["text"].as_str() {
+        output::line(&format!("erasure coding: {text}"));
     }
     let size = |key: &str| output::bytes(value[key].as_u64().unwrap_or(0));
     output::line(&format!("space    {} free of {}", size("free_bytes"), size("total_bytes")));

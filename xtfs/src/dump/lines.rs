@@ -3,7 +3,7 @@
 use proto::backup::{DumpHeader, NameOf, Node, Xattr};
 use proto::mrc::{Attr, Time, kind};
 use proto::quota::{QuotaKind, QuotaLimits};
-use proto::stripe::{Column, Layout, Replication, Striping};
+use proto::stripe::{Coding, Column, Layout, Replication, Striping};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -152,6 +152,11 @@ fn replication(policy: Policy) -> i32 {
     POLICIES.iter().find(|(named, _)| *named == policy).map_or(0, |(_, number)| *number as i32)
 }
 
+/// "K+M"; what is none counts as not there: the sum of the dump says that it was not changed.
+fn coding(text: Option<&str>) -> Option<Coding> {
+    text.and_then(|text| text.parse().ok())
+}
+
 /// The first line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -165,6 +170,9 @@ pub(crate) struct HeaderLine {
     width: u32,
     replicas: u32,
     replication: Policy,
+    /// Erasure coding of closed files: "K+M".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ec: Option<String>,
 }
 
 impl HeaderLine {
@@ -180,6 +188,7 @@ impl HeaderLine {
             width: striping.width,
             replicas: striping.replicas,
             replication: policy(striping.replication),
+            ec: striping.coding.map(|coding| coding.to_string()),
         }
     }
 
@@ -193,6 +202,7 @@ impl HeaderLine {
                 width: self.width,
                 replicas: self.replicas,
                 replication: replication(self.replication),
+                coding: coding(self.ec.as_deref()),
             },
         }
     }
@@ -208,6 +218,12 @@ struct LayoutField {
     /// While the lists are being changed: those before.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     previous: Vec<Vec<u64>>,
+    /// Erasure-coded data: "K+M".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ec: Option<String>,
+    /// Bytes that were coded.
+    #[serde(default, skip_serializing_if = "is_default")]
+    ec_bytes: u64,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -264,6 +280,8 @@ impl NodeLine {
             view: layout.view,
             columns: layout.columns.iter().map(|column| column.osds.clone()).collect(),
             previous: layout.previous.iter().map(|column| column.osds.clone()).collect(),
+            ec: layout.coding.map(|coding| coding.to_string()),
+            ec_bytes: layout.coded_bytes,
         });
         Self {
             node: attr.ino,
@@ -324,6 +342,8 @@ impl NodeLine {
             previous: layout.previous.into_iter().map(|osds| Column { osds }).collect(),
             replication: replication(layout.replication),
             view: layout.view,
+            coding: coding(layout.ec.as_deref()),
+            coded_bytes: layout.ec_bytes,
         });
         let xattrs = self.xattrs.into_iter().map(|(name, value)| Xattr { name: name.0, value: value.0 });
         Node {

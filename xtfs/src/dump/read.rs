@@ -261,6 +261,7 @@ mod tests {
             replication: 1,
             view: 4,
             previous: vec![Column { osds: vec![1, 2, 4] }, Column { osds: vec![2] }],
+            ..Layout::default()
         };
         let xattr =
             |name: &[u8], value: &[u8]| proto::backup::Xattr { name: name.to_vec(), value: value.to_vec() };
@@ -288,7 +289,8 @@ mod tests {
     }
 
     fn written(nodes: &[Node], names: &[NameOf]) -> Vec<u8> {
-        let striping = Striping { stripe_bytes: 1 << 20, width: 2, replicas: 3, replication: 1 };
+        let striping =
+            Striping { stripe_bytes: 1 << 20, width: 2, replicas: 3, replication: 1, coding: None };
         let header = DumpHeader { volume: 7, name: "home".into(), next_ino: 12, striping };
         let mut writer = Writer::begin(Vec::new(), &header, "2026-11-26T23:00:00Z".into()).unwrap();
         for node in nodes {

@@ -39,7 +39,10 @@ pub(crate) fn exec(home: &Home, instance: &Instance, service: &Service) -> ExecF
 }
 
 pub(crate) fn rms(home: &Home, instance: &Instance, service: &Service) -> RmsFile {
-    file!(RmsFile, home, service, { dir: instance.addrs("dir") })
+    // For tests: how long a file has to be unchanged before it is erasure-coded.
+    let quiet = std::env::var("XTFS_EC_QUIET_MS").ok().and_then(|text| text.parse().ok());
+    let ec_quiet_ms = quiet.unwrap_or(RmsFile::default().ec_quiet_ms);
+    file!(RmsFile, home, service, { dir: instance.addrs("dir"), ec_quiet_ms: ec_quiet_ms })
 }
 
 pub(crate) fn mount(home: &Home, instance: &Instance, service: &Service) -> MountFile {

@@ -186,6 +186,7 @@ fn refuse_impossible(instance: &Instance) -> Result<(), Failure> {
         width: instance.stripe_width,
         replicas: instance.replicas,
         replication: 0,
+        coding: None,
     };
     striping.check().map_err(|why| Failure::usage("layout of new files", why))?;
     if instance.replicas > osds {

@@ -34,7 +34,7 @@ pub(crate) async fn start(host: &Host, file: &RmsFile) -> Result<Arc<dyn Role>, 
     };
     let what = || format!("starting {}", node.name);
     let client = Client::connect(config).await.map_err(|error| Failure::wire(what(), &error))?;
-    let rms = Rms::start(client.clone());
+    let rms = Rms::start(client.clone(), std::time::Duration::from_millis(file.ec_quiet_ms));
     let registration = Registration::start(host, &node, &file.dir);
     Ok(Arc::new(Running { client, rms: Mutex::new(Some(rms)), _registration: registration }))
 }
@@ -50,6 +50,7 @@ impl Role for Running {
 
     fn status(&self) -> BoxFuture<'_, Value> {
         let status = self.rms.lock().as_ref().map(Rms::status).unwrap_or_default();
+        let coding = self.rms.lock().as_ref().map(Rms::coding).unwrap_or_default();
         Box::pin(async move {
             json!({
                 "waiting": status.waiting,
@@ -57,6 +58,14 @@ impl Role for Running {
                 "failed": status.failed,
                 "leaving": status.leaving,
                 "trouble": status.trouble,
+                "ec": {
+                    "encoded": coding.encoded,
+                    "waiting": coding.waiting,
+                    "busy": coding.busy,
+                    "done": coding.done,
+                    "failed": coding.failed,
+                    "trouble": coding.trouble,
+                },
             })
         })
     }

@@ -13,7 +13,7 @@ use proto::error::{Code, WireError};
 use proto::limits::BLOCK_BYTES;
 use proto::mrc::FileCredentials;
 use proto::snapshot::{FoldLayers, FoldRequest};
-use proto::stripe::{Layout, Piece, pieces};
+use proto::stripe::{Coding, Layout, Piece, Shape};
 
 use super::Inode;
 use crate::config::Creds;
@@ -56,16 +56,16 @@ impl Filled {
 #[derive(Clone, Copy)]
 struct Layer {
     data: u64,
-    stripe_bytes: u32,
+    shape: Shape,
     bytes: u64,
 }
 
 /// The layers from the top down.
 fn layers(credentials: &FileCredentials) -> Vec<Layer> {
-    let top = Layer { data: TOP, stripe_bytes: credentials.layout.stripe_bytes.max(1), bytes: u64::MAX };
+    let top = Layer { data: TOP, shape: credentials.layout.shape(), bytes: u64::MAX };
     let below = credentials.bases.iter().map(|base| Layer {
         data: base.capability.ino,
-        stripe_bytes: base.layout.stripe_bytes.max(1),
+        shape: base.layout.shape(),
         bytes: base.bytes,
     });
     std::iter::once(top).chain(below).collect()
@@ -94,6 +94,16 @@ impl Inode {
                 format!("data {data} does not show through ino-{} any more", self.ino),
             )
         })
+    }
+
+    /// The number of the data that the right which is here is for.
+    pub(crate) fn top(&self) -> u64 {
+        self.credentials().capability.ino
+    }
+
+    /// How data of this file is erasure-coded, if it is.
+    pub(crate) fn coding_of(&self, data: u64) -> Result<Option<Coding>> {
+        Ok(self.right_to(&self.credentials(), data)?.1.coding)
     }
 
     /// A new right, when the one that is here is for other data than the file shows now.
@@ -202,7 +212,7 @@ impl Inode {
         let mut all: Vec<(u64, Piece)> = Vec::new();
         for range in &wanted {
             let Some(range) = below(range, layer.bytes) else { continue };
-            let cut = pieces(layer.stripe_bytes, range.start, range.end - range.start);
+            let cut = layer.shape.pieces(range.start, range.end - range.start);
             all.extend(cut.map(|piece| (range.start + piece.at, piece)));
         }
         let mut arriving = futures::stream::iter(all)
