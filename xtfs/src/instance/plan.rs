@@ -86,11 +86,12 @@ fn services(instance: &mut Instance, wish: &Wish) -> Result<(), Failure> {
     }
     let order = ["dir", "mrc", "osd", "rms", "mount", "exec"];
     instance.services.sort_by_key(|service| order.iter().position(|role| *role == service.role));
+    let osds = instance.of_role("osd").count();
     for service in &mut instance.services {
         service.enabled = match service.role.as_str() {
             "mount" => !wish.no_mount,
-            // Files with one copy have no replicas to look after.
-            "rms" => instance.replicas > 1,
+            // On one OSD there is nothing to replicate, to encode or to move.
+            "rms" => osds > 1,
             // Jobs see their files through the mount.
             "exec" => !wish.no_exec && !wish.no_mount,
             _ => true,
