@@ -119,8 +119,11 @@ async fn encode_step(
         parity.await.map_err(|error| WireError::new(Code::Internal, format!("encoding: {error}")))?;
     let parity = parity.map_err(|why| WireError::new(Code::Internal, why))?;
     let first = group * u64::from(coding.width());
-    let writes =
-        (first..).zip(data.into_iter().chain(parity)).filter(|(_, part)| part.iter().any(|byte| *byte != 0));
+    // All or nothing: a hole beside objects that have bytes is one that was lost.
+    if data.iter().all(|part| part.iter().all(|byte| *byte == 0)) {
+        return Ok(());
+    }
+    let writes = (first..).zip(data.into_iter().chain(parity)).filter(|(_, part)| !part.is_empty());
     let writes = writes.map(|(object, part)| {
         let len = u32::try_from(part.len()).expect("at most a step");
         sink.write_piece(Piece { object: ObjectNo(object), offset, len, at: 0 }, part, false)

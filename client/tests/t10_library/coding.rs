@@ -266,9 +266,66 @@ async fn damage_is_gone_around_told_and_mended() {
     }
     assert!(told.len() == 1 && told[0].repair, "{told:?}");
     // The encoder goes around it, too.
-    volume.encode(&root, ino, CODE).await.unwrap();
+    let mut done = volume.encode(&root, ino, CODE).await;
+    for _ in 0..400 {
+        if done.as_ref().err().is_none_or(|error| error.code != Code::WouldBlock) {
+            break;
+        }
+        // The reader's handle is not closed yet.
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        done = volume.encode(&root, ino, CODE).await;
+    }
+    done.unwrap();
     bed.connector.register_local(&format!("osd-{bad}"), bed.osds[bad].clone());
     same(&bed.volume("c").await.read_file(&root, "/f").await.unwrap(), &content, "encoded anew");
+    bed.stop().await;
+}
+
+/// Has lost all objects, and does not know it.
+struct Forgets(Arc<dyn Service>);
+
+impl Service for Forgets {
+    fn call(
+        self: Arc<Self>,
+        peer: Peer,
+        request: Request,
+    ) -> BoxFuture<'static, Result<Response, WireError>> {
+        if request.method == Read::NUMBER {
+            return Box::pin(async { Ok(Response::of(&proto::osd::ReadReply::default())) });
+        }
+        self.0.clone().call(peer, request)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn objects_that_are_lost_without_a_word_are_not_taken_for_zeroes() {
+    let bed = Bed::start(4).await;
+    let (volume, root) = (bed.volume("a").await, Creds::root());
+    let coding = Coding { data: 2, parity: 2 };
+    let content = pattern(4, LEN);
+    encoded(&volume, "/f", &content, coding).await;
+    let mut sparse = vec![0; LEN];
+    sparse[LEN - 3..].copy_from_slice(b"end");
+    encoded(&volume, "/sparse", &sparse, coding).await;
+    for lost in 0..4 {
+        let away = (lost + 1) % 4;
+        for also_away in [false, true] {
+            bed.connector.register_local(&format!("osd-{lost}"), Arc::new(Forgets(bed.osds[lost].clone())));
+            if also_away {
+                bed.connector.register_local(&format!("osd-{away}"), Arc::new(Away));
+            }
+            for (path, want) in [("/f", &content), ("/sparse", &sparse)] {
+                let what = format!("{path}: {lost} lost, {also_away}");
+                let read = volume.read_file(&root, path).await;
+                let now = coding_of(&volume, ino_of(&volume, path).await).await;
+                let read = read.unwrap_or_else(|error| panic!("{what}, {now:?}: {error}"));
+                same(&read, want, &what);
+            }
+            for back in [lost, away] {
+                bed.connector.register_local(&format!("osd-{back}"), bed.osds[back].clone());
+            }
+        }
+    }
     bed.stop().await;
 }
 

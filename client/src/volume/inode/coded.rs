@@ -64,13 +64,65 @@ impl Group {
         Part { index, piece: Piece { object: ObjectNo(self.first + index as u64), ..self.piece } }
     }
 
-    /// Whether the range of a data object lies behind everything that was coded: it is zeroes.
-    fn is_behind(&self, index: usize) -> bool {
+    /// Bytes of the range that an object has: what lies behind them is zeroes.
+    fn coded(&self, index: usize) -> u32 {
         let width = u64::from(self.coding.width());
-        let stripe = self.first / width * u64::from(self.coding.data) + index as u64;
+        // Parity is as long as the first data object.
+        let nth = if index < self.coding.data as usize { index as u64 } else { 0 };
+        let stripe = self.first / width * u64::from(self.coding.data) + nth;
         let starts = stripe * self.stripe_bytes + u64::from(self.piece.offset);
-        index < self.coding.data as usize && starts >= self.coded_bytes
+        let coded = self.coded_bytes.saturating_sub(starts).min(u64::from(self.piece.len));
+        u32::try_from(coded).expect("at most the piece")
     }
+
+    fn answer(&self, index: usize, told: &Told, bytes: Bytes) -> Answer {
+        let coded = self.coded(index);
+        let holes = told.holes(self.piece).into_iter().map(|hole| hole.start..hole.end.min(coded));
+        Answer { index, coded, holes: merged(holes.collect()), bytes }
+    }
+
+    /// Ranges in which all that answered have a hole: there the whole group is zero. The encoder writes every object of a step or
+    /// none.
+    fn zero<'a>(&self, answers: impl Iterator<Item = &'a Answer>) -> Vec<Range<u32>> {
+        let whole = 0..self.piece.len;
+        answers.fold(vec![whole], |zero, answer| {
+            let tail = answer.coded..self.piece.len;
+            let holes = merged(answer.holes.iter().cloned().chain([tail]).collect());
+            let both =
+                |one: &Range<u32>, other: &Range<u32>| one.start.max(other.start)..one.end.min(other.end);
+            merged(zero.iter().flat_map(|one| holes.iter().map(move |other| both(one, other))).collect())
+        })
+    }
+}
+
+/// What one object of a group has of the range.
+struct Answer {
+    index: usize,
+    coded: u32,
+    /// Before `coded`.
+    holes: Vec<Range<u32>>,
+    bytes: Bytes,
+}
+
+impl Answer {
+    /// Whether it has holes only where the group is zero; elsewhere the object was lost.
+    fn is_whole(&self, zero: &[Range<u32>]) -> bool {
+        self.holes.iter().all(|hole| zero.iter().any(|zero| zero.start <= hole.start && hole.end <= zero.end))
+    }
+}
+
+/// Ascending, none empty, none touching another.
+fn merged(mut ranges: Vec<Range<u32>>) -> Vec<Range<u32>> {
+    ranges.retain(|range| range.start < range.end);
+    ranges.sort_unstable_by_key(|range| range.start);
+    let mut out: Vec<Range<u32>> = Vec::with_capacity(ranges.len());
+    for range in ranges {
+        match out.last_mut() {
+            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
+            _ => out.push(range),
+        }
+    }
+    out
 }
 
 impl Inode {
@@ -99,12 +151,22 @@ impl Inode {
                 true => self.ask_part(data, own, SILENCE).await,
                 false => Err(unavailable(self.ino, piece)),
             };
-            let error = match direct {
-                Ok((told, bytes)) => return Ok((bytes, told.holes(piece))),
+            let (error, found) = match direct {
+                Ok((told, bytes)) => {
+                    let holes = told.holes(piece);
+                    let answer = group.answer(group.index(), &told, bytes.clone());
+                    if answer.holes.is_empty() {
+                        return Ok((bytes, holes));
+                    }
+                    let found = self.reconstruct(data, layout, group, Some(answer)).await;
+                    if found.own_is_whole {
+                        return Ok((bytes, holes));
+                    }
+                    (lost(self.ino, piece), found)
+                }
                 Err(error) if !goes_around(error.code) => return Err(error),
-                Err(error) => error,
+                Err(error) => (error, self.reconstruct(data, layout, group, None).await),
             };
-            let found = self.reconstruct(data, layout, group).await;
             if error.code == Code::Corrupt || found.damaged {
                 self.tell_damaged(data);
             }
@@ -153,26 +215,33 @@ impl Inode {
     }
 
     /// One object from others of its group: as many as are missing, and more as some fail.
-    async fn reconstruct(self: &Arc<Self>, data: u64, layout: &Layout, group: Group) -> Found {
-        let (coding, own) = (group.coding, group.index());
-        let len = group.piece.len as usize;
-        let others = (0..coding.width() as usize).filter(|index| *index != own);
-        let (behind, asked): (Vec<usize>, Vec<usize>) = others.partition(|index| group.is_behind(*index));
-        let mut known: Vec<(usize, Bytes)> = behind.into_iter().map(|index| (index, Bytes::new())).collect();
+    /// `own`: what it has itself, when that has holes.
+    async fn reconstruct(
+        self: &Arc<Self>,
+        data: u64,
+        layout: &Layout,
+        group: Group,
+        own: Option<Answer>,
+    ) -> Found {
+        let (coding, index) = (group.coding, group.index());
+        let others = (0..coding.width() as usize).filter(|other| *other != index);
+        let (behind, asked): (Vec<usize>, Vec<usize>) = others.partition(|other| group.coded(*other) == 0);
         // Those that serve first.
         let (serving, rest): (Vec<usize>, Vec<usize>) =
-            asked.into_iter().partition(|index| self.may_serve(layout, group.part(*index)));
+            asked.into_iter().partition(|other| self.may_serve(layout, group.part(*other)));
         let mut next = serving.into_iter().chain(rest);
-        let needed = coding.data as usize;
+        let needed = (coding.data as usize).saturating_sub(behind.len());
+        let mut answers: Vec<Answer> = Vec::new();
+        let sure = |answers: &[Answer]| answers.iter().filter(|answer| answer.holes.is_empty()).count();
         let (mut under_way, mut last, mut damaged) = (FuturesUnordered::new(), None, false);
-        while known.len() < needed {
-            while known.len() + under_way.len() < needed {
-                let Some(index) = next.next() else { break };
-                let part = group.part(index);
-                under_way.push(async move { (index, self.ask_part(data, part, SILENCE).await) });
+        while sure(&answers) < needed {
+            while sure(&answers) + under_way.len() < needed {
+                let Some(other) = next.next() else { break };
+                let part = group.part(other);
+                under_way.push(async move { (other, self.ask_part(data, part, SILENCE).await) });
             }
             match under_way.next().await {
-                Some((index, Ok((_, bytes)))) => known.push((index, bytes)),
+                Some((other, Ok((told, bytes)))) => answers.push(group.answer(other, &told, bytes)),
                 Some((_, Err(error))) => {
                     damaged |= error.code == Code::Corrupt;
                     last = Some(error);
@@ -181,13 +250,21 @@ impl Inode {
             }
         }
         drop(under_way);
-        let result = if known.len() < needed {
+        let zero = group.zero(answers.iter().chain(&own));
+        let own_is_whole = own.as_ref().is_some_and(|own| own.is_whole(&zero));
+        let all = answers.len();
+        answers.retain(|answer| answer.is_whole(&zero));
+        damaged |= answers.len() < all || own.is_some() && !own_is_whole;
+        let known = behind.into_iter().map(|other| (other, Bytes::new()));
+        let known: Vec<(usize, Bytes)> =
+            known.chain(answers.into_iter().map(|answer| (answer.index, answer.bytes))).collect();
+        let result = if known.len() < coding.data as usize {
             Err(too_few(self.ino, coding, known.len(), last.as_ref()))
         } else {
-            coding::reconstruct(coding, own, &known, len)
+            coding::reconstruct(coding, index, &known, group.piece.len as usize)
                 .map_err(|why| WireError::new(Code::Internal, format!("ino-{}: {why}", self.ino)))
         };
-        Found { result, damaged }
+        Found { result, damaged, own_is_whole }
     }
 
     /// Asks one OSD for a range of one object, once, and a second time when what came was damaged: with a check there.
@@ -271,13 +348,19 @@ impl Inode {
 /// What came of reading others of a group.
 struct Found {
     result: Result<Bytes>,
-    /// Some of them are damaged.
+    /// Some of them are damaged, or were lost without a word.
     damaged: bool,
+    /// What the object has itself is all that there ever was.
+    own_is_whole: bool,
 }
 
 /// Errors of one OSD that others can make good.
 fn goes_around(code: Code) -> bool {
     !matches!(code, Code::CapabilityInvalid | Code::PermissionDenied | Code::Stale | Code::InvalidArgument)
+}
+
+fn lost(ino: u64, piece: Piece) -> WireError {
+    WireError::new(Code::Corrupt, format!("object {} of ino-{ino} was lost at its OSD", piece.object.0))
 }
 
 fn unavailable(ino: u64, piece: Piece) -> WireError {
