@@ -81,8 +81,8 @@ fn t20_each_service_may_be_killed_during_writes() {
     let this = Instance::new();
     this.up(&["--separate", "--dirs", "3", "--mrcs", "3", "--osds", "2", "--no-exec"]);
     let pids: Vec<i64> = this.ps().iter().filter_map(|row| row["pid"].as_i64()).collect();
-    assert_eq!(pids.len(), 9);
-    assert_eq!(pids.iter().collect::<std::collections::BTreeSet<_>>().len(), 9, "each its own process");
+    assert_eq!(pids.len(), 10);
+    assert_eq!(pids.iter().collect::<std::collections::BTreeSet<_>>().len(), 10, "each its own process");
     let dir = this.mnt().join("work");
     std::fs::create_dir(&dir).unwrap();
     let writer = Writer::start(&dir, this.data.parent().unwrap());
