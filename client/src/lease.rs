@@ -64,7 +64,7 @@ pub struct Leasing {
     /// order: a leaf. Whose files recalls are about.
     volumes: Mutex<HashMap<u64, Weak<Volume>>>,
     /// order: a leaf. What is to be sent back, with the opening before it; bounded by what is held.
-    returns: Mutex<Vec<(u64, ReturnedLease)>>,
+    returns: Mutex<Vec<(u64, Return)>>,
     /// order: a leaf. Recalls that are being worked off, by number; bounded by what is held.
     at_work: Mutex<HashSet<u64>>,
     /// Something is to be sent back.
@@ -75,6 +75,14 @@ pub struct Leasing {
     many: AtomicBool,
     /// order: a leaf. Files that were just made: their kernel may not know them yet.
     made: Mutex<made::Made>,
+}
+
+/// A lease that was given up.
+#[derive(Debug, Clone)]
+pub(crate) struct Return {
+    pub(crate) lease: ReturnedLease,
+    /// The leader is to hear with it of handles that were opened under it.
+    pub(crate) tells: bool,
 }
 
 /// A call that may bring leases.

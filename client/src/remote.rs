@@ -9,3 +9,4 @@ pub mod session;
 pub use group::Group;
 pub use osd::{MapView, Osds};
 pub use session::Session;
+pub(crate) use session::Telling;

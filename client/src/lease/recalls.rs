@@ -9,10 +9,9 @@ use proto::error::Code;
 use proto::limits::{LEASE_TTL_MS, RECALL_POLL_MS};
 use proto::mrc::{
     AwaitRecalls, AwaitRecallsRequest, LEASE_ATTR, LEASE_NAMES, LEASE_READ, LEASE_WRITE, Recall,
-    ReturnLeasesRequest, ReturnedLease,
 };
 
-use super::{KernelCaches, Leasing};
+use super::{KernelCaches, Leasing, Return};
 use crate::config::Patience;
 use crate::engine::leases::Leases;
 use crate::remote::Session;
@@ -52,7 +51,7 @@ impl Leasing {
         tokio::spawn(async move {
             loop {
                 let Some(session) = sends.upgrade().filter(|session| !session.is_over()) else { return };
-                session.leasing().give_back_old(&session);
+                session.leasing().give_back_old();
                 let sent = session.leasing().send_returns(&session).await;
                 let leasing = session.leasing().clone();
                 drop(session);
@@ -103,10 +102,10 @@ impl Leasing {
                 for recall in reply.recalls {
                     // After a failed call all open ones come again.
                     if self.at_work.lock().insert(recall.recall) {
-                        let (leasing, session) = (self.clone(), session.clone());
+                        let leasing = self.clone();
                         tokio::spawn(async move {
                             let number = recall.recall;
-                            leasing.clone().give_up(session, recall).await;
+                            leasing.clone().give_up(recall).await;
                             leasing.at_work.lock().remove(&number);
                         });
                     }
@@ -131,7 +130,7 @@ impl Leasing {
     }
 
     /// Works a recall off and owes the return.
-    async fn give_up(self: Arc<Self>, session: Arc<Session>, recall: Recall) {
+    async fn give_up(self: Arc<Self>, recall: Recall) {
         let generation = self.generation();
         self.engine.lock().recalled(&recall);
         if let Some(volume) = self.volume(recall.volume) {
@@ -158,14 +157,12 @@ impl Leasing {
                 tokio::time::sleep(PAUSE).await;
             }
         }
-        let (opening, mut returned) = {
+        let (opening, lease) = {
             let mut engine = self.engine.lock();
             (engine.opening(), engine.returned(&recall))
         };
-        if recall.tell_handles || recall.bits & (LEASE_ATTR | LEASE_WRITE) != 0 {
-            (returned.untold_readers, returned.untold_writers) = session.tell(recall.volume, recall.ino);
-        }
-        self.returns.lock().push((opening, returned));
+        let tells = recall.tell_handles || recall.bits & (LEASE_ATTR | LEASE_WRITE) != 0;
+        self.returns.lock().push((opening, Return { lease, tells }));
         self.owing.notify_one();
     }
 
@@ -233,40 +230,38 @@ impl Leasing {
                 // What was told must be known before it is returned; we are woken then.
                 return true;
             }
-            let mut returned: Vec<ReturnedLease> = {
+            let mut returned: Vec<Return> = {
                 let mut all = self.returns.lock();
                 // Given up before the session was opened anew, so not told: the leader does not know of it.
                 all.retain(|(told, _)| *told == opening);
-                all.drain(..).map(|(_, lease)| lease).collect()
+                all.drain(..).map(|(_, one)| one).collect()
             };
             if returned.is_empty() {
                 return true;
             }
-            let owed = |leases: Vec<ReturnedLease>| {
-                self.returns.lock().extend(leases.into_iter().map(|lease| (opening, lease)));
+            let owed = |returns: Vec<Return>| {
+                self.returns.lock().extend(returns.into_iter().map(|one| (opening, one)));
             };
             if returned.len() > RETURNS_AT_ONCE {
                 owed(returned.split_off(RETURNS_AT_ONCE));
             }
-            let told = returned.iter().any(|lease| lease.untold_readers + lease.untold_writers > 0);
-            let request = ReturnLeasesRequest { session: session.id(), returned, opening };
-            match session.return_leases(&request, told).await {
+            match session.return_leases(opening, &returned).await {
                 Ok(()) => {}
                 // What was held under another leader or before an expulsion need not be returned.
                 Err(error) if error.code == Code::SessionUnknown => {}
                 Err(error) => {
                     tracing::debug!(%error, "leases could not be returned; trying again");
-                    owed(request.returned);
+                    owed(returned);
                     return false;
                 }
             }
         }
     }
 
-    fn give_back_old(self: &Arc<Self>, session: &Arc<Session>) {
+    fn give_back_old(self: &Arc<Self>) {
         self.many.store(false, Ordering::Release);
         for recall in self.engine.lock().too_many() {
-            tokio::spawn(self.clone().give_up(session.clone(), recall));
+            tokio::spawn(self.clone().give_up(recall));
         }
     }
 }

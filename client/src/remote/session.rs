@@ -4,6 +4,8 @@
 //! The leader keeps open files and locks in memory. When it changes (`incarnation`) or forgot the session
 //! (`SessionUnknown`), everything is told again before anything else goes on.
 
+mod telling;
+
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
@@ -15,8 +17,7 @@ use proto::error::{Code, WireError};
 use proto::limits::LEASE_RENEW_MS;
 use proto::mrc::{
     CloseMany, CloseRequest, Lock, LockReply, LockRequest, Open, OpenFile, OpenReply, OpenRequest,
-    OpenSession, RenewSession, ReturnLeases, ReturnLeasesRequest, SessionClose, SessionOpen, SessionRenew,
-    SessionReply,
+    OpenSession, RenewSession, SessionClose, SessionOpen, SessionRenew, SessionReply,
 };
 use proto::rpc::{Method, Origin};
 use rt::clock::Clock;
@@ -30,6 +31,7 @@ use crate::engine::kernel::KernelNumbers;
 use crate::engine::sequence::Sequence;
 use crate::error::Result;
 use crate::lease::Leasing;
+pub(crate) use telling::Telling;
 
 /// Handles of one file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -93,6 +95,8 @@ pub struct Session {
     gate: RwLock<()>,
     ended: Notify,
     closes: Arc<Closes>,
+    /// order: before `open`.
+    told: Mutex<telling::Told>,
     /// It was ended on purpose: nothing opens it again.
     over: AtomicBool,
 }
@@ -163,6 +167,7 @@ impl Session {
             ended: Notify::new(),
             over: AtomicBool::new(false),
             closes: Arc::default(),
+            told: Mutex::default(),
         })
     }
 
@@ -316,11 +321,6 @@ impl Session {
         if writing { handles.untold_writing += 1 } else { handles.untold_reading += 1 }
     }
 
-    /// The leader is about to hear of all handles of a file: how many it did not know, reading and writing.
-    pub(crate) fn tell(&self, volume: u64, ino: u64) -> (u32, u32) {
-        self.open.lock().get_mut(&(volume, ino)).map_or((0, 0), Handles::tell)
-    }
-
     /// Handles open here that may write.
     pub(crate) fn writers(&self, volume: u64, ino: u64) -> usize {
         let open = self.open.lock();
@@ -345,18 +345,6 @@ impl Session {
             open.remove(&key);
         }
         true
-    }
-
-    /// Gives leases back; with `told` the call also tells of handles.
-    pub(crate) async fn return_leases(&self, request: &ReturnLeasesRequest, told: bool) -> Result<()> {
-        self.tell_closes().await?;
-        let patience = Patience::For(Duration::from_millis(LEASE_RENEW_MS));
-        let (result, attempts) = self.group.call_for::<ReturnLeases>(request, patience, Duration::ZERO).await;
-        if result.is_ok() && told && attempts.uncertain {
-            // The leader may have counted the handles twice.
-            self.reopen().await?;
-        }
-        result.map(|_| ())
     }
 
     /// A handle that an earlier process of this mount opened is in use here: the leader knows it already.
@@ -386,6 +374,9 @@ impl Session {
         }
         let gate = self.gate.read().await;
         self.forget(request);
+        if self.told.lock().defer(request) {
+            return Ok(());
+        }
         let many = self.closes.add(request.clone());
         drop(gate);
         // Whoever has to know of it recalls the lease first, and hears of closes before it comes back.
@@ -538,6 +529,7 @@ impl Session {
         self.opened.store(self.openings.load(Ordering::Acquire), Ordering::Release);
         // What is open was told without them.
         drop(self.closes.take());
+        self.told.lock().forget_closes();
         self.meant_for.store(reply.incarnation, Ordering::Release);
         let before = self.incarnation.swap(reply.incarnation, Ordering::AcqRel);
         self.leasing.told(before != reply.incarnation);

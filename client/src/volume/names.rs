@@ -12,11 +12,14 @@ use proto::rpc::Method;
 use super::Volume;
 use crate::config::Creds;
 use crate::error::Result;
+use crate::remote::Telling;
 
 /// Handles that the MRC hears of with a removal.
 struct Told<'a> {
     volume: &'a Volume,
     count: u32,
+    /// Closes of these handles are told after the removal was answered.
+    _telling: Option<Telling<'a>>,
 }
 
 impl Told<'_> {
@@ -181,8 +184,9 @@ impl Volume {
 
     /// The MRC is about to hear of all handles of an inode that loses a name.
     fn tell_victim(&self, victim: Option<u64>) -> Told<'_> {
-        let (reading, writing) = victim.map_or((0, 0), |ino| self.session().tell(self.id(), ino));
-        Told { volume: self, count: reading + writing }
+        let Some(ino) = victim else { return Told { volume: self, count: 0, _telling: None } };
+        let ((reading, writing), telling) = self.session().tell((self.id(), ino));
+        Told { volume: self, count: reading + writing, _telling: Some(telling) }
     }
 
     /// Moves a name, atomically.
