@@ -7,18 +7,18 @@
 pub(crate) mod replay;
 
 use std::collections::BTreeSet;
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use nix::fcntl::{Flock, FlockArg};
 use parking_lot::Mutex;
 use proto::limits::FILE_BYTES_MAX;
 use proto::mrc::KeptAttributes;
+use rt::held::{Held, hold};
 
 use crate::engine::kept;
 
@@ -26,9 +26,8 @@ use crate::engine::kept;
 pub(crate) const SLOT_BYTES: usize = 1 << 20;
 /// Slots of a mount: at most so much is acknowledged and not at the OSDs.
 const SLOTS: u32 = 48;
-/// How long a process that is being killed may hold the file, and how often it is looked.
+/// How long a process that is being killed may hold the file.
 const PREDECESSOR: Duration = Duration::from_secs(3);
-const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// First bytes of the file: what it is, and the version of its format.
 const MAGIC: [u8; 8] = *b"XTFSSTG2";
 /// Where the session of the process that uses it stands.
@@ -65,7 +64,7 @@ pub(crate) struct Left {
 
 /// See the module.
 pub struct Stage {
-    file: Flock<File>,
+    file: Held,
     path: PathBuf,
     /// order: a leaf. The lowest first, so that few pages of the file are ever used.
     free: Mutex<BTreeSet<u32>>,
@@ -88,7 +87,7 @@ impl Stage {
         if file.metadata()?.uid() != nix::unistd::geteuid().as_raw() {
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, "it belongs to another user"));
         }
-        let file = lock(file, PREDECESSOR)?;
+        let file = hold(file, PREDECESSOR)?;
         let mut magic = [0; 8];
         let whole = file.metadata()?.len() >= DATA_AT;
         if whole {
@@ -163,20 +162,6 @@ impl Stage {
         if let Err(error) = std::fs::remove_file(&self.path) {
             tracing::debug!(path = %self.path.display(), %error, "the file of staged writes stays");
         }
-    }
-}
-
-fn lock(mut file: File, patience: Duration) -> io::Result<Flock<File>> {
-    let until = Instant::now() + patience;
-    loop {
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(locked) => return Ok(locked),
-            Err((_, errno)) if Instant::now() >= until => {
-                return Err(io::Error::new(io::Error::from(errno).kind(), "another process uses it"));
-            }
-            Err((again, _)) => file = again,
-        }
-        std::thread::sleep(LOOK_AGAIN);
     }
 }
 
@@ -308,7 +293,7 @@ mod tests {
         let path = place.path().join("stage");
         let stage = Stage::open(&path).unwrap();
         let second = OpenOptions::new().read(true).write(true).open(&path).unwrap();
-        assert!(lock(second, Duration::ZERO).is_err(), "one process at a time");
+        assert!(hold(second, Duration::ZERO).is_err(), "one process at a time");
         let mut first = stage.take(of(5, 0)).unwrap();
         let mut second = stage.take(of(6, 4096)).unwrap();
         first.append(&[1; 100]).unwrap();

@@ -13,6 +13,7 @@ pub mod disk;
 pub mod rpc;
 pub mod table;
 
+pub mod held;
 pub mod http;
 pub mod log;
 pub mod metrics;

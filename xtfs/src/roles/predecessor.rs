@@ -1,23 +1,22 @@
 //! Which session the last process of a service had: its successor ends it, so that nobody waits until it runs out.
 
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{self, Read, Seek, Write};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use nix::fcntl::{Flock, FlockArg};
+use rt::held::{Held, hold};
 
 /// In the service's directory; locked by the process that uses it.
 const FILE: &str = "session";
-/// How long a process that is being killed may hold it, and how often it is looked.
+/// How long a process that is being killed may hold it.
 const DYING: Duration = Duration::from_secs(3);
-const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// The last process's session.
 pub(crate) struct Predecessor {
     /// 0: there was none.
     pub(crate) session: u64,
-    _file: Flock<File>,
+    _file: Held,
 }
 
 impl Predecessor {
@@ -25,7 +24,7 @@ impl Predecessor {
     pub(crate) fn replace(directory: &Path, session: u64) -> io::Result<Self> {
         let path = directory.join(FILE);
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
-        let mut file = lock(file)?;
+        let mut file = hold(file, DYING)?;
         let mut text = String::new();
         // What is unreadable names nobody.
         let _ = file.read_to_string(&mut text);
@@ -33,21 +32,6 @@ impl Predecessor {
         file.rewind()?;
         file.write_all(format!("{session:016x}\n").as_bytes())?;
         Ok(Self { session: last, _file: file })
-    }
-}
-
-fn lock(mut file: File) -> io::Result<Flock<File>> {
-    let until = Instant::now() + DYING;
-    loop {
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(locked) => return Ok(locked),
-            Err((_, errno)) if Instant::now() >= until => {
-                let text = format!("{FILE}: another process uses this directory");
-                return Err(io::Error::new(io::Error::from(errno).kind(), text));
-            }
-            Err((again, _)) => file = again,
-        }
-        std::thread::sleep(LOOK_AGAIN);
     }
 }
 
