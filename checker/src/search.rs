@@ -59,6 +59,8 @@ pub enum Step<State, Stage> {
     Changed(State),
     /// It goes on from here later.
     Then(Stage),
+    /// It has taken effect, and goes on from here later. Only of calls that are known to have ended.
+    Midway(State, Stage),
     /// It has come closer to its end, and that can do no harm: no choice was made.
     Closer(Stage),
     /// It is over, with this state, and nobody but its caller could tell when.
@@ -241,6 +243,11 @@ fn advance<State: Clone, Stage: Clone>(
         Step::Seen | Step::Closer(_) if optional => return None,
         Step::Seen => next.pending[place].1 = Progress::Done,
         Step::Then(stage) => next.pending[place].1 = Progress::Waits(stage),
+        Step::Midway(_, _) if optional => return None,
+        Step::Midway(state, stage) => {
+            next.state = Rc::new(state);
+            next.pending[place].1 = Progress::Waits(stage);
+        }
         Step::Closer(stage) => next.pending[place].1 = Progress::Waits(stage),
         Step::Changed(state) | Step::Unnoticed(state) => {
             next.state = Rc::new(state);

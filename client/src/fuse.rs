@@ -17,6 +17,7 @@ mod flags;
 mod handles;
 mod inside;
 mod kernel;
+mod listings;
 mod locks;
 pub mod mount;
 mod past;
@@ -150,14 +151,16 @@ pub fn serve(volume: Arc<Volume>, fd: OwnedFd, resumed: bool, options: &MountOpt
     session.survivable = options.survivable;
     let state = format!("{:016x} {}", volume.session().id(), session.agreed().show());
     let notifier = session.notifier().clone();
+    let listings = Arc::new(listings::Listings::default());
     let connection = door::Connection {
         notifier: notifier.clone(),
         ring: session.uses_ring(),
         resumed,
         direct_mmap: session.agreed().has(kernel::abi::init::DIRECT_IO_ALLOW_MMAP),
         stage: stage.clone(),
+        listings: listings.clone(),
     };
-    let caches = Arc::new(caches::MountCaches(notifier.clone()));
+    let caches = Arc::new(caches::MountCaches { notifier: notifier.clone(), listings: listings.clone() });
     if resumed {
         // What the dead process knew was changed since, nobody here knows. Attributes last no longer than its leases.
         caches.forget_names();

@@ -34,6 +34,15 @@ pub trait KernelCaches: Send + Sync {
     fn forget_names(&self);
     /// Whether [`KernelCaches::forget_names`] works; else names must not be given any time to live.
     fn can_forget_names(&self) -> bool;
+    /// Listings of a directory that the kernel may be working through: it learns their names when it comes to them, also
+    /// when it was told to forget all names meanwhile.
+    fn listings(&self, _directory: u64) -> Vec<u64> {
+        Vec::new()
+    }
+    /// Whether it is through with them.
+    fn are_over(&self, _listings: &[u64]) -> bool {
+        true
+    }
 }
 
 /// Nobody keeps anything: users of the library.

@@ -11,6 +11,34 @@ stopped=$(jq -r .pid "$work/second.json")
 echo "$stopped" >>"$work/pids"
 ok "a second mount, process $stopped"
 
+# A directory that is open here and removed there has no names, as a local one.
+cat >"$work/removed.py" <<'PY'
+import errno, os, sys
+here, there = sys.argv[1:3]
+os.mkdir(here + "/gone")
+fd = os.open(here + "/gone", os.O_RDONLY | os.O_DIRECTORY)
+open(here + "/kept", "w").close()
+os.rmdir(there + "/gone")
+assert os.listdir(fd) == [], "a listing"
+changes = {
+    "create": lambda: os.open("x", os.O_CREAT | os.O_RDWR, dir_fd=fd),
+    "mkdir": lambda: os.mkdir("x", dir_fd=fd),
+    "symlink": lambda: os.symlink("t", "x", dir_fd=fd),
+    "link": lambda: os.link(here + "/kept", "x", dst_dir_fd=fd),
+    "rename": lambda: os.rename(here + "/kept", "x", dst_dir_fd=fd),
+    "stat": lambda: os.stat("x", dir_fd=fd),
+}
+for name, change in changes.items():
+    try:
+        change()
+    except OSError as error:
+        assert error.errno == errno.ENOENT, f"{name}: {error}"
+    else:
+        sys.exit(f"{name} in a directory that was removed")
+os.unlink(here + "/kept")
+PY
+check "a directory removed there has no names here" 30 python3 "$work/removed.py" "$mnt" "$second"
+
 # Writes 'old' blocks over one another until told to end; says what became of each write.
 cat >"$work/writer.py" <<'PY'
 import mmap, os, sys

@@ -58,10 +58,25 @@ for n in range(rounds):
         y = subprocess.run([tool, "acl", *ours], capture_output=True, text=True)
         if (x.returncode == 0) != (y.returncode == 0): sys.exit(f"{theirs}: setfacl {x.returncode} {x.stderr}, xtfs {y.returncode} {y.stderr}")
         done, refused = done + (x.returncode == 0), refused + (x.returncode != 0)
-        if lists("a") != lists("b"): sys.exit(f"seed {sys.argv[1]} round {n} step {step} {theirs}:\n{lists('a')}--- xtfs:\n{lists('b')}")
+        la, lb = lists("a"), lists("b")
+        if la != lb: sys.exit(f"seed {sys.argv[1]} round {n} step {step} {theirs}:\n{la}--- xtfs:\n{lb}--- again:\n{lists('a')}--- xtfs:\n{lists('b')}")
 print(f"{done} changes, {refused} refused by both")
 sys.exit(done < rounds)
 P
-check "random changes end as with setfacl" 300 python3 "$work/random.py" "${SEED:-$RANDOM}" "$(sized 60 8)" && tail -n 1 "$work/out"
+check "random changes end as with setfacl" 300 python3 "$work/random.py" "${SEED:-1}" "$(sized 60 8)" && tail -n 1 "$work/out"
+
+# Another client changes a directory: the next call here shows it.
+cat >"$work/next.py" <<'P'
+import os, subprocess, sys
+os.mkdir("next"); os.chmod("next", 0o751)
+stale = 0
+for n in range(int(sys.argv[1])):
+    os.stat("next")
+    mode = [0o551, 0o751][n % 2]
+    subprocess.run([os.environ["XTFS"], "acl", "set", "next", ["u::r-x", "u::rwx"][n % 2]], check=True, stdout=subprocess.DEVNULL)
+    stale += os.stat("next").st_mode & 0o777 != mode
+sys.exit(f"{stale} times the mode of before was shown" if stale else 0)
+P
+check "what another client made of a directory is seen by the next call" 120 python3 "$work/next.py" "$(sized 400 40)"
 cd /
 finish

@@ -2,13 +2,15 @@
 //!
 //! Walks take a step for each component, as they do on Linux: between two steps other calls may change the tree. What
 //! is then done is done at once. Calls on an inode found by name (`stat`, `link`, `chmod`, `open`) find it in one
-//! step and act in the next.
+//! step and act in the next. A rename finds its two names in two steps when it ends without changing anything. Until a
+//! call that changes names returns, other calls of its client may find what the names meant before: a kernel puts its own
+//! idea of them right when it has the file system's answer.
 
 mod act;
 mod names;
 mod plan;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) use plan::Names;
 pub use plan::{Plan, plans};
@@ -17,6 +19,7 @@ use crate::history::{Attributes, Call, Cell, Kind, Outcome, Value};
 use crate::model::Part;
 use crate::search::{Model, Span, Step};
 use act::Act;
+use names::Slow;
 
 /// A name, by number.
 pub type Name = u16;
@@ -41,6 +44,19 @@ pub struct Tree {
     pub handles: BTreeMap<(u16, u16), Id>,
     /// Trees since the names were last synced, kept only if power goes at some time.
     past: Vec<(Entries, BTreeMap<Id, Inode>)>,
+    /// What names meant before changes that have taken effect and not returned.
+    ghosts: BTreeSet<Ghost>,
+}
+
+/// What a name meant before a change that has not returned, for calls of the client that made it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Ghost {
+    call: usize,
+    client: u16,
+    directory: Id,
+    name: Name,
+    /// `None`: it was not there.
+    meant: Option<Id>,
 }
 
 /// One inode.
@@ -111,6 +127,15 @@ pub struct Stage {
     walked: Vec<Id>,
     /// Of a listing: names of which it is explained whether they were listed.
     explained: Vec<bool>,
+    /// It has taken effect, and has to return.
+    returns: bool,
+}
+
+impl Stage {
+    fn with(&self, found: Id) -> Self {
+        let walked = self.walked.iter().copied().chain([found]).collect();
+        Self { walked, ..Self::default() }
+    }
 }
 
 /// The model of a tree.
@@ -146,18 +171,26 @@ impl Model for TreeModel {
         if plan.act == Act::PowerLost {
             return tree.after_power_loss(out);
         }
+        if stage.returns {
+            let mut next = tree.clone();
+            next.ghosts.retain(|ghost| ghost.call != call);
+            return out.push(Step::Changed(next));
+        }
         if let Some((path, component)) = plan.lookups.get(walked.len()) {
             let directory = if *component == 0 { ROOT } else { walked[walked.len() - 1] };
-            match tree.pass(directory, plan, *path, *component) {
-                Ok(found) if walked.len() + 1 == plan.lookups.len() && !act::is_viable(tree, plan, found) => {
+            let name = plan.paths[*path][*component];
+            let ghosts = tree.ghosts.iter().filter(|ghost| {
+                (ghost.client, ghost.directory, ghost.name) == (plan.client, directory, name)
+            });
+            let found = ghosts.map(|ghost| ghost.meant.ok_or(libc::ENOENT));
+            let is_last = walked.len() + 1 == plan.lookups.len();
+            for found in found.chain([tree.find(directory, name)]) {
+                match found.and_then(|found| tree.goes_through(found, plan, *path, *component)) {
+                    Ok(found) if is_last && !act::is_viable(tree, plan, found) => {}
+                    Ok(found) => out.push(Step::Then(stage.with(found))),
+                    Err(errno) if failed_so(&plan.outcome, errno) => out.push(Step::Seen),
+                    Err(_) => {}
                 }
-                Ok(found) => {
-                    let mut walked = walked.clone();
-                    walked.push(found);
-                    out.push(Step::Then(Stage { walked, explained: Vec::new() }));
-                }
-                Err(errno) if failed_so(&plan.outcome, errno) => out.push(Step::Seen),
-                Err(_) => {}
             }
             return;
         }
@@ -169,6 +202,20 @@ impl Model for TreeModel {
             && plan.outcome.is_ok()
         {
             return out.push(Step::Seen);
+        }
+        if let Act::Rename(mode) = plan.act {
+            match names::slow_rename(tree, plan, walked, mode) {
+                Slow::Found(source) if plan.outcome != Outcome::Unknown => {
+                    out.push(Step::Then(stage.with(source)))
+                }
+                Slow::Refused(errno) if failed_so(&plan.outcome, errno) => out.push(Step::Seen),
+                // Not "seen": had it been asked at another time, it could have changed something.
+                Slow::Nothing if plan.outcome.is_ok() => out.push(Step::Changed(tree.clone())),
+                Slow::Found(_) | Slow::Refused(_) | Slow::Nothing | Slow::Asks => {}
+            }
+            if walked.len() > plan.lookups.len() || matches!(plan.outcome, Outcome::Failed(_)) {
+                return;
+            }
         }
         let (reply, mut changed) = act::act(tree, plan, walked, act::id_of(call));
         if let (Act::Close { .. }, true, Some(next)) = (plan.act, plan.outcome.is_ok(), &changed) {
@@ -184,9 +231,9 @@ impl Model for TreeModel {
                     None => {}
                     Some(None) => match changed {
                         None => out.push(Step::Seen),
-                        Some(next) => out.push(Step::Changed(self.remember(plan, tree, next))),
+                        Some(next) => out.push(self.done(call, tree, next)),
                     },
-                    Some(Some(next)) => out.push(Step::Changed(self.remember(plan, tree, next))),
+                    Some(Some(next)) => out.push(self.done(call, tree, next)),
                 }
             }
             (Ok(_), Outcome::Unknown) => {
@@ -203,6 +250,7 @@ impl Model for TreeModel {
         }
         let dead = |id: &Id, inode: &Inode| {
             inode.links == 0
+                && !tree.ghosts.iter().any(|ghost| ghost.meant == Some(*id))
                 && !tree.handles.values().any(|held| held == id)
                 && !pending.iter().any(|stage| stage.walked.contains(id))
         };
@@ -239,6 +287,23 @@ fn failed_so(outcome: &Outcome, errno: i32) -> bool {
 }
 
 impl TreeModel {
+    /// After a call that is known to have succeeded: names that it changed mean to its client what they did, until it
+    /// returns.
+    fn done(&self, call: usize, before: &Tree, after: Tree) -> Step<Tree, Stage> {
+        let plan = &self.plans[call];
+        let mut next = self.remember(plan, before, after);
+        let names = before.entries.iter().chain(&next.entries).map(|(place, _)| *place);
+        let meant = |place: (Id, Name)| (place, before.entries.get(&place).copied());
+        let changed: Vec<_> =
+            names.map(meant).filter(|(place, meant)| next.entries.get(place).copied() != *meant).collect();
+        if changed.is_empty() {
+            return Step::Changed(next);
+        }
+        let ghost = |((directory, name), meant)| Ghost { call, client: plan.client, directory, name, meant };
+        next.ghosts.extend(changed.into_iter().map(ghost));
+        Step::Midway(next, Stage { returns: true, ..Stage::default() })
+    }
+
     fn remember(&self, plan: &Plan, before: &Tree, mut after: Tree) -> Tree {
         if plan.span.from < self.last_loss {
             after.keep(before);
@@ -258,10 +323,15 @@ impl Tree {
         }
     }
 
-    /// Finds a component of a path; one that is not the last must be a directory.
+    /// Finds a component of a path.
     fn pass(&self, directory: Id, plan: &Plan, path: usize, component: usize) -> Result<Id, i32> {
+        let found = self.find(directory, plan.paths[path][component])?;
+        self.goes_through(found, plan, path, component)
+    }
+
+    /// A component that is not the last must be a directory.
+    fn goes_through(&self, found: Id, plan: &Plan, path: usize, component: usize) -> Result<Id, i32> {
         let names = &plan.paths[path];
-        let found = self.find(directory, names[component])?;
         match self.inodes.get(&found).map(|inode| inode.kind) {
             Some(Kind::File) if component + 1 < names.len() => Err(libc::ENOTDIR),
             // Targets never exist.
@@ -328,8 +398,8 @@ impl Tree {
                     inode.choices.clear();
                 }
             }
-            let (handles, past) = (BTreeMap::new(), Vec::new());
-            out.push(Step::Changed(Self { entries: entries.clone(), inodes, handles, past }));
+            let (handles, past, ghosts) = (BTreeMap::new(), Vec::new(), BTreeSet::new());
+            out.push(Step::Changed(Self { entries: entries.clone(), inodes, handles, past, ghosts }));
         }
     }
 

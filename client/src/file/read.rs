@@ -64,15 +64,21 @@ impl File {
     /// Reads at most `len` bytes at `offset`; fewer only at the end of the file.
     pub async fn read_at(&self, offset: u64, len: usize) -> Result<Bytes> {
         let using = self.inode().take_lease(Use::Read, offset, len as u64).await?;
-        self.inode().flush_buffer().await;
+        self.read_flushed(offset, len, using.is_held()).await
+    }
+
+    /// `sized`: nobody else may have made it longer.
+    async fn read_flushed(&self, offset: u64, len: usize, sized: bool) -> Result<Bytes> {
         // No truncation of ours in between: it cuts the data before the size is smaller.
         let _shared = self.inode().data.read().await;
-        let end = offset.saturating_add(len as u64);
-        if !using.is_held() && end > self.inode().size() {
-            // Somebody else may have made it longer.
+        if !sized && offset.saturating_add(len as u64) > self.inode().size() {
             self.attr().await?;
         }
-        self.read_known(offset, len).await
+        // In this order: what makes the file longer from here on need not be at the OSDs when they are asked, and would read
+        // as zeroes.
+        let size = self.inode().size();
+        self.inode().flush_buffer_alone().await;
+        self.read_upto(size, offset, len).await
     }
 
     /// A kernel's read; it keeps the pages. `sized`: it has just asked for the size.
@@ -80,17 +86,11 @@ impl File {
         // Pages of a file that is open for writing may be mapped and stored to without our hearing of it.
         let what = if self.inode().may_write() { Use::Write } else { Use::Read };
         let using = self.inode().take_lease(what, offset, len as u64).await?;
-        self.inode().flush_buffer().await;
-        let _shared = self.inode().data.read().await;
-        if !using.is_held() && !sized && offset.saturating_add(len as u64) > self.inode().size() {
-            self.attr().await?;
-        }
-        self.read_known(offset, len).await
+        self.read_flushed(offset, len, sized || using.is_held()).await
     }
 
-    /// Like [`File::read_at`] for callers that hold a lease or have just asked for the size.
-    pub(crate) async fn read_known(&self, offset: u64, len: usize) -> Result<Bytes> {
-        let size = self.inode().size();
+    /// What the OSDs have of it, up to the end of the file at `size`.
+    async fn read_upto(&self, size: u64, offset: u64, len: usize) -> Result<Bytes> {
         let len = (len as u64).min(size.saturating_sub(offset));
         if len == 0 {
             return Ok(Bytes::new());

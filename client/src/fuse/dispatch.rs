@@ -92,9 +92,13 @@ impl Handler for Door {
             Operation::ReleaseDir { handle } => self.release_directory(call, handle),
             Operation::ReadDir { handle, offset, size, with_attrs } => {
                 let op = if with_attrs { Op::readdirplus } else { Op::readdir };
+                self.shared.listings.over(handle);
                 self.with(op, call, move |shared, creds, ino| async move {
                     if shared.ends.is_end(handle, offset) {
                         return Ok(dirs::answer(&dirs::Page::default(), size, with_attrs).0);
+                    }
+                    if with_attrs {
+                        shared.listings.begins(handle, ino);
                     }
                     let page = shared.list(creds, ino, offset, size, with_attrs).await?;
                     let (answer, end) = dirs::answer(&page, size, with_attrs);
@@ -232,7 +236,7 @@ impl Door {
             } else {
                 shared.volume.setattr_behind(&creds, ino, changes, shared.stage.as_ref()).await?
             };
-            Ok(Answer::attributes(&shared.changed(&attr)))
+            Ok(Answer::attributes(&super::door::Shared::changed(&attr)))
         });
     }
 
@@ -353,6 +357,7 @@ impl Door {
 
     pub(super) fn release_directory(&self, call: Call, handle: u64) {
         self.shared.ends.forget(handle);
+        self.shared.listings.over(handle);
         call.answer(Answer::done());
     }
 

@@ -19,6 +19,7 @@ use super::kernel::interrupts::{Interrupts, Watch};
 use super::kernel::notify::Notifier;
 use super::kernel::operation::Header;
 use super::kernel::responder::Responder;
+use super::listings::Listings;
 use super::mount::MountOptions;
 use super::past;
 use super::record::{Op, Record};
@@ -30,20 +31,10 @@ use crate::remote::session;
 use crate::stage::Stage;
 use crate::volume::Volume;
 
-/// The shortest time that the kernel knows: one or two ticks of its clock.
-const ONE_TICK: Duration = Duration::from_nanos(1);
-
 /// How often it is looked whether the caller of an interrupted request is being killed.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// After this an interrupt ends a request of a caller that we cannot look at (of another PID namespace).
 const PATIENCE_WITH_STRANGERS: Duration = Duration::from_secs(1);
-
-/// How long the kernel may believe attributes without a lease. Those of a directory for a tick: it has just looked its
-/// name up and asks again for the permission to go through it, for each directory of each path. Everything else not at
-/// all.
-fn attr_ttl(attr: &Attr) -> Duration {
-    if attr.mode >> 12 == kind::DIR { ONE_TICK } else { Duration::ZERO }
-}
 
 /// One mount.
 pub(super) struct Door {
@@ -69,6 +60,7 @@ pub(super) struct Shared {
     pub(super) direct_mmap: bool,
     /// Where acknowledged writes wait for the OSDs; without it they are acknowledged by these.
     pub(super) stage: Option<Arc<Stage>>,
+    pub(super) listings: Arc<Listings>,
     /// One handle at a time is re-opened, so that none is counted twice.
     recovering: tokio::sync::Mutex<()>,
     runtime: Handle,
@@ -126,11 +118,13 @@ pub(super) struct Connection {
     pub(super) direct_mmap: bool,
     /// See [`Shared::stage`].
     pub(super) stage: Option<Arc<Stage>>,
+    /// Shared with who tells the kernel to forget.
+    pub(super) listings: Arc<Listings>,
 }
 
 impl Door {
     pub(super) fn new(volume: Arc<Volume>, options: MountOptions, connection: Connection) -> Self {
-        let Connection { notifier, ring, resumed, direct_mmap, stage } = connection;
+        let Connection { notifier, ring, resumed, direct_mmap, stage, listings } = connection;
         let now = volume.client().config().clock.unix();
         let shared = Shared {
             runtime: volume.runtime().clone(),
@@ -147,6 +141,7 @@ impl Door {
             resumed,
             direct_mmap,
             stage,
+            listings,
             recovering: tokio::sync::Mutex::new(()),
         };
         Self { shared: Arc::new(shared) }
@@ -255,12 +250,13 @@ impl Shared {
     /// against what it was told to forget meanwhile: lookups, listings, and questions for attributes.
     pub(super) fn known(&self, attr: &Attr) -> Known {
         let (leased, _) = self.volume.leasing().times_to_live(self.volume.id(), attr.ino);
-        Known { attr: attributes(attr), ttl: leased.max(attr_ttl(attr)) }
+        Known { attr: attributes(attr), ttl: leased }
     }
 
-    /// Attributes after a change: the kernel takes them as they are and asks again.
-    pub(super) fn changed(&self, attr: &Attr) -> Known {
-        Known { attr: attributes(attr), ttl: attr_ttl(attr) }
+    /// Attributes after a change: the kernel takes them as they are and asks again. (Not even for one tick of its clock, also of
+    /// directories: for these 4 to 8 ms the mode that another client had changed was the old one.)
+    pub(super) fn changed(attr: &Attr) -> Known {
+        Known { attr: attributes(attr), ttl: Duration::ZERO }
     }
 
     /// A name in a directory for the kernel, with the times that it may believe it and its attributes.
@@ -270,7 +266,7 @@ impl Shared {
 
     /// A name that was made.
     pub(super) fn made(&self, parent: u64, attr: &Attr) -> Entry {
-        Entry { known: self.changed(attr), ttl: self.name_ttl(parent) }
+        Entry { known: Self::changed(attr), ttl: self.name_ttl(parent) }
     }
 
     /// How long the kernel may believe names of a directory: nothing when it cannot be told to forget them.
@@ -303,7 +299,7 @@ impl Shared {
             if is_trouble(error.code) {
                 tracing::warn!(?op, ino, uid, %error, "an operation failed");
             }
-            Answer::error(errno(error.code))
+            Answer::error(errno_of(op, error.code))
         });
         let errno = answer.errno;
         call.responder.answer(answer);
@@ -367,6 +363,28 @@ impl Shared {
     }
 }
 
+/// The number of an error. A directory that somebody removed has no names, as locally, for whoever has it open still:
+/// `ENOENT`. Where a file or attributes are asked for, `ESTALE` has the kernel walk the path anew: another file may have its
+/// place.
+fn errno_of(op: Op, code: Code) -> i32 {
+    let of_names = matches!(
+        op,
+        Op::lookup
+            | Op::create
+            | Op::tmpfile
+            | Op::mkdir
+            | Op::mknod
+            | Op::symlink
+            | Op::link
+            | Op::unlink
+            | Op::rmdir
+            | Op::rename
+            | Op::readdir
+            | Op::readdirplus
+    );
+    if code == Code::Stale && of_names { libc::ENOENT } else { errno(code) }
+}
+
 /// Refuses to change what is inside `.xtfs`, or in a snapshot.
 pub(super) fn outside(ino: u64) -> Result<()> {
     if past::is_past(ino) {
@@ -384,6 +402,14 @@ pub(super) fn outside(ino: u64) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_directory_that_was_removed_has_no_names_and_a_file_that_was_replaced_is_looked_up_again() {
+        assert_eq!(errno_of(Op::mkdir, Code::Stale), libc::ENOENT);
+        assert_eq!(errno_of(Op::readdirplus, Code::Stale), libc::ENOENT);
+        assert_eq!(errno_of(Op::open, Code::Stale), libc::ESTALE);
+        assert_eq!(errno_of(Op::mkdir, Code::Exists), libc::EEXIST);
+    }
 
     #[test]
     fn a_deadly_signal_is_seen_in_the_status_of_a_thread() {

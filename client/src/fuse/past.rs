@@ -104,7 +104,7 @@ impl Shared {
     /// checks it. Only its owner may, as the MRC knows.
     async fn known_listing(&self, creds: &Creds, directory: u64) -> Result<Known> {
         let attr = self.volume.getattr(creds, directory).await?;
-        let Known { attr: shown, ttl } = self.changed(&attr);
+        let Known { attr: shown, ttl } = Self::changed(&attr);
         let attr = Attributes { ino: shown_ino(LISTING, directory), nlink: 2, ..shown };
         Ok(Known { attr, ttl })
     }

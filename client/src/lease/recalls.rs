@@ -30,6 +30,9 @@ const PAGES_ATTEMPTS: u32 = 8;
 /// How often a kernel is told to forget a file that was just made, and how long it has to come to know it.
 const KNOWN: Duration = Duration::from_millis(1);
 const KNOWN_ATTEMPTS: u32 = 100;
+/// How long the kernel may work through a listing before names are forgotten once more without waiting for it.
+const LISTED: Duration = Duration::from_millis(1);
+const LISTED_ATTEMPTS: u32 = 20;
 /// Pause after a failed call.
 const PAUSE: Duration = Duration::from_millis(100);
 /// How long a new session is not used until the leader has said whether it gives leases.
@@ -138,6 +141,9 @@ impl Leasing {
             let known = forget_at_once(&*kernel, &recall);
             if !known && self.was_just_made((recall.volume, recall.ino)) {
                 forget_when_known(&*kernel, recall.ino).await;
+            }
+            if recall.bits & LEASE_NAMES != 0 {
+                forget_listed(&*kernel, recall.ino).await;
             }
             self.wait_for(EARLY, |engine| !engine.is_early(&recall)).await;
             let mut attempts = 0;
@@ -296,6 +302,22 @@ async fn forget_when_known(kernel: &dyn KernelCaches, ino: u64) {
             return;
         }
     }
+}
+
+/// What the kernel learns from listings that were answered before the names were wanted back is forgotten too. Mostly
+/// there is none, and nobody waits.
+async fn forget_listed(kernel: &dyn KernelCaches, directory: u64) {
+    let listings = kernel.listings(directory);
+    if listings.is_empty() {
+        return;
+    }
+    for _ in 0..LISTED_ATTEMPTS {
+        tokio::time::sleep(LISTED).await;
+        if kernel.are_over(&listings) {
+            break;
+        }
+    }
+    kernel.forget_names();
 }
 
 /// Has the kernel write out and drop an inode's pages. Pages that it has locked for requests which wait for a lease

@@ -199,3 +199,35 @@ async fn read_ahead_gives_the_same_bytes() {
     assert_eq!(file.read_at(5, 100_000).await.unwrap(), data[5..100_005], "a jump back");
     bed.stop().await;
 }
+
+/// A reader sees a file that is being appended to as long as it was at some time, and all of it written.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_appended_while_a_read_is_under_way_does_not_read_as_zeroes() {
+    let bed = Bed::start(2).await;
+    let (volume, root) = (bed.volume("a").await, Creds::root());
+    volume.create_exclusive(&root, "/log", b"", 0o644).await.unwrap();
+    let (writer, reader) = (
+        volume.open_path(&root, "/log", true).await.unwrap(),
+        volume.open_path(&root, "/log", false).await.unwrap(),
+    );
+    let records = 3000;
+    let append = tokio::spawn(async move {
+        for at in 0..records {
+            writer.write_buffered(at * 16, &[b'r'; 16]).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+    });
+    let read = async {
+        let mut len = 0;
+        while len < records as usize * 16 {
+            let data = reader.read_at(0, 1 << 20).await.unwrap();
+            let zero = data.iter().position(|byte| *byte == 0);
+            assert_eq!(zero, None, "a byte that nobody wrote, {} are there", data.len());
+            assert!(data.len() >= len, "{} after {len}", data.len());
+            len = data.len();
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), read).await.unwrap();
+    append.await.unwrap();
+    bed.stop().await;
+}

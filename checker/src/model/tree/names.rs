@@ -122,41 +122,75 @@ fn is_above(tree: &Tree, id: Id, directory: Id) -> bool {
     false
 }
 
+/// Why `source`, found in the directory `from`, cannot be moved to the place `to`.
+fn refusal(tree: &Tree, from: Id, source: Id, to: (Id, Name), mode: RenameMode) -> Option<i32> {
+    if let Some(errno) = closed(tree, to.0) {
+        return Some(errno);
+    }
+    let target = tree.entries.get(&to).copied();
+    let source_is_directory = kind(tree, source) == Kind::Directory;
+    match target {
+        Some(_) if mode == RenameMode::NoReplace => return Some(libc::EEXIST),
+        None if mode == RenameMode::Exchange => return Some(libc::ENOENT),
+        _ => {}
+    }
+    if source_is_directory && is_above(tree, source, to.0) {
+        return Some(libc::EINVAL);
+    }
+    let target = target?;
+    let target_is_directory = kind(tree, target) == Kind::Directory;
+    if target_is_directory && is_above(tree, target, from) {
+        return Some(if mode == RenameMode::Exchange { libc::EINVAL } else { libc::ENOTEMPTY });
+    }
+    if target == source || mode != RenameMode::Replace {
+        return None;
+    }
+    match (source_is_directory, target_is_directory) {
+        (true, false) => Some(libc::ENOTDIR),
+        (false, true) => Some(libc::EISDIR),
+        (true, true) if !is_empty(tree, target) => Some(libc::ENOTEMPTY),
+        _ => None,
+    }
+}
+
+/// A rename that changes nothing may have found its two names one after the other: a kernel asks a file system that
+/// others change too twice, and ends by itself on what the answers said. `rename n n` fails with `EISDIR` when a directory
+/// takes the place of a file in between, and two clients that rename `n` to `m` may both succeed: the second one finds
+/// one file under both. One that is asked of the file system is done at once.
+pub(super) fn slow_rename(tree: &Tree, plan: &Plan, walked: &[Id], mode: RenameMode) -> Slow {
+    let (from, to) = (place(plan, walked, 0), place(plan, walked, 1));
+    let Some(source) = walked.get(plan.lookups.len()) else {
+        return tree.find(from.0, from.1).map_or_else(Slow::Refused, Slow::Found);
+    };
+    match refusal(tree, from.0, *source, to, mode) {
+        Some(errno) => Slow::Refused(errno),
+        None if tree.entries.get(&to) == Some(source) => Slow::Nothing,
+        None => Slow::Asks,
+    }
+}
+
+/// What a kernel makes of a rename before it asks.
+pub(super) enum Slow {
+    /// The first name was found.
+    Found(Id),
+    Refused(i32),
+    /// Both names mean one inode.
+    Nothing,
+    Asks,
+}
+
 pub(super) fn rename(tree: &Tree, plan: &Plan, walked: &[Id], mode: RenameMode) -> Reply {
     let (from, to) = (place(plan, walked, 0), place(plan, walked, 1));
     let source = match tree.find(from.0, from.1) {
         Ok(found) => found,
         Err(errno) => return failed(errno),
     };
-    if let Some(errno) = closed(tree, to.0) {
+    if let Some(errno) = refusal(tree, from.0, source, to, mode) {
         return failed(errno);
     }
     let target = tree.entries.get(&to).copied();
-    let source_is_directory = kind(tree, source) == Kind::Directory;
-    match target {
-        Some(_) if mode == RenameMode::NoReplace => return failed(libc::EEXIST),
-        None if mode == RenameMode::Exchange => return failed(libc::ENOENT),
-        _ => {}
-    }
-    if source_is_directory && is_above(tree, source, to.0) {
-        return failed(libc::EINVAL);
-    }
-    if let Some(target) = target {
-        let target_is_directory = kind(tree, target) == Kind::Directory;
-        if target_is_directory && is_above(tree, target, from.0) {
-            return failed(if mode == RenameMode::Exchange { libc::EINVAL } else { libc::ENOTEMPTY });
-        }
-        if target == source {
-            return (Ok(Answer::Nothing), Some(tree.clone()));
-        }
-        if mode == RenameMode::Replace {
-            match (source_is_directory, target_is_directory) {
-                (true, false) => return failed(libc::ENOTDIR),
-                (false, true) => return failed(libc::EISDIR),
-                (true, true) if !is_empty(tree, target) => return failed(libc::ENOTEMPTY),
-                _ => {}
-            }
-        }
+    if target == Some(source) {
+        return (Ok(Answer::Nothing), Some(tree.clone()));
     }
     let mut next = tree.clone();
     next.entries.remove(&from);

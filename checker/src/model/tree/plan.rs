@@ -16,6 +16,8 @@ pub struct Plan {
     pub source: Option<usize>,
     /// When.
     pub span: Span,
+    /// On which mount.
+    pub(super) client: u16,
     /// Who.
     pub process: u16,
     pub(super) act: Act,
@@ -97,6 +99,7 @@ pub(super) fn plan(part: &Part<'_>, names: &mut Names, universe: usize, out: &mu
         out.push(Plan {
             source,
             span,
+            client: 0,
             process: 0,
             act: Act::PowerLost,
             paths,
@@ -129,7 +132,8 @@ pub(super) fn plan(part: &Part<'_>, names: &mut Names, universe: usize, out: &mu
         }
         _ => None,
     };
-    out.push(Plan { source, span, process: call.process, act, paths, lookups, outcome, listing });
+    let (client, process) = (call.client, call.process);
+    out.push(Plan { source, span, client, process, act, paths, lookups, outcome, listing });
 }
 
 /// Whether the last component of this path is looked up first, and what is found acted on in a second step.
