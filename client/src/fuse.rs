@@ -10,6 +10,7 @@
 mod caches;
 mod convert;
 mod data;
+mod directories;
 mod dirs;
 mod dispatch;
 mod door;

@@ -201,9 +201,12 @@ fn reject_is_redone() {
     let mut child = crash.manager.take().unwrap();
     wait("the manager dies", || child.try_wait().unwrap().is_some());
     crash.start(None);
-    wait("it is rejected", || crash.home().join("rejected/bad.toml~2").exists());
-    assert!(crash.home().join("rejected/bad.toml~2.error").exists());
-    assert_eq!(std::fs::read_to_string(crash.home().join("rejected/bad.toml~2")).unwrap(), "nonsense = 1\n");
+    wait("it is rejected", || crash.home().join("rejected/bad.toml~1").exists());
+    assert_eq!(std::fs::read_to_string(crash.home().join("rejected/bad.toml~1")).unwrap(), "nonsense = 1\n");
+    let names = std::fs::read_dir(crash.home().join("rejected")).unwrap();
+    let mut names: Vec<_> = names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    assert_eq!(names, ["bad.toml~1", "bad.toml~1.error", "bad.toml~1.error.json"], "and told once");
 }
 
 #[test]

@@ -20,6 +20,7 @@ fd = os.open(here + "/gone", os.O_RDONLY | os.O_DIRECTORY)
 open(here + "/kept", "w").close()
 os.rmdir(there + "/gone")
 assert os.listdir(fd) == [], "a listing"
+assert os.fstat(fd).st_nlink == 0, "links"
 changes = {
     "create": lambda: os.open("x", os.O_CREAT | os.O_RDWR, dir_fd=fd),
     "mkdir": lambda: os.mkdir("x", dir_fd=fd),

@@ -213,7 +213,10 @@ impl Door {
             if inside::is_inside(ino) {
                 return Ok(show(&inside::attr(&shared, ino)));
             }
-            let attr = shared.getattr(&creds, ino, handle).await?;
+            let attr = match shared.getattr(&creds, ino, handle).await {
+                Err(error) if error.code == Code::Stale => shared.directories.removed(ino).ok_or(error)?,
+                told => told?,
+            };
             Ok(show(&shared.known(&attr)))
         });
     }

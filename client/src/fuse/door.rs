@@ -10,6 +10,7 @@ use proto::mrc::{Attr, kind};
 use tokio::runtime::Handle;
 
 use super::convert::attributes;
+use super::directories::Directories;
 use super::dirs::Ends;
 use super::handles::Handles;
 use super::inside;
@@ -61,6 +62,7 @@ pub(super) struct Shared {
     /// Where acknowledged writes wait for the OSDs; without it they are acknowledged by these.
     pub(super) stage: Option<Arc<Stage>>,
     pub(super) listings: Arc<Listings>,
+    pub(super) directories: Directories,
     /// One handle at a time is re-opened, so that none is counted twice.
     recovering: tokio::sync::Mutex<()>,
     runtime: Handle,
@@ -142,6 +144,7 @@ impl Door {
             direct_mmap,
             stage,
             listings,
+            directories: Directories::default(),
             recovering: tokio::sync::Mutex::new(()),
         };
         Self { shared: Arc::new(shared) }
@@ -249,6 +252,7 @@ impl Shared {
     /// Attributes for the kernel, with the time that it may believe them. Only for answers that the kernel measures
     /// against what it was told to forget meanwhile: lookups, listings, and questions for attributes.
     pub(super) fn known(&self, attr: &Attr) -> Known {
+        self.directories.told(attr);
         let (leased, _) = self.volume.leasing().times_to_live(self.volume.id(), attr.ino);
         Known { attr: attributes(attr), ttl: leased }
     }
@@ -266,6 +270,7 @@ impl Shared {
 
     /// A name that was made.
     pub(super) fn made(&self, parent: u64, attr: &Attr) -> Entry {
+        self.directories.told(attr);
         Entry { known: Self::changed(attr), ttl: self.name_ttl(parent) }
     }
 

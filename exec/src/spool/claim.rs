@@ -265,14 +265,24 @@ impl Hands {
         errors: &[SpecError],
     ) -> Result<Claim, StoreError> {
         let put = Put { mode: 0o644, owner: Some(account.owner()), sync: false };
-        let json =
-            serde_json::json!({ "schema": 1, "at": crate::text::rfc3339(self.now_ms()), "errors": errors });
+        let file = match self.store.stat(path).await {
+            Ok(stat) => stat.file_id,
+            Err(error) if error.is_missing() => return Ok(Claim::Later),
+            Err(error) => return Err(error),
+        };
+        let at = crate::text::rfc3339(self.now_ms());
+        let json = serde_json::json!({ "schema": 1, "at": at, "file_id": file, "errors": errors });
+        let json = format!("{json:#}\n");
         for n in (1..=64).chain([self.now_ms()]) {
             let target = user_path(&account.name, &format!("rejected/{name}~{n}"));
-            // The record reserves the number; a crash leaves one without a descriptor, and the next number is taken.
+            // The record reserves the number. A crash leaves one without its descriptor, which takes it up again: each is
+            // rejected once.
             let reserved = format!("{target}.error.json");
-            if !self.store.create_once(&reserved, format!("{json:#}\n").as_bytes(), put).await? {
-                continue;
+            if !self.store.create_once(&reserved, json.as_bytes(), put).await? {
+                if !self.awaits_descriptor(&reserved, &target, file).await? {
+                    continue;
+                }
+                self.store.replace(&reserved, json.as_bytes(), put).await?;
             }
             let resubmit = format!("mv rejected/{name}~{n} new/{name}");
             let text = spec::render_errors(name, errors, &resubmit);
@@ -288,6 +298,28 @@ impl Hands {
             };
         }
         Ok(Claim::Later)
+    }
+}
+
+/// Most bytes of a record of a rejection that are looked at.
+const RECORD_MAX: usize = 1 << 20;
+
+impl Hands {
+    /// Whether a record was made for the descriptor `file`, which is not beside it.
+    async fn awaits_descriptor(&self, record: &str, target: &str, file: u64) -> Result<bool, StoreError> {
+        match self.store.stat(target).await {
+            Ok(_) => return Ok(false),
+            Err(error) if error.is_missing() => {}
+            Err(error) => return Err(error),
+        }
+        let bytes = match self.store.read(record, RECORD_MAX).await {
+            Ok(bytes) => bytes,
+            Err(error) if error.is_missing() => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        // One that a crash left empty tells nothing: another number is taken.
+        let record = serde_json::from_slice::<serde_json::Value>(&bytes).unwrap_or_default();
+        Ok(record.get("file_id").and_then(serde_json::Value::as_u64) == Some(file))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::io::Write;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Barrier;
 use std::sync::atomic::Ordering;
@@ -98,7 +99,7 @@ fn on_threads(
     test: &str,
     step: Step,
 ) -> Result<(Duration, Vec<u32>), Failed> {
-    let barrier = Barrier::new(files.len() + 1);
+    let barrier = Barrier::new(files.len());
     let makes = test == "create";
     let share = if makes { plan.names_share() } else { plan.names_share() * 4 };
     let work = |mine: &mut Files<'_>| {
@@ -112,21 +113,27 @@ fn on_threads(
             }
             times.take(|| step(mine, number))?;
         }
-        Ok(times.0)
+        Ok((start..Instant::now(), times.0))
     };
     std::thread::scope(|scope| {
         let threads: Vec<_> = files.iter_mut().map(|mine| scope.spawn(|| work(mine))).collect();
-        barrier.wait();
-        let start = Instant::now();
         let mut all = Vec::new();
         let mut failed = None;
+        // From the first call to the last one, as the threads saw it: who waits for them may be woken when all is over.
+        let mut took: Option<Range<Instant>> = None;
         for thread in threads {
             match thread.join() {
-                Ok(Ok(times)) => all.extend(times),
+                Ok(Ok((mine, times))) => {
+                    all.extend(times);
+                    took = Some(
+                        took.map_or(mine.clone(), |took| took.start.min(mine.start)..took.end.max(mine.end)),
+                    );
+                }
                 Ok(Err(error)) => failed = failed.or(Some(error)),
                 Err(panic) => std::panic::resume_unwind(panic),
             }
         }
-        failed.map_or_else(|| Ok((start.elapsed(), all)), Err)
+        let elapsed = took.map_or(Duration::ZERO, |took| took.end - took.start);
+        failed.map_or_else(|| Ok((elapsed, all)), Err)
     })
 }
