@@ -12,7 +12,7 @@ fn violations(refusal: &str, from: u64, to: u64) -> usize {
          call 0 0 300 400 tree:0 rename-exchange n0 d0 = ok\n\
          call 1 1 {from} {to} tree:0 rename n0 n0 = {refusal}\n"
     );
-    let history = text::load(&mut history.as_bytes()).unwrap();
+    let history = text::load(&mut history.as_bytes()).expect("a history");
     check(&history, &Options::default()).violations.len()
 }
 
@@ -40,7 +40,7 @@ fn late_finds(observer: u16, late: u16, from: u64, to: u64) -> usize {
          call {observer} 1 320 340 tree:0 stat n0 = ok attr:7,file,0,644,0,1\n\
          call {late} 2 {from} {to} tree:0 stat n0 = ok attr:7,file,0,644,0,1\n"
     );
-    let history = text::load(&mut history.as_bytes()).unwrap();
+    let history = text::load(&mut history.as_bytes()).expect("a history");
     check(&history, &Options::default()).violations.len()
 }
 
