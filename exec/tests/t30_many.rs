@@ -22,12 +22,14 @@ async fn hundreds_of_drops() {
     }
     let done = || w.names("done", "j").iter().filter(|n| !n.ends_with(".json")).count();
     while done() < count {
-        assert!(start.elapsed() < Duration::from_secs(300), "{} of {count} after 300 s", done());
+        assert!(start.elapsed() < Duration::from_secs(90), "{} of {count} after 90 s", done());
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     let rate = count as f64 / start.elapsed().as_secs_f64();
     println!("{rate:.0} jobs/s");
     assert_eq!(w.names("failed", ""), Vec::<String>::new());
     assert_eq!(w.names("new", "j"), Vec::<String>::new());
+    // Far below what it does alone on the machine: this is not a benchmark.
+    assert!(rate > 12.0, "{rate:.1} jobs/s");
     w.stop().await;
 }
