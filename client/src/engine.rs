@@ -4,6 +4,7 @@
 
 pub mod backoff;
 pub mod coding;
+pub mod creates;
 pub mod kept;
 pub mod kernel;
 pub mod leases;

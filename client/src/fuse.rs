@@ -175,8 +175,13 @@ pub fn serve(volume: Arc<Volume>, fd: OwnedFd, resumed: bool, options: &MountOpt
         volume.set_kernel(Arc::new(NoKernel));
         if let Some(stage) = stage {
             // Unmounted: every file was closed, so nothing of them waits, unless there is no room for it.
+            let told = async { tokio::time::timeout(LAST_ROOM, served.session().creates().settled()).await };
+            let told = served.runtime().block_on(told).is_ok();
             match served.runtime().block_on(served.placed(LAST_ROOM)) {
-                0 => stage.remove(),
+                0 if told => stage.remove(),
+                0 => tracing::error!(
+                    "files that were made could not be told to the MRC until the mount ended; the next start does it"
+                ),
                 pieces => tracing::error!(
                     pieces,
                     "acknowledged writes found no room at the OSDs until the mount ended; they are lost"

@@ -4,6 +4,7 @@
 //! `recalls` hears what the leader wants back and gives it back; `data` takes leases for reads and writes.
 
 mod data;
+mod early;
 mod made;
 mod recalls;
 
@@ -18,6 +19,7 @@ use proto::osd::Turn;
 use rt::clock::Clock;
 use tokio::sync::Notify;
 
+use crate::creates::Waiting;
 use crate::engine::leases::{Cached, Key, Leases, Ticket};
 use crate::volume::Volume;
 pub(crate) use data::Locked;
@@ -84,6 +86,8 @@ pub struct Leasing {
     many: AtomicBool,
     /// order: a leaf. Files that were just made: their kernel may not know them yet.
     made: Mutex<made::Made>,
+    /// Files that were made here and not told.
+    creates: Arc<Waiting>,
 }
 
 /// A lease that was given up.
@@ -128,6 +132,7 @@ impl Leasing {
             released: Notify::new(),
             many: AtomicBool::new(false),
             made: Mutex::default(),
+            creates: Arc::default(),
         })
     }
 

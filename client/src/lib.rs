@@ -23,6 +23,7 @@ pub mod engine;
 pub mod remote;
 
 pub mod client;
+pub(crate) mod creates;
 pub mod file;
 pub mod lease;
 pub mod stage;

@@ -4,6 +4,7 @@
 //! leaves them there, and its successor writes them out before anybody else may see the files. See
 //! `docs/protocols/write-behind.md`.
 
+pub(crate) mod records;
 pub(crate) mod replay;
 
 use std::collections::BTreeSet;
@@ -38,6 +39,9 @@ const LABEL_WORDS: usize = 14;
 const LABEL_BYTES: usize = LABEL_WORDS * 8;
 /// Where the slots' data begins.
 const DATA_AT: u64 = LABELS_AT + 8192;
+/// Where the records of files that were made begin, and where the file ends.
+const RECORDS_AT: u64 = DATA_AT + SLOTS as u64 * SLOT_BYTES as u64;
+const RECORDS_BYTES: u64 = records::RECORDS as u64 * records::RECORD_BYTES as u64;
 const _: () = assert!(LABELS_AT as usize + SLOTS as usize * LABEL_BYTES <= DATA_AT as usize);
 
 /// What a slot holds.
@@ -68,6 +72,8 @@ pub struct Stage {
     path: PathBuf,
     /// order: a leaf. The lowest first, so that few pages of the file are ever used.
     free: Mutex<BTreeSet<u32>>,
+    /// order: a leaf. Places for records of files that were made.
+    records: Mutex<BTreeSet<u32>>,
     /// Numbers pieces in the order in which they were begun; 0: none.
     next: AtomicU64,
 }
@@ -96,11 +102,39 @@ impl Stage {
         if magic != MAGIC {
             // New, or of another version, which is not to be understood.
             file.set_len(0)?;
-            file.set_len(DATA_AT + u64::from(SLOTS) * SLOT_BYTES as u64)?;
+            file.set_len(RECORDS_AT)?;
             file.write_all_at(&MAGIC, 0)?;
         }
+        if file.metadata()?.len() < RECORDS_AT + RECORDS_BYTES {
+            file.set_len(RECORDS_AT + RECORDS_BYTES)?;
+        }
         let free = Mutex::new((0..SLOTS).collect());
-        Ok(Arc::new(Self { file, path: path.to_path_buf(), free, next: AtomicU64::new(1) }))
+        let stage =
+            Self { file, path: path.to_path_buf(), free, records: Mutex::default(), next: AtomicU64::new(1) };
+        stage.make_room_for_records();
+        Ok(Arc::new(stage))
+    }
+
+    /// A record must not find out that there is no room: a name is shown before it is known whether it was written.
+    fn make_room_for_records(&self) {
+        let allocated = nix::fcntl::fallocate(
+            &*self.file,
+            nix::fcntl::FallocateFlags::empty(),
+            RECORDS_AT.cast_signed(),
+            RECORDS_BYTES.cast_signed(),
+        );
+        match (allocated, self.left_files()) {
+            (Ok(()), Ok(left)) => {
+                let taken: BTreeSet<u32> = left.iter().map(records::LeftFile::place).collect();
+                *self.records.lock() = (0..records::RECORDS).filter(|place| !taken.contains(place)).collect();
+            }
+            (Err(error), _) => {
+                tracing::warn!(%error, "no room to record files that are made; the MRC makes each")
+            }
+            (_, Err(error)) => {
+                tracing::warn!(%error, "records of files that were made cannot be read; the MRC makes each")
+            }
+        }
     }
 
     /// What the last process left, in the order in which it was begun. To be read before anything is taken.

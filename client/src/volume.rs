@@ -4,6 +4,7 @@ pub mod attrs;
 pub mod backup;
 pub mod changes;
 pub mod check;
+mod early;
 pub mod encode;
 pub mod inode;
 pub mod layout;

@@ -12,8 +12,8 @@ use proto::error::{Code, ErrorMessage, WireError};
 use proto::fsck::MendFindings;
 use proto::layout::SetLayout;
 use proto::mrc::{
-    Attr, CompleteReplicasRequest, CreateRequest, DropVolume, InitVolume, LinkRequest, LockRequest,
-    MakeRequest, RemoveEntry, RenameRequest, ReportWrite, SetAttrRequest, SetReplicasRequest,
+    Attr, CompleteReplicasRequest, CreateRequest, CreatedFile, DropVolume, Head, InitVolume, LinkRequest,
+    LockRequest, MakeRequest, RemoveEntry, RenameRequest, ReportWrite, SetAttrRequest, SetReplicasRequest,
     SetXattrRequest,
 };
 use proto::quota::SetQuota;
@@ -52,6 +52,39 @@ pub struct Create {
     /// The leader saw the name and recalled no leases on the directory: nothing may be made.
     #[prost(bool, tag = "3")]
     pub must_exist: bool,
+}
+
+/// A file that a session has made under its lease of the directory.
+#[derive(Clone, PartialEq, Message)]
+pub struct CreateAs {
+    /// Volume and session.
+    #[prost(message, required, tag = "1")]
+    pub head: Head,
+    /// The file.
+    #[prost(message, required, tag = "2")]
+    pub file: CreatedFile,
+    /// The leader's placement.
+    #[prost(message, required, tag = "3")]
+    pub layout: Layout,
+}
+
+/// Inode numbers for a session to make files with.
+#[derive(Clone, Copy, PartialEq, Message)]
+pub struct ReserveInos {
+    /// Volume.
+    #[prost(uint64, tag = "1")]
+    pub volume: u64,
+    /// How many.
+    #[prost(uint32, tag = "2")]
+    pub count: u32,
+}
+
+/// Answer to [`ReserveInos`].
+#[derive(Clone, Copy, PartialEq, Message)]
+pub struct InosReserved {
+    /// The first of them.
+    #[prost(uint64, tag = "1")]
+    pub first: u64,
 }
 
 /// Answer to [`Create`]; the leader adds the capability.
@@ -366,6 +399,10 @@ pub enum Body {
     EncodeDrop(Which),
     #[prost(message, tag = "55")]
     EncodeDamaged(Which),
+    #[prost(message, tag = "56")]
+    CreateAs(CreateAs),
+    #[prost(message, tag = "57")]
+    ReserveInos(ReserveInos),
 }
 
 impl Body {
@@ -397,6 +434,7 @@ impl Body {
                 | Self::SnapshotSweep(_)
                 | Self::EncodeCommit(_)
                 | Self::EncodeDrop(_)
+                | Self::CreateAs(_)
         )
     }
 }
@@ -407,7 +445,7 @@ pub struct Command {
     /// Which one.
     #[prost(
         oneof = "Body",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 30, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 50, 51, 52, 53, 54, 55"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 30, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 50, 51, 52, 53, 54, 55, 56, 57"
     )]
     pub body: Option<Body>,
 }

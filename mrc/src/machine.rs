@@ -13,7 +13,7 @@ use quorum::{Applied, StateMachine};
 use rt::table::Txn;
 
 use crate::changes::{Log, trim};
-use crate::command::{self, Body, CodingBegun, Command, CreateDone, DropDone, SessionRaised};
+use crate::command::{self, Body, CodingBegun, Command, CreateDone, DropDone, InosReserved, SessionRaised};
 use crate::dump::load;
 use crate::fsck::mend::mend;
 use crate::namespace::{
@@ -131,6 +131,18 @@ fn created(txn: &mut Txn<'_>, at: Applied, create: &command::Create) -> Outcome<
     Ok(CreateDone { attr: done.inode.attr, layout, created: done.created, changed }.encode_to_vec())
 }
 
+/// Makes a file that its maker shows already.
+fn created_as(txn: &mut Txn<'_>, at: Applied, create: &command::CreateAs) -> Outcome<Vec<u8>> {
+    let (head, file) = (&create.head, &create.file);
+    let done = make::create_as(txn, head, file, &create.layout)?;
+    if done.created {
+        Log::new(at, head).named(txn, &done.inode, file.parent, &file.name, false);
+    }
+    let layout = done.inode.layout()?;
+    let changed = after(txn, head.volume, &[file.parent])?;
+    Ok(CreateDone { attr: done.inode.attr, layout, created: true, changed }.encode_to_vec())
+}
+
 /// Makes a file without a name.
 fn nameless(txn: &mut Txn<'_>, now: Time, create: &command::Create) -> Outcome<Vec<u8>> {
     let inode = make::tmpfile(txn, now, &create.request, &create.layout)?;
@@ -221,6 +233,11 @@ fn run(txn: &mut Txn<'_>, at: Applied, body: &Body) -> Outcome<Vec<u8>> {
         }
         Body::Create(create) => created(txn, at, create),
         Body::TmpFile(create) => nameless(txn, now, create),
+        Body::CreateAs(create) => created_as(txn, at, create),
+        Body::ReserveInos(ask) => {
+            let first = volume::reserve(txn, ask.volume, ask.count)?;
+            Ok(InosReserved { first }.encode_to_vec())
+        }
         Body::Unlink(remove) => {
             let request = &remove.request;
             let entry = link::unlink(txn, now, request, remove.closed)?;

@@ -34,6 +34,7 @@ pub(crate) mod close;
 pub(crate) mod coding;
 pub(crate) mod collect_lost;
 pub(crate) mod create;
+pub(crate) mod create_many;
 pub(crate) mod dump;
 pub(crate) mod find;
 pub(crate) mod fsck;

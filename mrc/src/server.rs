@@ -9,10 +9,10 @@ use proto::find::Find;
 use proto::fsck::{FsckMend, FsckRun, LostCollect};
 use proto::layout::{LayoutGet, LayoutSet};
 use proto::mrc::{
-    Access, AcquireLease, AwaitRecalls, Close, CloseMany, CompleteReplicas, Create, GetAttr, GetLayout,
-    GetXattr, Link, ListReplicas, ListXattr, Lock, Lookup, MetadataSync, MkDir, MkNod, Open, ReadDir,
-    ReadLink, Rename, ReturnLeases, RmDir, SessionClose, SessionOpen, SessionRenew, SetAttr, SetReplicas,
-    SetXattr, StatFs, Symlink, TmpFile, Unlink, VolumeDrop, VolumeInit, Walk, WriteDone,
+    Access, AcquireLease, AwaitRecalls, Close, CloseMany, CompleteReplicas, Create, CreateMany, GetAttr,
+    GetLayout, GetXattr, Link, ListReplicas, ListXattr, Lock, Lookup, MetadataSync, MkDir, MkNod, Open,
+    ReadDir, ReadLink, Rename, ReturnLeases, RmDir, SessionClose, SessionOpen, SessionRenew, SetAttr,
+    SetReplicas, SetXattr, StatFs, Symlink, TmpFile, Unlink, VolumeDrop, VolumeInit, Walk, WriteDone,
 };
 use proto::quota::{QuotaLs, QuotaSet};
 use proto::raft::{Deliver, LeaderTransfer, MemberAdd, MemberRemove, Peer};
@@ -41,6 +41,7 @@ pub(crate) async fn dispatch(mrc: &Mrc, request: Request) -> Result<Response, Wi
         MkNod::NUMBER => ops::mknod::serve(mrc, request).await,
         Symlink::NUMBER => ops::symlink::serve(mrc, request).await,
         Create::NUMBER => ops::create::serve(mrc, request).await,
+        CreateMany::NUMBER => ops::create_many::serve(mrc, request).await,
         TmpFile::NUMBER => ops::tmpfile::serve(mrc, request).await,
         Open::NUMBER => ops::open::serve(mrc, request).await,
         Close::NUMBER => ops::close::serve(mrc, request).await,

@@ -254,6 +254,16 @@ impl Mrc {
         self.place_as(layout::default_of(self.table(), volume, &record, directory)?.striping)
     }
 
+    /// Likewise for a file that is made already: when no OSD has room, or too few are up, among those that are there.
+    pub(crate) fn place_promised(&self, volume: u64, directory: u64) -> Result<Layout, WireError> {
+        let record = volume::live(self.table(), volume)?;
+        let striping = layout::default_of(self.table(), volume, &record, directory)?.striping;
+        let seed = self.leader.next_placement();
+        let map = self.cluster.map()?;
+        placement::place(&map, striping.clone(), seed)
+            .or_else(|_| placement::place(&placement::at_their_best(&map), striping, seed))
+    }
+
     /// Chooses where a new file with this striping goes.
     pub(crate) fn place_as(&self, striping: Striping) -> Result<Layout, WireError> {
         placement::place(&*self.cluster.map()?, striping, self.leader.next_placement())

@@ -10,6 +10,7 @@ use crate::rpc::Empty;
 use crate::stripe::Layout;
 
 pub mod change;
+pub mod create_many;
 pub mod lease;
 pub mod open;
 pub mod read;
@@ -17,6 +18,7 @@ pub mod replicas;
 pub mod session;
 
 pub use change::*;
+pub use create_many::*;
 pub use lease::*;
 pub use open::*;
 pub use read::*;
@@ -251,4 +253,6 @@ crate::methods! {
     ListReplicas = 0x0282 reads (ListReplicasRequest) -> ReplicatedFiles,
     /// Closes several handles.
     CloseMany = 0x0233 reads (CloseManyRequest) -> Empty,
+    /// Tells of files that the session has made under its leases of their directories.
+    CreateMany = 0x0234 mutates (CreateManyRequest) -> CreateManyReply,
 }

@@ -143,6 +143,12 @@ impl Group {
         self.ask(deadline, |wait| Input::Propose { origin, command, wait }).await
     }
 
+    /// Whether the log's disk has room for more than what must go on when it is full.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.driver.has_room()
+    }
+
     /// Answers when the local table shows everything acknowledged before the call (leader lease, else
     /// read-index). Costs nothing at a leader whose lease holds. Other members answer `NotLeader`.
     pub async fn read(&self, deadline: Duration) -> Result<(), QuorumError> {

@@ -12,6 +12,7 @@
 //! covers the grant has arrived: so a reply that was overtaken by a change is never kept.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod early;
 mod entry;
 mod told;
 mod values;
@@ -211,11 +212,12 @@ impl Leases {
     }
 
     fn forget_all(&mut self) -> Vec<Key> {
-        let held = self.entries.iter().filter(|(_, entry)| entry.held() != 0).map(|(key, _)| *key).collect();
+        let held = |entry: &Entry| entry.held() | entry.early != 0;
+        let held = self.entries.iter().filter(|(_, entry)| held(entry)).map(|(key, _)| *key).collect();
         self.new_leader();
         for entry in self.entries.values_mut() {
             self.names -= entry.lose(u32::MAX);
-            entry.losing = 0;
+            (entry.losing, entry.early) = (0, 0);
         }
         self.order.clear();
         self.holding = 0;
@@ -272,6 +274,12 @@ impl Leases {
         self.next += 1;
         self.in_flight.insert(self.next);
         self.next
+    }
+
+    /// Whether grants of its answer count.
+    #[must_use]
+    pub fn is_counted(&self, ticket: Ticket) -> bool {
+        ticket > self.forgotten
     }
 
     /// Its answer was dealt with, or will not come.

@@ -180,6 +180,7 @@ impl File {
 impl Inode {
     /// Reads `[offset, offset + len)`, all of it; the caller has cut it at the end of the file.
     pub(crate) async fn read_range(self: &Arc<Self>, offset: u64, len: u64) -> Result<Bytes> {
+        self.confirmed().await?;
         loop {
             let top = self.top();
             let read = self.read_range_of_top(offset, len).await;

@@ -123,6 +123,7 @@ impl Inode {
         if len == 0 {
             return Ok(());
         }
+        self.confirmed().await?;
         let _shared = self.data.read().await;
         // Where something would show through a hole, zeroes are written.
         let shown = self.shows_through(offset..offset + len);
@@ -225,6 +226,7 @@ impl Inode {
 
     /// What the OSDs have allocated for this file, bytes: what it shares is counted, what is hidden below too.
     pub(crate) async fn allocated_at_osds(self: &Arc<Self>) -> Result<u64> {
+        self.confirmed().await?;
         let mut sum = 0;
         let all = self.all_data();
         let layered = all.len() > 1;
@@ -251,6 +253,7 @@ impl Inode {
 
     /// The end of the last byte that any OSD holds of this file.
     pub(crate) async fn end_at_osds(self: &Arc<Self>) -> Result<u64> {
+        self.confirmed().await?;
         let layout = self.credentials().layout.clone();
         if layout.is_coded() {
             // Nobody has written it since its size was known.

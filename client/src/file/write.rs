@@ -186,6 +186,7 @@ impl Inode {
         data: Bytes,
         sync: bool,
     ) -> Result<()> {
+        self.confirmed().await?;
         let generation = self.volume().leasing().generation();
         let stripe = self.credentials().layout.stripe_bytes.max(1);
         let mut cut = pieces(stripe, offset, data.len() as u64);

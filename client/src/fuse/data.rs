@@ -90,7 +90,10 @@ impl Shared {
         // A new file is writable by its maker whatever its mode; a capability for it costs nothing.
         let options = CreateOptions { mode: new.mode, exclusive, write: wants_write(new.flags) };
         let append = new.flags & libc::O_APPEND != 0;
-        let made = self.volume.create_with(&creds, new.parent, &new.name, options, append).await?;
+        let made = {
+            let (place, stage) = ((new.parent, &new.name[..]), self.stage.as_ref());
+            self.volume.create_behind(&creds, place, options, append, stage).await?
+        };
         let attr = if !made.created && new.flags & libc::O_TRUNC != 0 {
             let changes = Changes { clear_setid: new.clear_setid, ..Changes::default() };
             made.file.inode().resize(&creds, 0, changes).await?

@@ -20,7 +20,7 @@ use crate::volume::Volume;
 /// How long operations that use a lease may take to end. Then it is looked again.
 const USERS: Duration = Duration::from_millis(LEASE_TTL_MS);
 /// Most attempts to give up what a recall wants. The MRC has lost its patience long before.
-const ATTEMPTS: u32 = 8;
+pub(super) const ATTEMPTS: u32 = 8;
 /// How long an answer that a recall may have overtaken is waited for. If it comes later its operation asks anew.
 const EARLY: Duration = Duration::from_millis(20);
 /// After this long the kernel is asked anew to drop pages, around those that it has locked meanwhile.
@@ -34,7 +34,7 @@ const KNOWN_ATTEMPTS: u32 = 100;
 const LISTED: Duration = Duration::from_millis(1);
 const LISTED_ATTEMPTS: u32 = 20;
 /// Pause after a failed call.
-const PAUSE: Duration = Duration::from_millis(100);
+pub(super) const PAUSE: Duration = Duration::from_millis(100);
 /// How long a new session is not used until the leader has said whether it gives leases.
 const FIRST_ANSWER: Duration = Duration::from_secs(5);
 /// Returns in one call.
@@ -135,7 +135,12 @@ impl Leasing {
     /// Works a recall off and owes the return.
     async fn give_up(self: Arc<Self>, recall: Recall) {
         let generation = self.generation();
+        let directory = self.is_directory(&recall);
         self.engine.lock().recalled(&recall);
+        if directory && recall.bits & LEASE_WRITE != 0 {
+            // Whoever wants it may be about to make a snapshot: what is made later must have a later number.
+            self.creates.drop_numbers();
+        }
         if let Some(volume) = self.volume(recall.volume) {
             let kernel = volume.kernel();
             let known = forget_at_once(&*kernel, &recall);
@@ -193,13 +198,21 @@ impl Leasing {
     }
 
     /// Until nobody uses it; then writes out and reports what was written here, and drops pages.
-    async fn give_up_data(&self, volume: &Arc<Volume>, recall: &Recall) -> Result<(), String> {
+    pub(super) async fn give_up_data(&self, volume: &Arc<Volume>, recall: &Recall) -> Result<(), String> {
         let used = || Err("an operation still uses it".to_owned());
         if !self.wait_unused(recall).await {
             return used();
         }
         if recall.bits & (LEASE_READ | LEASE_WRITE) == 0 {
             return Ok(());
+        }
+        if self.is_directory(recall) {
+            // Names that were made there are to be found by whoever wants it.
+            let told = tokio::time::timeout(USERS, self.creates.settled()).await;
+            return told.map_err(|_| "files that were made in it could not be told".to_owned());
+        }
+        if recall.recall != 0 {
+            self.creates.told().await;
         }
         let inode = volume.inode(recall.ino);
         if let Some(inode) = inode.as_ref().filter(|_| recall.bits & LEASE_WRITE != 0) {

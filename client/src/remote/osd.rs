@@ -76,6 +76,8 @@ pub struct Osds {
 struct Space {
     /// Those with plenty of it.
     roomy: BTreeSet<u64>,
+    /// All that take files have, and there is one.
+    all_roomy: bool,
     /// Some have not told yet.
     is_unknown: bool,
 }
@@ -113,10 +115,20 @@ impl Osds {
         layout.columns.iter().flat_map(|column| &column.osds).all(|osd| space.roomy.contains(osd))
     }
 
+    /// Whether every OSD that new files may go to had plenty of free space then, and there is one.
+    #[must_use]
+    pub fn all_have_room(&self) -> bool {
+        self.space.lock().all_roomy
+    }
+
     fn learn(&self, mut map: OsdMap) {
+        let takes_files = |osd: &&proto::dir::OsdEntry| osd.state() == OsdState::Up && osd.weight() > 0;
+        let is_full = |osd: &proto::dir::OsdEntry| osd.free_bytes < PLENTY;
+        let mut takers = map.osds.iter().filter(takes_files).peekable();
+        let all_roomy = takers.peek().is_some() && !takers.any(is_full);
         let roomy = map.osds.iter().filter(|osd| osd.free_bytes >= PLENTY).map(|osd| osd.osd).collect();
         let is_unknown = map.osds.iter().any(|osd| osd.total_bytes == 0);
-        *self.space.lock() = Space { roomy, is_unknown };
+        *self.space.lock() = Space { roomy, all_roomy, is_unknown };
         self.dir.set_addrs(std::mem::take(&mut map.dirs));
         self.map.send_if_modified(|current| {
             let newer = map.epoch > current.epoch;

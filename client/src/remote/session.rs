@@ -26,6 +26,7 @@ use tokio::sync::{Notify, RwLock};
 use super::Group;
 use super::closes::{self, Closes};
 use crate::config::Patience;
+use crate::creates::{self, Numbered, Waiting};
 use crate::engine::backoff::Backoff;
 use crate::engine::kernel::KernelNumbers;
 use crate::engine::sequence::Sequence;
@@ -118,18 +119,18 @@ pub fn for_kernel<F: Future>(unique: u64, work: F) -> impl Future<Output = F::Ou
 }
 
 /// A mutation's number; the answer has arrived when this is dropped.
-struct Numbered<'a> {
+struct Answering<'a> {
     session: &'a Session,
-    origin: Origin,
-    kernel: bool,
+    numbered: Numbered,
 }
 
-impl Drop for Numbered<'_> {
+impl Drop for Answering<'_> {
     fn drop(&mut self) {
-        if self.kernel {
-            self.session.kernel.lock().end(self.origin.sequence);
+        let Numbered { origin, kernel } = self.numbered;
+        if kernel {
+            self.session.kernel.lock().end(origin.sequence);
         } else {
-            self.session.sequence.lock().end(self.origin.sequence);
+            self.session.sequence.lock().end(origin.sequence);
             self.session.ended.notify_waiters();
         }
     }
@@ -204,6 +205,25 @@ impl Session {
         self.epoch.store(epoch, Ordering::Release);
     }
 
+    /// What was made and not told.
+    pub(crate) fn creates(&self) -> &Arc<Waiting> {
+        self.leasing.creates()
+    }
+
+    /// A number for a mutation that is told later; `None`: there is none at this moment.
+    pub(crate) fn number_now(&self) -> Option<Numbered> {
+        if let Some(origin) = self.kernel_number() {
+            return Some(Numbered { origin, kernel: true });
+        }
+        let origin = self.sequence.lock().begin()?;
+        Some(Numbered { origin, kernel: false })
+    }
+
+    /// It was told, or is lost.
+    pub(crate) fn number_is_over(&self, numbered: Numbered) {
+        drop(Answering { session: self, numbered });
+    }
+
     /// A call that changes nothing at the leader.
     pub async fn call<M: Method>(&self, request: &M::Request) -> Result<M::Reply> {
         self.call_for::<M>(request, Duration::ZERO).await
@@ -215,6 +235,7 @@ impl Session {
         request: &M::Request,
         extra: Duration,
     ) -> Result<M::Reply> {
+        self.creates().told().await;
         loop {
             let known = self.opened();
             match self.group.call_for::<M>(request, self.patience, extra).await.0 {
@@ -226,8 +247,8 @@ impl Session {
 
     /// A mutation: `make` gets the origin, which stays the same however often it is sent.
     pub async fn mutate<M: Method>(&self, make: impl FnOnce(Origin) -> M::Request) -> Result<M::Reply> {
-        let numbered = self.number().await;
-        self.call::<M>(&make(numbered.origin)).await
+        let answering = self.number().await;
+        self.call::<M>(&make(answering.numbered.origin)).await
     }
 
     /// A mutation that the client makes for itself, also while it works for a kernel's request: a successor of this process, to
@@ -236,29 +257,33 @@ impl Session {
         &self,
         make: impl FnOnce(Origin) -> M::Request,
     ) -> Result<M::Reply> {
-        let numbered = self.own_number().await;
-        self.call::<M>(&make(numbered.origin)).await
+        let answering = self.own_number().await;
+        self.call::<M>(&make(answering.numbered.origin)).await
     }
 
-    async fn number(&self) -> Numbered<'_> {
-        if let Ok((unique, step)) =
-            REQUEST.try_with(|request| (request.unique, request.next.fetch_add(1, Ordering::Relaxed)))
-        {
-            let origin = self.kernel.lock().begin(unique, step, self.clock.monotonic());
-            return Numbered { session: self, origin, kernel: true };
+    async fn number(&self) -> Answering<'_> {
+        match self.kernel_number() {
+            Some(origin) => Answering { session: self, numbered: Numbered { origin, kernel: true } },
+            None => self.own_number().await,
         }
-        self.own_number().await
     }
 
-    async fn own_number(&self) -> Numbered<'_> {
+    fn kernel_number(&self) -> Option<Origin> {
+        let next = |request: &KernelRequest| (request.unique, request.next.fetch_add(1, Ordering::Relaxed));
+        let (unique, step) = REQUEST.try_with(next).ok()?;
+        Some(self.kernel.lock().begin(unique, step, self.clock.monotonic()))
+    }
+
+    async fn own_number(&self) -> Answering<'_> {
+        let numbered = |origin| Answering { session: self, numbered: Numbered { origin, kernel: false } };
         loop {
             if let Some(origin) = self.sequence.lock().begin() {
-                return Numbered { session: self, origin, kernel: false };
+                return numbered(origin);
             }
             let ended = self.ended.notified();
             // Checked again after registering, so that an end in between is not missed.
             if let Some(origin) = self.sequence.lock().begin() {
-                return Numbered { session: self, origin, kernel: false };
+                return numbered(origin);
             }
             ended.await;
         }
@@ -271,8 +296,8 @@ impl Session {
         writing: bool,
         make: impl FnOnce(Origin) -> M::Request,
     ) -> Result<OpenReply> {
-        let numbered = self.number().await;
-        let request = make(numbered.origin);
+        let answering = self.number().await;
+        let request = make(answering.numbered.origin);
         self.opening::<M>(volume, writing, &request).await
     }
 
@@ -290,6 +315,7 @@ impl Session {
         writing: bool,
         request: &M::Request,
     ) -> Result<OpenReply> {
+        self.creates().told().await;
         loop {
             let gate = self.gate.read().await;
             let known = self.opened();
@@ -447,6 +473,7 @@ impl Session {
     /// Takes, frees or tests a lock. One attempt waits at most `wait_ms`; who wants to wait longer asks again.
     pub async fn lock(&self, request: &LockRequest) -> Result<LockReply> {
         let wait = Duration::from_millis(request.wait_ms);
+        self.creates().told().await;
         loop {
             // A waiting lock does not hold the gate: it may wait for as long as the leader stays.
             let gate = if request.wait_ms == 0 { Some(self.gate.read().await) } else { None };
@@ -581,6 +608,7 @@ impl Session {
         let epoch = self.epoch.swap(reply.session_epoch, Ordering::AcqRel);
         if epoch != EPOCH_UNKNOWN && epoch != reply.session_epoch {
             self.leasing.expelled();
+            self.creates().lost(self);
         }
         self.leasing.renewed(start, reply.lease_ttl_ms);
     }
@@ -613,6 +641,7 @@ impl Session {
     pub fn keep_alive(self: &Arc<Self>) {
         let session = Arc::downgrade(self);
         tokio::spawn(closes::keep_telling(session.clone()));
+        tokio::spawn(creates::keep_telling(session.clone()));
         tokio::spawn(async move {
             loop {
                 tokio::time::sleep(Duration::from_millis(LEASE_RENEW_MS)).await;

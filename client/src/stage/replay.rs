@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use proto::error::Code;
 
-use super::{Left, Stage};
+use super::records::LeftFile;
+use super::{Label, Left, Stage};
 use crate::config::Creds;
 use crate::error::{Error, Result};
 use crate::remote::Session;
@@ -17,6 +18,8 @@ use crate::volume::inode::Inode;
 pub(crate) struct Predecessor<'a> {
     stage: &'a Arc<Stage>,
     left: Vec<Left>,
+    /// Files that it made and did not tell.
+    files: Vec<LeftFile>,
 }
 
 /// Files to which it was written; their sizes are to be reported.
@@ -24,24 +27,32 @@ pub(crate) struct Written(BTreeMap<u64, Arc<Inode>>);
 
 impl<'a> Predecessor<'a> {
     pub(crate) fn of(stage: &'a Arc<Stage>) -> io::Result<Self> {
-        Ok(Self { stage, left: stage.left()? })
+        Ok(Self { stage, left: stage.left()?, files: stage.left_files()? })
     }
 
     /// The session that it had; `None`: nothing is left.
     pub(crate) fn session(&self) -> Option<u64> {
-        self.left.last().map(|left| left.label.session)
+        let of_files = self.files.last().map(|left| left.session);
+        self.left.last().map(|left| left.label.session).or(of_files)
     }
 
     /// Before the leader hears of the session again: which epoch it had, and that it holds what it wrote under.
     pub(crate) fn prepare(&self, session: &Session) {
-        let Some(last) = self.left.last().filter(|left| left.label.session == session.id()) else { return };
-        session.had_epoch(last.label.epoch);
-        session.leasing().assume(self.left.iter().map(|left| (left.label.volume, left.label.ino)));
+        let ours = self.left.iter().map(|left| left.label).filter(|label| label.session == session.id());
+        let files = self.files.iter().filter(|left| left.session == session.id());
+        let epochs = ours.clone().map(|label| label.epoch).chain(files.clone().map(|left| left.file.epoch));
+        let Some(last) = epochs.max() else { return };
+        session.had_epoch(last);
+        // Of a file that was made and not told nobody holds anything yet.
+        let is_told = |label: &Label| !self.files.iter().any(|left| left.file.ino == label.ino);
+        let written = ours.filter(is_told).map(|label| (label.volume, label.ino));
+        session.leasing().assume(written.chain(files.map(|left| (left.volume, left.file.parent))));
     }
 
     /// Writes it out, into `volume`, which is within the session that it had. When that was expelled meanwhile others may
     /// have written, and what is older must not come over it.
     pub(crate) async fn replay(self, volume: &Arc<Volume>) -> io::Result<Written> {
+        self.tell_files(volume).await?;
         let session = volume.session();
         let (pieces, mut lost, mut held) = (self.left.len(), 0, 0);
         let mut written = BTreeMap::new();
@@ -78,6 +89,34 @@ impl<'a> Predecessor<'a> {
             self.stage.clear()?;
         }
         Ok(Written(written))
+    }
+
+    /// First the files: what was written to them follows. Each is made once, however often it is told.
+    async fn tell_files(&self, volume: &Arc<Volume>) -> io::Result<()> {
+        let session = volume.session();
+        let (mut told, mut lost) = (0, 0);
+        for left in &self.files {
+            let file = &left.file;
+            let same =
+                (left.session, file.epoch, left.volume) == (session.id(), session.epoch(), volume.id());
+            let result = match same {
+                true => volume.tell_file(file.clone()).await,
+                false => Err(Error::new(Code::Io, "its session ended meanwhile: nobody answered in time")),
+            };
+            match result {
+                Ok(()) => told += 1,
+                Err(error) => {
+                    let name = String::from_utf8_lossy(&file.name).into_owned();
+                    tracing::error!(ino = file.ino, parent = file.parent, name, %error, "a file that was made was lost");
+                    lost += 1;
+                }
+            }
+        }
+        if !self.files.is_empty() {
+            tracing::info!(told, lost, "told of files that an earlier process made");
+            self.stage.clear_files(&self.files)?;
+        }
+        Ok(())
     }
 
     /// What the MRC has yet to hear of stays marked until then: this process may be killed too. False: there is no room for it.

@@ -2,8 +2,10 @@
 
 mod behind;
 mod coded;
+mod early;
 pub(crate) mod kept;
 mod layers;
+mod rights;
 mod ticket;
 mod trail;
 
@@ -21,6 +23,7 @@ use proto::rpc::Method;
 use super::Volume;
 use super::attrs::Changes;
 use crate::config::Creds;
+use crate::creates::Early;
 use crate::engine::backoff::Backoff;
 use crate::engine::leases::{Key, Use};
 use crate::engine::room::Room;
@@ -34,15 +37,14 @@ use ticket::Attempt;
 pub(crate) use ticket::Ticket;
 use trail::Trail;
 
-/// A capability is renewed when it has less than this left, milliseconds.
-const RENEW_BEFORE_MS: u64 = 60_000;
-
 /// A file in use.
 pub struct Inode {
     volume: Arc<Volume>,
     ino: u64,
     /// Stands for the data of this number, whatever the file shows.
     exact: bool,
+    /// It was made here, and what is needed to write it comes later.
+    early: Option<Arc<Early>>,
     /// order: a leaf.
     credentials: RwLock<Arc<FileCredentials>>,
     write: AtomicBool,
@@ -75,7 +77,7 @@ pub struct Inode {
 
 impl Inode {
     pub(super) fn new(volume: Arc<Volume>, reply: OpenReply, write: bool) -> Arc<Self> {
-        Self::with(volume, reply, write, false)
+        Self::with(volume, reply, write, false, None)
     }
 
     /// The data of a number, for who looks after its replicas; nobody else shares it.
@@ -83,14 +85,21 @@ impl Inode {
         let head = volume.head(creds);
         let request = OpenRequest { head, ino, write: false, renew: true, append: false, exact: true };
         let reply = volume.session().open(&request).await?;
-        Ok(Self::with(volume, reply, false, true))
+        Ok(Self::with(volume, reply, false, true, None))
     }
 
-    fn with(volume: Arc<Volume>, reply: OpenReply, write: bool, exact: bool) -> Arc<Self> {
+    fn with(
+        volume: Arc<Volume>,
+        reply: OpenReply,
+        write: bool,
+        exact: bool,
+        early: Option<Arc<Early>>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             volume,
             ino: reply.attr.ino,
             exact,
+            early,
             room: Mutex::new(Room::new(reply.room)),
             credentials: RwLock::new(Arc::new(reply.credentials)),
             write: AtomicBool::new(write),
@@ -436,6 +445,7 @@ impl Inode {
 
     /// Cuts the objects at all OSDs.
     async fn cut(self: &Arc<Self>, size: u64) -> Result<()> {
+        self.confirmed().await?;
         let layout = self.credentials().layout.clone();
         let stripe = u64::from(layout.stripe_bytes.max(1));
         let object = size / stripe;
@@ -449,6 +459,7 @@ impl Inode {
 
     /// Everything of this file that OSDs acknowledged goes to disk.
     pub(crate) async fn sync_osds(self: &Arc<Self>) -> Result<()> {
+        self.confirmed().await?;
         let layout = self.credentials().layout.clone();
         if layout.is_coded() && !self.exact {
             // It was synced before the file showed it, and is never written.
@@ -491,6 +502,7 @@ impl Inode {
         make: impl Fn(&Ticket<'_>) -> M::Request,
         payload: Bytes,
     ) -> Result<(M::Reply, Bytes)> {
+        self.confirmed().await?;
         let credentials = self.credentials();
         let columns = &self.right_to(&credentials, data)?.1.columns;
         if columns.is_empty() {
@@ -525,6 +537,7 @@ impl Inode {
         let mut corrupt_once = false;
         let generation = self.volume.leasing().generation();
         let mut trail = Trail::new(self.volume.client().config().clock.monotonic());
+        self.confirmed().await?;
         self.renew_in_time().await?;
         loop {
             let map = self.volume.osds().map();
@@ -625,46 +638,6 @@ impl Inode {
                 last.text
             ),
         )
-    }
-
-    async fn renew_in_time(&self) -> Result<()> {
-        let credentials = self.credentials();
-        let now_ms = u64::try_from(self.volume.client().now().as_millis()).unwrap_or(u64::MAX);
-        if now_ms + RENEW_BEFORE_MS < credentials.capability.expires_ms {
-            return Ok(());
-        }
-        match self.renew(&credentials).await {
-            // It may still be valid: let the OSD decide.
-            Err(error) if now_ms < credentials.capability.expires_ms => {
-                tracing::debug!(ino = self.ino, %error, "a capability could not be renewed yet");
-                Ok(())
-            }
-            other => other,
-        }
-    }
-
-    /// Gets a fresh capability, and with it the layout of now.
-    pub(crate) async fn renew_now(&self) -> Result<()> {
-        self.renew(&self.credentials()).await
-    }
-
-    /// Gets a fresh capability, unless another caller has replaced `old` already.
-    async fn renew(&self, old: &Arc<FileCredentials>) -> Result<()> {
-        let _one = self.renewing.lock().await;
-        if !Arc::ptr_eq(old, &self.credentials()) {
-            return Ok(());
-        }
-        let head = self.volume.head(&Creds::checked(0, 0));
-        let write = self.may_write();
-        let exact = self.exact;
-        let request = OpenRequest { head, ino: self.ino, write, renew: true, append: false, exact };
-        let asked = self.volume.leasing().ask();
-        let reply = self.volume.session().open(&request).await?;
-        asked.learn(self.volume.id(), &reply.leases, [&reply.attr]);
-        self.volume.keep_rights(&reply, write);
-        self.size.lock().learn(&reply.attr);
-        *self.credentials.write() = Arc::new(reply.credentials);
-        Ok(())
     }
 }
 

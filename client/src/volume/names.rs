@@ -38,7 +38,7 @@ pub(super) fn all_of<'a>(attr: &'a Attr, changed: &'a [Attr]) -> Vec<&'a Attr> {
 }
 
 /// Whether an entry of a directory may be called so; what else is asked for is the MRC's to answer or refuse.
-fn is_plain(name: &[u8]) -> bool {
+pub(super) fn is_plain(name: &[u8]) -> bool {
     name != b"." && name != b".." && (1..=NAME_BYTES_MAX).contains(&name.len())
 }
 

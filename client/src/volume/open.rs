@@ -115,7 +115,7 @@ impl Volume {
     }
 
     /// Keeps the rights that an answer brought.
-    pub(super) fn keep_rights(&self, reply: &OpenReply, write: bool) {
+    pub(crate) fn keep_rights(&self, reply: &OpenReply, write: bool) {
         if !self.leasing().is_on() {
             return;
         }

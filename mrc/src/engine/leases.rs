@@ -52,11 +52,11 @@ const WAITING_MAX: usize = 16_384;
 #[must_use]
 pub fn conflicts(bits: u32) -> u32 {
     let mut against = 0;
-    if bits & (LEASE_ATTR | LEASE_READ) != 0 {
+    if bits & (LEASE_ATTR | LEASE_NAMES | LEASE_READ) != 0 {
         against |= LEASE_WRITE;
     }
     if bits & LEASE_WRITE != 0 {
-        against |= LEASE_ATTR | LEASE_READ | LEASE_WRITE;
+        against |= LEASE_ATTR | LEASE_NAMES | LEASE_READ | LEASE_WRITE;
     }
     against
 }

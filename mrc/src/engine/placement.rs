@@ -56,6 +56,19 @@ pub fn place(map: &OsdMap, striping: Striping, seed: u64) -> Result<Layout, Wire
     })
 }
 
+/// The map as if those that are down came back, and room were made.
+#[must_use]
+pub fn at_their_best(map: &OsdMap) -> OsdMap {
+    let mut map = map.clone();
+    for osd in &mut map.osds {
+        if osd.state == OsdState::Down as i32 {
+            osd.state = OsdState::Up as i32;
+        }
+        osd.total_bytes = 0;
+    }
+    map
+}
+
 /// Chooses the OSDs of erasure-coded data: one for each object of a group, in different failure domains as far as there are
 /// enough. Never fewer than the code needs.
 pub fn place_group(

@@ -44,6 +44,24 @@ impl Change {
         }
     }
 
+    /// Likewise of several that are proposed together.
+    pub(crate) async fn run_all<T>(
+        changes: &mut [Self],
+        propose: impl Future<Output = Result<T, WireError>>,
+    ) -> Result<T, WireError> {
+        for change in changes.iter_mut() {
+            if !change.leasing.with(|engine, _| engine.is_valid(&change.pass)) {
+                return Err(leadership_lost());
+            }
+        }
+        changes.iter_mut().for_each(|change| change.proposed = true);
+        let result = propose.await;
+        let is_done = result.is_ok();
+        // Of several some may have been done whatever the error says.
+        changes.iter_mut().for_each(|change| (change.proposed, change.changed) = (!is_done, is_done));
+        result
+    }
+
     /// Proposes the change. When the caller leaves before the answer, the claims stay until the outcome is certain.
     pub(crate) async fn run<T>(
         &mut self,

@@ -8,8 +8,8 @@ use crate::engine::leases::{Claim, Claims};
 use crate::namespace::entry::Entry;
 use crate::namespace::inode;
 
-/// Names and attributes of a directory.
-pub(crate) const DIRECTORY: u32 = LEASE_ATTR | LEASE_NAMES;
+/// Names and attributes of a directory; whoever makes names there tells them first.
+pub(crate) const DIRECTORY: u32 = LEASE_ATTR | LEASE_NAMES | LEASE_WRITE;
 /// Attributes; whoever writes reports first.
 pub(crate) const ATTRIBUTES: u32 = LEASE_ATTR | LEASE_WRITE;
 /// Attributes and data.

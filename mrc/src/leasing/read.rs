@@ -19,6 +19,9 @@ pub(crate) fn by_the_way(attr: &Attr) -> u32 {
     if attr.mode >> 12 == kind::DIR { LEASE_ATTR | LEASE_NAMES } else { LEASE_ATTR }
 }
 
+/// What the maker of a name is given of its directory, if the names of that may be made unheard.
+pub(crate) const OF_MAKER: u32 = OF_DIRECTORY | LEASE_WRITE;
+
 /// What a reader is given of a directory whose names it reads.
 pub(crate) const OF_DIRECTORY: u32 = LEASE_ATTR | LEASE_NAMES;
 
@@ -60,6 +63,9 @@ impl Mrc {
             let mut written: Vec<FileId> = Vec::new();
             let mut news = false;
             leasing.with(|engine, now| {
+                // Names that another session has made and not told yet are to be found too.
+                let names = reading.directory.map(|ino| (volume, ino));
+                written.extend(names.filter(|file| engine.is_written_by_others(session, *file)));
                 attrs(&value, &mut |attr| {
                     let file = (volume, attr.ino);
                     if engine.is_written_by_others(session, file) {

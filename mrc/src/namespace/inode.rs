@@ -167,6 +167,13 @@ impl Inode {
         self.touch(now);
     }
 
+    /// A name was made in the directory at a time that its maker tells; times do not go back by it.
+    pub fn named_at(&mut self, at: Time) {
+        self.attr.mtime = self.attr.mtime.max(at);
+        let ctime = self.attr.ctime.max(at);
+        self.touch(ctime);
+    }
+
     /// What it shares; default: nothing.
     #[must_use]
     pub fn shares(&self) -> Layers {

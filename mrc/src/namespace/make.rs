@@ -4,7 +4,7 @@ use prost::Message;
 use proto::error::Code;
 use proto::id::Ino;
 use proto::limits::{LINKS_MAX, SYMLINK_BYTES_MAX};
-use proto::mrc::{CreateRequest, Head, MakeRequest, Time, kind};
+use proto::mrc::{CreateRequest, CreatedFile, Head, MakeRequest, Time, kind};
 use proto::stripe::Layout;
 use rt::table::Txn;
 
@@ -12,7 +12,7 @@ use super::acl::Acls;
 use super::entry::{self, Entry};
 use super::inode::{self, Body, FIRST_COOKIE, FLAG_APPEND, FLAG_IMMUTABLE, Inode};
 use super::name::Name;
-use super::{Outcome, access, collect, home, refuse, volume};
+use super::{Outcome, access, collect, home, refuse, session, volume};
 use crate::quota;
 
 const SETUID: u32 = 0o4000;
@@ -56,6 +56,58 @@ pub fn create(txn: &mut Txn<'_>, now: Time, ask: &CreateRequest, layout: &Layout
         return Ok(Created { inode, created: false });
     }
     let inode = add(txn, now, request, name, &mut parent, Some(layout))?;
+    Ok(Created { inode, created: true })
+}
+
+/// Makes a regular file that a session has made under its lease of the directory: as it has shown it, unless it was expelled
+/// since. What was promised is not refused for a quota.
+pub fn create_as(txn: &mut Txn<'_>, head: &Head, file: &CreatedFile, layout: &Layout) -> Outcome<Created> {
+    let (volume, name) = (head.volume, Name::parse_new(&file.name)?);
+    let row = session::find(txn, head.session)?;
+    if row.is_none_or(|row| row.epoch != file.epoch) {
+        return refuse(
+            Code::CapabilityExpired,
+            format!(
+                "{name} was made by a session that has been expelled since: others may have used its directory"
+            ),
+        );
+    }
+    let mut parent = inode::directory(txn, volume, file.parent)?;
+    let taken = match entry::find(txn, volume, file.parent, name)? {
+        Some(found) if found.ino == file.ino => {
+            let inode = inode::get(txn, volume, file.ino)?;
+            return Ok(Created { inode, created: false });
+        }
+        found => found.is_some(),
+    };
+    let mut record = volume::live(txn, volume)?;
+    if taken || file.ino >= record.next_ino || inode::find_any(txn, volume, file.ino)?.is_some() {
+        return refuse(
+            Code::Exists,
+            format!(
+                "{name} as {} in {}: the name or the number is another's",
+                Ino(file.ino),
+                Ino(file.parent)
+            ),
+        );
+    }
+    if parent.attr.nlink == 0 {
+        return refuse(Code::NotFound, format!("directory {} is removed", Ino(file.parent)));
+    }
+    let at = Time { nanos: file.at.nanos.min(999_999_999), ..file.at };
+    let mode = kind::FILE << 12 | file.mode & 0o7777;
+    let mut inode = Inode::new(file.ino, mode, (file.uid, file.gid), at, Body::File(layout.encode_to_vec()));
+    inode.tell_lists();
+    quota::created(txn, volume, &record, &inode)?;
+    let cookie = entry::take_cookie(&mut parent);
+    home::add(txn, volume, &mut inode, (file.parent, cookie))?;
+    entry::put(txn, volume, file.parent, name, Entry { ino: file.ino, kind: kind::FILE, cookie });
+    parent.attr.size += 1;
+    parent.named_at(at);
+    inode::put(txn, volume, &parent);
+    inode::put(txn, volume, &inode);
+    record.inodes += 1;
+    volume::put(txn, volume, &record);
     Ok(Created { inode, created: true })
 }
 

@@ -128,6 +128,15 @@ pub fn put(txn: &mut Txn<'_>, volume: u64, record: &Volume) {
     txn.put(keys::volume(volume), versioned(record));
 }
 
+/// Takes inode numbers that nothing else will have; gives the first.
+pub fn reserve(txn: &mut Txn<'_>, volume: u64, count: u32) -> Outcome<u64> {
+    let mut record = live(txn, volume)?;
+    let first = record.next_ino;
+    record.next_ino += u64::from(count);
+    put(txn, volume, &record);
+    Ok(first)
+}
+
 /// A file's size went from `old` to `new`.
 pub fn resized(txn: &mut Txn<'_>, volume: u64, old: u64, new: u64) -> Outcome<()> {
     if old == new {

@@ -22,7 +22,11 @@ pub(crate) async fn serve(mrc: &Mrc, request: Request) -> Result<Response, WireE
     access::require_root(&ask.head, "set quotas")?;
     mrc.lead(request.deadline).await?;
     let (volume, subject) = (ask.head.volume, list::subject(ask.kind, ask.id)?);
-    let set = mrc.change(ask.origin, Body::SetQuota(ask), request.deadline).await?;
+    // Names that are made unheard are promised: from now on every one is asked for.
+    let mut hush = mrc.hush(volume);
+    mrc.quiet_writers(volume, request.deadline).await?;
+    let set = hush.run(mrc.change(ask.origin, Body::SetQuota(ask), request.deadline)).await?;
+    drop(hush);
     let patience = mrc.now() + COUNT_PATIENCE;
     while volume::find(mrc.table(), volume)?.is_some_and(|record| count::is_due(&record)) {
         if mrc.now() >= patience {

@@ -62,7 +62,11 @@ pub(crate) async fn clone(mrc: &Mrc, request: Request) -> Result<Response, WireE
 
 impl Mrc {
     /// Nobody holds the right to write anything of the volume when this answers; its being given is hushed already.
-    async fn quiet_writers(&self, volume: u64, deadline: std::time::Duration) -> Result<(), WireError> {
+    pub(super) async fn quiet_writers(
+        &self,
+        volume: u64,
+        deadline: std::time::Duration,
+    ) -> Result<(), WireError> {
         let leasing = self.leader().leasing();
         // Leases of a former leader's time are not known before its clients have told them.
         drop(leasing.begin_change(0, Claims::default(), deadline).await?);

@@ -191,6 +191,11 @@ impl Driver {
         }
     }
 
+    /// See [`super::Group::has_room`].
+    pub(super) fn has_room(&self) -> bool {
+        !self.again.setup.log.look(self.monotonic())
+    }
+
     /// Whether this leader takes a change. Without room it does not, and another member that may have some is to lead.
     /// `in_need`: it may take of what is kept for that. Who repeats what was done hears of that.
     pub(super) fn admit(&self, origin: &Origin, in_need: bool) -> Result<(), QuorumError> {

@@ -17,6 +17,10 @@ pub(super) struct Entry {
     pub(super) bits: u32,
     /// Recalled and not yet returned.
     pub(super) losing: u32,
+    /// Of `bits`: the MRC has not given them, for it has yet to hear of the inode.
+    pub(super) early: u32,
+    /// It is a directory.
+    pub(super) directory: bool,
     /// Highest grant number seen.
     pub(super) number: u64,
     /// Highest recall number seen, per bit.
@@ -97,11 +101,11 @@ impl Entry {
 
     /// What the MRC counts as ours.
     pub(super) fn held(&self) -> u32 {
-        self.bits | self.losing
+        self.bits & !self.early | self.losing
     }
 
     pub(super) fn is_in_use(&self) -> bool {
-        self.reading + self.writing + self.asking[0] + self.asking[1] + self.changing > 0
+        self.reading + self.writing + self.asking[0] + self.asking[1] + self.changing > 0 || self.early != 0
     }
 
     pub(super) fn users(&mut self, what: Use) -> &mut u32 {

@@ -63,6 +63,7 @@ impl Leases {
             return;
         }
         let entry = self.entries.get_mut(&key).expect("it was just looked at");
+        entry.directory = attr.mode >> 12 == kind::DIR;
         if entry.attr.as_ref().is_none_or(|kept| kept.change <= attr.change) {
             entry.attr = Some(attr.clone());
         }
@@ -107,7 +108,7 @@ impl Leases {
     }
 
     /// False when there was no room for it beside the others.
-    fn insert_name(&mut self, dir: Key, name: &[u8], ino: Option<u64>) -> bool {
+    pub(super) fn insert_name(&mut self, dir: Key, name: &[u8], ino: Option<u64>) -> bool {
         let Some(entry) = self.entries.get_mut(&dir) else { return false };
         if ino.is_none() && entry.whole {
             // That goes without saying.

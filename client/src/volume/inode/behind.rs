@@ -48,7 +48,11 @@ impl Inode {
             && !self.room.lock().is_limited()
             && !stage.is_scarce()
             && !self.volume.is_short()
-            && self.volume.osds().have_room(&self.credentials().layout)
+            && match self.is_confirmed() {
+                true => self.volume.osds().have_room(&self.credentials().layout),
+                // Any of them may get it.
+                false => self.volume.osds().all_have_room(),
+            }
     }
 
     /// Whether a slot or a mark of the stage says where the file ends, and the MRC does not.

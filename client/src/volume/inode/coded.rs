@@ -196,14 +196,14 @@ impl Inode {
         let head = volume.head(creds);
         let request = OpenRequest { head, ino, write: false, renew: true, append: false, exact: false };
         let reply = volume.session().open(&request).await?;
-        Ok(Self::with(volume, reply, false, false))
+        Ok(Self::with(volume, reply, false, false, None))
     }
 
     /// Where encoded data is written.
     pub(crate) fn sink(volume: Arc<Volume>, begun: EncodingBegun) -> Arc<Self> {
         let attr = Attr { ino: begun.credentials.capability.ino, size: 0, layer: 0, ..begun.attr };
         let reply = OpenReply { attr, credentials: begun.credentials, ..OpenReply::default() };
-        Self::with(volume, reply, true, true)
+        Self::with(volume, reply, true, true, None)
     }
 
     /// Whether the map says that the OSD of an object serves.

@@ -108,6 +108,9 @@ impl Inode {
 
     /// A new right, when the one that is here is for other data than the file shows now.
     pub(crate) async fn follow_top(&self, what: Use) -> Result<()> {
+        if !self.is_confirmed() {
+            return Ok(());
+        }
         let credentials = self.credentials();
         let (layer, truncate_epoch) = self.size.lock().shows();
         let layer = if layer == 0 { self.ino } else { layer };

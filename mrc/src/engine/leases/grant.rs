@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use proto::mrc::{LEASE_ATTR, LEASE_NAMES, LeaseGrant};
+use proto::mrc::{LEASE_ATTR, LEASE_NAMES, LEASE_WRITE, LeaseGrant};
 
 use super::session::State;
 use super::{
@@ -33,7 +33,12 @@ impl Leases {
                 let asked = asked.fold(0, |bits, asker| bits | asker.bits);
                 let recalled = entry.holder(id).map_or(0, |own| own.recalled);
                 let against = conflicts(asked | entry.others(id)) | entry.blocked(id) | recalled;
-                bits & !against & !self.cooled(now, entry, id)
+                let cooled = match self.cooled(now, entry, id) {
+                    // The right to make names goes with the right to keep them.
+                    cooled if bits & cooled & LEASE_NAMES != 0 => cooled | LEASE_WRITE,
+                    cooled => cooled,
+                };
+                bits & !against & !cooled
             }
             None => bits,
         };

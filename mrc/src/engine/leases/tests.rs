@@ -116,9 +116,12 @@ fn readers_share_and_a_writer_is_alone() {
     assert_eq!(bits(leases.grant(T0, 1, F, W)), A | R | W);
     assert_eq!(
         leases.grant(T0, 2, F, A | R | W | N).map(|grant| grant.bits),
-        Some(N),
-        "names do not conflict"
+        None,
+        "of a directory W is the right to make names unheard: nobody else may keep any"
     );
+    leases.returned(T0, 1, F, A | R | W, u64::MAX);
+    assert_eq!(bits(leases.grant(T0, 2, F, A | N)), A | N);
+    assert_eq!(bits(leases.grant(T0, 1, F, A | N | W)), A | N, "names are shared, and then none is made unheard");
     leases.invariants();
 }
 

@@ -1,0 +1,398 @@
+//! Files that are made here first: [`crate::engine::creates`] connected to the session, the stage and the leases. See
+//! `docs/protocols/async-create.md`.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use proto::error::{Code, WireError};
+use proto::mrc::{
+    Attr, CreateMany, CreateManyReply, CreateManyRequest, CreatedFile, CreatedReply, LEASE_ATTR, LEASE_READ,
+    LEASE_WRITE, OpenReply, Recall,
+};
+use proto::rpc::Origin;
+use tokio::sync::Notify;
+
+use crate::config::{Creds, Patience};
+use crate::engine::creates::{Batch, Creates, Made};
+use crate::error::Result;
+use crate::remote::Session;
+use crate::stage::records::Record;
+use crate::volume::Volume;
+use crate::volume::inode::Inode;
+
+/// How long files gather before they are told, when nobody waits for that.
+const GATHER: Duration = Duration::from_millis(2);
+/// Pause after a failed call.
+const PAUSE: Duration = Duration::from_millis(50);
+/// Patience of one call; it is made again until it is answered or the session is over.
+const PATIENCE: Patience = Patience::For(Duration::from_secs(2));
+
+/// A file that waits for the MRC's answer.
+#[derive(Debug, Default)]
+pub(crate) struct Early {
+    over: OnceLock<std::result::Result<(), WireError>>,
+    told: Notify,
+}
+
+impl Early {
+    pub(crate) fn is_over(&self) -> bool {
+        self.over.get().is_some()
+    }
+
+    /// Until the MRC has answered. An error: the file was lost.
+    pub(crate) async fn wait(&self) -> Result<()> {
+        loop {
+            let told = self.told.notified();
+            tokio::pin!(told);
+            told.as_mut().enable();
+            if let Some(result) = self.over.get() {
+                return result.clone();
+            }
+            told.await;
+        }
+    }
+
+    fn end(&self, result: std::result::Result<(), WireError>) {
+        // The first end counts.
+        let _ = self.over.set(result);
+        self.told.notify_waiters();
+    }
+}
+
+/// What belongs to a file that was made, beside what the MRC is told.
+struct Kept {
+    record: Record,
+    numbered: Numbered,
+    early: Arc<Early>,
+    inode: Weak<Inode>,
+}
+
+/// The number of a mutation that is told later.
+#[derive(Clone, Copy)]
+pub(crate) struct Numbered {
+    pub(crate) origin: Origin,
+    pub(crate) kernel: bool,
+}
+
+#[derive(Default)]
+struct State {
+    engine: Creates,
+    /// By number.
+    kept: BTreeMap<u64, Kept>,
+    volumes: BTreeMap<u64, Weak<Volume>>,
+}
+
+/// The files of one session that were made and not told.
+#[derive(Default)]
+pub(crate) struct Waiting {
+    /// order: after the leases' engine, else a leaf.
+    state: Mutex<State>,
+    /// There is something to send.
+    work: Notify,
+    /// Somebody waits for the answer.
+    urgent: Notify,
+    waiters: AtomicUsize,
+    /// A batch was answered.
+    answered: Notify,
+    /// Files whose right to be written did not come, and which are being written out.
+    surrendering: AtomicUsize,
+}
+
+impl Waiting {
+    /// A number for a new file of a volume.
+    pub(crate) fn take_number(&self, volume: &Arc<Volume>) -> Option<u64> {
+        let mut state = self.state.lock();
+        let ino = state.engine.take_number(volume.id());
+        if ino.is_none() {
+            state.volumes.entry(volume.id()).or_insert_with(|| Arc::downgrade(volume));
+            drop(state);
+            self.work.notify_one();
+        }
+        ino
+    }
+
+    /// Numbers that were reserved before now are not used.
+    pub(crate) fn drop_numbers(&self) {
+        self.state.lock().engine.drop_numbers();
+    }
+
+    /// A file was made.
+    pub(crate) fn add(
+        &self,
+        volume: &Arc<Volume>,
+        file: CreatedFile,
+        (record, numbered): (Record, Numbered),
+        inode: &Arc<Inode>,
+        early: Arc<Early>,
+    ) {
+        let mut state = self.state.lock();
+        state.volumes.entry(volume.id()).or_insert_with(|| Arc::downgrade(volume));
+        let number = state.engine.add(volume.id(), file);
+        state.kept.insert(number, Kept { record, numbered, early, inode: Arc::downgrade(inode) });
+        drop(state);
+        self.work.notify_one();
+    }
+
+    /// Until the MRC knows every file that was made before this call, or they are lost.
+    pub(crate) async fn told(&self) {
+        let upto = {
+            let state = self.state.lock();
+            let last = state.engine.last();
+            if state.engine.are_over(last) {
+                return;
+            }
+            last
+        };
+        self.waiters.fetch_add(1, Ordering::AcqRel);
+        let _waiting = Counted(&self.waiters);
+        self.urgent.notify_one();
+        loop {
+            let answered = self.answered.notified();
+            tokio::pin!(answered);
+            answered.as_mut().enable();
+            if self.state.lock().engine.are_over(upto) {
+                return;
+            }
+            answered.await;
+        }
+    }
+
+    /// Likewise, and nothing is written under a right that did not come.
+    pub(crate) async fn settled(&self) {
+        self.told().await;
+        loop {
+            let answered = self.answered.notified();
+            tokio::pin!(answered);
+            answered.as_mut().enable();
+            if self.surrendering.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            answered.await;
+        }
+    }
+
+    /// The session was expelled: what was not told is lost.
+    pub(crate) fn lost(&self, session: &Session) {
+        let mut state = self.state.lock();
+        let lost = state.engine.lost();
+        let kept: Vec<(Made, Option<Kept>)> = lost
+            .into_iter()
+            .map(|made| (made.number, made))
+            .map(|(number, made)| (made, state.kept.remove(&number)))
+            .collect();
+        drop(state);
+        for (made, kept) in kept {
+            let Some(kept) = kept else { continue };
+            lose(session, &made, kept, "this client did not answer in time and lost its session");
+        }
+        self.answered.notify_waiters();
+    }
+}
+
+struct Counted<'a>(&'a AtomicUsize);
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+fn lose(session: &Session, made: &Made, kept: Kept, why: &str) {
+    let name = String::from_utf8_lossy(&made.file.name).into_owned();
+    tracing::error!(
+        ino = made.file.ino,
+        parent = made.file.parent,
+        name,
+        why,
+        "a file that was made is lost"
+    );
+    session.number_is_over(kept.numbered);
+    kept.record.cross_out();
+    kept.early.end(Err(WireError::new(
+        Code::Io,
+        format!("{name:?} was made here, and the MRC never took it: {why}"),
+    )));
+}
+
+/// Tells the MRC of what is made, until nobody uses the session any more.
+pub(crate) async fn keep_telling(session: Weak<Session>) {
+    loop {
+        let Some(waiting) = session.upgrade().map(|session| session.creates().clone()) else { return };
+        let idle = async {
+            loop {
+                let work = waiting.work.notified();
+                tokio::pin!(work);
+                work.as_mut().enable();
+                if waiting.state.lock().engine.has_work() {
+                    return;
+                }
+                work.await;
+            }
+        };
+        if tokio::time::timeout(Duration::from_secs(1), idle).await.is_err() {
+            continue;
+        }
+        if waiting.waiters.load(Ordering::Acquire) == 0 {
+            // Not missed when it comes before we wait: it leaves a permit.
+            let _ = tokio::time::timeout(GATHER, waiting.urgent.notified()).await;
+        }
+        let Some(session) = session.upgrade() else { return };
+        if session.is_over() {
+            return;
+        }
+        if !tell(&session, &waiting).await {
+            drop(session);
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}
+
+/// One call. False: it has to be made again.
+async fn tell(session: &Arc<Session>, waiting: &Arc<Waiting>) -> bool {
+    let (batch, volume) = {
+        let mut state = waiting.state.lock();
+        let Some(batch) = state.engine.batch() else { return true };
+        let volume = state.volumes.get(&batch.volume).and_then(Weak::upgrade);
+        (batch, volume)
+    };
+    let Some(volume) = volume else {
+        // Nobody uses the volume any more, so nobody waits for numbers; and a file that was made holds it.
+        waiting.state.lock().engine.gave_up_numbers();
+        return batch.files.is_empty();
+    };
+    let Batch { files, reserve, .. } = batch;
+    let request = CreateManyRequest { head: volume.head(&Creds::checked(0, 0)), files, reserve };
+    let asked = session.leasing().ask();
+    let known = session.opened();
+    let (answer, _) = session.group().call_for::<CreateMany>(&request, PATIENCE, Duration::ZERO).await;
+    let reply = match answer {
+        Ok(reply) => reply,
+        Err(error) if error.code == Code::SessionUnknown => {
+            drop(asked);
+            if let Err(error) = session.reopen_past(known).await {
+                tracing::debug!(%error, "the session could not be opened to tell of files; trying again");
+                return false;
+            }
+            return true;
+        }
+        Err(error)
+            if matches!(error.code, Code::UnknownMethod | Code::NotSupported) && request.files.is_empty() =>
+        {
+            // An MRC of an older build: it makes each.
+            waiting.state.lock().engine.gave_up_numbers();
+            return true;
+        }
+        Err(error) => {
+            tracing::debug!(%error, files = request.files.len(), "files that were made could not be told; trying again");
+            return false;
+        }
+    };
+    if !request.files.is_empty() && !asked.counts() {
+        // Another leader was told of the leases meanwhile, and has given none of these: it is told of the files.
+        return true;
+    }
+    if reply.files.len() != request.files.len() {
+        tracing::error!(
+            asked = request.files.len(),
+            answered = reply.files.len(),
+            "an MRC answered for other files than it was told of"
+        );
+        return false;
+    }
+    let surrendered = take(session, waiting, &volume, &reply, &asked);
+    drop(asked);
+    surrender(session, waiting, surrendered);
+    true
+}
+
+/// Takes an answer: gives the files for which no right to write came.
+fn take(
+    session: &Arc<Session>,
+    waiting: &Arc<Waiting>,
+    volume: &Arc<Volume>,
+    reply: &CreateManyReply,
+    asked: &crate::lease::Asked<'_>,
+) -> Vec<(Arc<Volume>, u64)> {
+    let taken: Vec<(Made, Option<Kept>)> = {
+        let mut state = waiting.state.lock();
+        let answered = state.engine.under_way();
+        answered
+            .into_iter()
+            .map(|made| (made.number, made))
+            .map(|(number, made)| (made, state.kept.remove(&number)))
+            .collect()
+    };
+    let mut surrendered = Vec::new();
+    for ((made, kept), answer) in taken.into_iter().zip(&reply.files) {
+        let Some(kept) = kept else { continue };
+        let CreatedReply { attr: Some(attr), credentials: Some(credentials), .. } = answer else {
+            let why = answer
+                .refused
+                .clone()
+                .map_or_else(|| "no reason was given".to_owned(), |error| WireError::from(error).text);
+            session.leasing().forget_early(volume, (made.file.parent, made.file.ino), &made.file.name);
+            lose(session, &made, kept, &why);
+            continue;
+        };
+        let opened = OpenReply {
+            attr: attr.clone(),
+            credentials: credentials.clone(),
+            created: true,
+            ..OpenReply::default()
+        };
+        volume.keep_rights(&opened, true);
+        if asked.confirm(volume.id(), attr, &reply.leases) & LEASE_WRITE != 0 {
+            waiting.surrendering.fetch_add(1, Ordering::AcqRel);
+            surrendered.push((volume.clone(), attr.ino));
+        }
+        if let Some(inode) = kept.inode.upgrade() {
+            inode.confirm(opened);
+        }
+        session.number_is_over(kept.numbered);
+        kept.record.cross_out();
+        kept.early.end(Ok(()));
+    }
+    waiting.state.lock().engine.answered(reply.first);
+    waiting.answered.notify_waiters();
+    surrendered
+}
+
+/// The right to write did not come with the answer (a snapshot is being made, or too much is leased): what was gathered
+/// under it is written out, as if it had been recalled.
+fn surrender(session: &Arc<Session>, waiting: &Arc<Waiting>, files: Vec<(Arc<Volume>, u64)>) {
+    for (volume, ino) in files {
+        let (session, waiting) = (session.clone(), waiting.clone());
+        tokio::spawn(async move {
+            let bits = LEASE_ATTR | LEASE_READ | LEASE_WRITE;
+            let recall = Recall { recall: 0, volume: volume.id(), ino, bits, number: 0, tell_handles: false };
+            session.leasing().surrender(&volume, &recall).await;
+            // The leader hears of the handles that nobody has told it of.
+            if session.writers(volume.id(), ino) > 0 && session.leasing().bits((volume.id(), ino)) == 0 {
+                let _ = session.reopen().await;
+            }
+            waiting.surrendering.fetch_sub(1, Ordering::AcqRel);
+            waiting.answered.notify_waiters();
+        });
+    }
+}
+
+/// What the MRC will answer for a file.
+pub(crate) fn attributes(file: &CreatedFile) -> Attr {
+    Attr {
+        ino: file.ino,
+        mode: proto::mrc::kind::FILE << 12 | file.mode & 0o7777,
+        nlink: 1,
+        uid: file.uid,
+        gid: file.gid,
+        atime: file.at,
+        mtime: file.at,
+        ctime: file.at,
+        btime: file.at,
+        change: 1,
+        bare: true,
+        ..Attr::default()
+    }
+}

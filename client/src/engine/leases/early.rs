@@ -1,0 +1,254 @@
+//! Names made under the right to make them (`W` of the directory) before the MRC hears of them, and the files that they lead to: what
+//! is held of these is **early**, until the answer brings grants. See `docs/protocols/async-create.md`.
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+use std::time::Duration;
+
+use proto::mrc::{Attr, LEASE_ATTR, LEASE_NAMES, LEASE_READ, LEASE_WRITE, LeaseGrant, Time};
+
+use super::{KEEPS_ATTR, Key, Leases, Ticket};
+
+/// What it takes of a directory.
+const MAKES: u32 = LEASE_ATTR | LEASE_NAMES | LEASE_WRITE;
+/// What the maker of a file holds of it.
+const EARLY: u32 = LEASE_ATTR | LEASE_READ | LEASE_WRITE;
+
+impl Leases {
+    /// The directory's attributes, when a name that is not there may be made in it without asking.
+    #[must_use]
+    pub fn may_make(&mut self, dir: Key, name: &[u8], now: Duration) -> Option<Attr> {
+        let good = self.is_good(now) && !self.is_crowded();
+        let entry = self.entries.get_mut(&dir)?;
+        let free = entry.bits & MAKES == MAKES && entry.losing == 0 && entry.changing == 0;
+        if !good || !free || entry.name(name) != Some(None) {
+            return None;
+        }
+        entry.used = true;
+        entry.attr.clone()
+    }
+
+    /// A file was made there, which nobody else knows.
+    pub fn made(&mut self, dir: Key, name: &[u8], attr: &Attr) {
+        let (key, next) = ((dir.0, attr.ino), self.next);
+        if let Some(entry) = self.entries.get_mut(&dir) {
+            // Answers that are on their way do not tell of it.
+            entry.changed = next;
+            entry.listing = None;
+            if let Some(of_dir) = &mut entry.attr {
+                of_dir.size += 1;
+                named_at(of_dir, attr.mtime);
+            }
+        }
+        self.insert_name(dir, name, Some(attr.ino));
+        let entry = self.entries.entry(key).or_default();
+        if entry.bits == 0 {
+            self.holding += 1;
+            self.order.push_back(key);
+        }
+        entry.bits |= EARLY;
+        entry.early |= EARLY;
+        (entry.changed, entry.gained) = (next, next);
+        entry.attr = Some(attr.clone());
+    }
+
+    /// The MRC has answered for it. Gives the bits that did not come and were not recalled meanwhile: what was done under them
+    /// has to be told before anybody else may look.
+    pub fn confirm(&mut self, volume: u64, attr: &Attr, grants: &[LeaseGrant], ticket: Ticket) -> u32 {
+        let key = (volume, attr.ino);
+        let early = self.take_early(key);
+        if early == 0 {
+            return 0;
+        }
+        if let Some(grant) = grants.iter().find(|grant| grant.ino == attr.ino) {
+            self.granted(volume, grant, ticket);
+        }
+        let Some(entry) = self.entries.get_mut(&key) else { return early };
+        if entry.bits & KEEPS_ATTR == 0 {
+            entry.forget_attr();
+        } else if entry.attr.is_some() && entry.changing == 0 {
+            entry.attr = Some(attr.clone());
+        }
+        let missing = early & !entry.held();
+        if entry.bits == 0 {
+            self.mark(key);
+        }
+        missing
+    }
+
+    /// The MRC did not take it: name and file are not there.
+    pub fn forget_early(&mut self, key: Key, dir: Key, name: &[u8]) {
+        self.take_early(key);
+        self.mark(key);
+        if let Some(entry) = self.entries.get_mut(&key).filter(|entry| entry.bits & KEEPS_ATTR == 0) {
+            entry.forget_attr();
+        }
+        let next = self.next;
+        if let Some(entry) = self.entries.get_mut(&dir) {
+            entry.changed = next;
+            entry.forget_attr();
+            self.names -= usize::from(entry.names.remove(name).is_some());
+            entry.whole = false;
+        }
+    }
+
+    /// Ends that something is held early; gives what.
+    fn take_early(&mut self, key: Key) -> u32 {
+        let Some(entry) = self.entries.get_mut(&key) else { return 0 };
+        let early = std::mem::take(&mut entry.early);
+        if entry.bits != 0 && entry.bits & !early == 0 {
+            self.holding -= 1;
+        }
+        entry.bits &= !early;
+        early
+    }
+
+    /// Whether names may be made in an inode: then it is a directory.
+    #[must_use]
+    pub fn is_directory(&self, key: Key) -> bool {
+        self.entries.get(&key).is_some_and(|entry| entry.directory)
+    }
+}
+
+/// As the MRC does when it hears of it: times do not go back.
+fn named_at(dir: &mut Attr, at: Time) {
+    dir.mtime = dir.mtime.max(at);
+    dir.ctime = dir.ctime.max(at);
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::mrc::{Recall, kind};
+
+    use super::super::{Permit, Use};
+    use super::*;
+
+    const DIR: Key = (1, 5);
+    const FILE: Key = (1, 70);
+    const NOW: Duration = Duration::from_secs(10);
+
+    fn time(seconds: i64) -> Time {
+        Time { seconds, nanos: 0 }
+    }
+
+    fn directory() -> Attr {
+        let (mode, mtime) = (kind::DIR << 12 | 0o755, time(3));
+        Attr { ino: DIR.1, mode, nlink: 2, mtime, change: 4, ..Attr::default() }
+    }
+
+    fn file() -> Attr {
+        Attr { ino: FILE.1, mode: kind::FILE << 12, nlink: 1, mtime: time(9), change: 1, ..Attr::default() }
+    }
+
+    fn grant(ino: u64, bits: u32, number: u64) -> LeaseGrant {
+        LeaseGrant { ino, bits, number }
+    }
+
+    /// An empty directory in which names may be made.
+    fn maker() -> Leases {
+        let mut leases = Leases::default();
+        leases.turn_on();
+        leases.renewed(Duration::from_secs(60));
+        let ticket = leases.begin();
+        let given = grant(DIR.1, MAKES, 10);
+        leases.granted(1, &given, ticket);
+        leases.keep_attr(1, &directory(), &given, ticket);
+        leases.end(ticket);
+        leases
+    }
+
+    #[test]
+    fn a_name_is_made_where_it_is_known_to_be_absent_and_others_cannot_look() {
+        let mut leases = maker();
+        assert!(leases.may_make(DIR, b"x", NOW).is_some());
+        leases.made(DIR, b"x", &file());
+        assert_eq!(leases.may_make(DIR, b"x", NOW), None, "it is there");
+        assert_eq!(leases.name(DIR, b"x", NOW), Some(Some(FILE.1)));
+        let dir = leases.attr(DIR, NOW).unwrap();
+        assert_eq!((dir.size, dir.mtime, dir.change), (1, time(9), 4));
+        assert_eq!(leases.attr(FILE, NOW), Some(file()));
+        assert_eq!(leases.try_use(FILE, Use::Write, NOW), Permit::Granted);
+        leases.release(FILE, Use::Write);
+        assert!(leases.held().iter().all(|held| held.ino != FILE.1), "no leader is told of it");
+        // Past the time of the leases, and while somebody wants the directory.
+        assert_eq!(leases.may_make(DIR, b"y", Duration::from_secs(61)), None);
+        leases.recalled(&Recall {
+            recall: 1,
+            volume: 1,
+            ino: DIR.1,
+            bits: LEASE_WRITE,
+            number: 10,
+            tell_handles: false,
+        });
+        assert_eq!(leases.may_make(DIR, b"y", NOW), None);
+        assert_eq!(leases.name(DIR, b"x", NOW), Some(Some(FILE.1)), "names are kept still");
+    }
+
+    #[test]
+    fn the_answer_brings_grants_or_says_what_did_not_come() {
+        for (given, missing) in
+            [(Some(EARLY), 0), (Some(LEASE_ATTR | LEASE_READ), LEASE_WRITE), (None, EARLY)]
+        {
+            let mut leases = maker();
+            leases.made(DIR, b"x", &file());
+            let ticket = leases.begin();
+            let grants: Vec<LeaseGrant> = given.map(|bits| grant(FILE.1, bits, 20)).into_iter().collect();
+            assert_eq!(leases.confirm(1, &file(), &grants, ticket), missing);
+            leases.end(ticket);
+            let held = leases.held().iter().find(|held| held.ino == FILE.1).map(|held| held.bits);
+            assert_eq!(held, given);
+            assert_eq!(leases.attr(FILE, NOW).is_some(), given.is_some());
+            assert_eq!(leases.len(), 1 + usize::from(given.is_some()));
+            assert_eq!(leases.confirm(1, &file(), &grants, ticket), 0, "once");
+        }
+    }
+
+    #[test]
+    fn a_recall_that_overtakes_the_answer_is_not_missing() {
+        let mut leases = maker();
+        leases.made(DIR, b"x", &file());
+        let ticket = leases.begin();
+        let recall =
+            Recall { recall: 30, volume: 1, ino: FILE.1, bits: LEASE_WRITE, number: 20, tell_handles: false };
+        leases.recalled(&recall);
+        assert_eq!(leases.try_use(FILE, Use::Write, NOW), Permit::Ask);
+        assert_eq!(leases.confirm(1, &file(), &[grant(FILE.1, EARLY, 20)], ticket), 0);
+        assert_eq!(leases.bits(FILE, NOW), LEASE_ATTR | LEASE_READ);
+        assert_eq!(leases.returned(&recall).bits, LEASE_WRITE);
+        assert_eq!(
+            leases.held().iter().find(|held| held.ino == FILE.1).unwrap().bits,
+            LEASE_ATTR | LEASE_READ
+        );
+    }
+
+    #[test]
+    fn what_the_mrc_did_not_take_is_not_there_and_asked_for() {
+        let mut leases = maker();
+        leases.made(DIR, b"x", &file());
+        leases.forget_early(FILE, DIR, b"x");
+        assert_eq!(leases.name(DIR, b"x", NOW), None);
+        assert_eq!((leases.attr(FILE, NOW), leases.attr(DIR, NOW)), (None, None));
+        assert_eq!(leases.len(), 1);
+    }
+
+    #[test]
+    fn answers_that_were_on_their_way_do_not_undo_it() {
+        let mut leases = maker();
+        let ticket = leases.begin();
+        leases.made(DIR, b"x", &file());
+        let given = grant(DIR.1, MAKES, 11);
+        leases.granted(1, &given, ticket);
+        leases.keep_attr(1, &directory(), &given, ticket);
+        leases.keep_absent(DIR, b"x", ticket);
+        assert_eq!(leases.name(DIR, b"x", NOW), Some(Some(FILE.1)));
+        assert_eq!(leases.attr(DIR, NOW).unwrap().size, 1);
+    }
+
+    #[test]
+    fn who_lost_everything_has_made_nothing() {
+        let mut leases = maker();
+        leases.made(DIR, b"x", &file());
+        assert_eq!(leases.expelled(), [DIR, FILE], "the kernel forgets both");
+        assert_eq!((leases.len(), leases.held().len()), (0, 0));
+        assert_eq!(leases.attr(FILE, NOW), None);
+    }
+}

@@ -1,0 +1,76 @@
+//! Names that are made before the MRC hears of them; see [`crate::engine::leases`] and `docs/protocols/async-create.md`.
+
+use std::sync::Arc;
+
+use proto::mrc::{Attr, LeaseGrant, Recall};
+
+use super::recalls::{ATTEMPTS, PAUSE};
+use super::{Asked, Leasing};
+use crate::creates::Waiting;
+use crate::engine::leases::Key;
+use crate::volume::Volume;
+
+impl Leasing {
+    /// What was made and not told.
+    pub(crate) fn creates(&self) -> &Arc<Waiting> {
+        &self.creates
+    }
+
+    /// Makes a file in a directory if that may be done without asking: `make` gets the directory's attributes, and gives those of the
+    /// file once it is recorded. Nobody sees the name before.
+    pub(crate) fn make_early<T>(
+        &self,
+        dir: Key,
+        name: &[u8],
+        make: impl FnOnce(&Attr) -> Option<(Attr, T)>,
+    ) -> Option<T> {
+        let now = self.now();
+        let mut engine = self.engine.lock();
+        let of_dir = engine.may_make(dir, name, now)?;
+        let (attr, made) = make(&of_dir)?;
+        engine.made(dir, name, &attr);
+        Some(made)
+    }
+
+    /// See [`crate::engine::leases::Leases::forget_early`].
+    pub(crate) fn forget_early(&self, volume: &Volume, (parent, ino): (u64, u64), name: &[u8]) {
+        self.engine.lock().forget_early(volume.key(ino), volume.key(parent), name);
+        volume.kernel().forget_names();
+        volume.kernel().forget_attr(ino);
+    }
+
+    /// Whether names are made in the inode.
+    pub(super) fn is_directory(&self, recall: &Recall) -> bool {
+        self.engine.lock().is_directory((recall.volume, recall.ino))
+    }
+
+    /// Writes out what was gathered under a right that did not come with the answer.
+    pub(crate) async fn surrender(&self, volume: &Arc<Volume>, what: &Recall) {
+        volume.kernel().forget_attr(what.ino);
+        for _ in 0..ATTEMPTS {
+            match self.give_up_data(volume, what).await {
+                Ok(()) => return,
+                Err(why) => {
+                    tracing::warn!(ino = what.ino, why, "a file that was made cannot be written out yet")
+                }
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}
+
+impl Asked<'_> {
+    /// Whether grants of its answer count: no leader was told meanwhile what is held. Without leases there are none to count.
+    pub(crate) fn counts(&self) -> bool {
+        let engine = self.leasing.engine.lock();
+        !engine.is_on() || engine.is_counted(self.ticket)
+    }
+
+    /// The answer for a file that was made early; see [`crate::engine::leases::Leases::confirm`].
+    pub(crate) fn confirm(&self, volume: u64, attr: &Attr, grants: &[LeaseGrant]) -> u32 {
+        let mut engine = self.leasing.engine.lock();
+        let missing = engine.confirm(volume, attr, grants, self.ticket);
+        self.leasing.after_grants(true, &engine);
+        missing
+    }
+}

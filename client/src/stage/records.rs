@@ -1,0 +1,225 @@
+//! Records of files that were made here and of which the MRC has yet to hear: they outlive the process like staged writes.
+//!
+//! ```text
+//! record: order, session, epoch, volume, parent, ino, mode, uid, gid, seconds, nanos, origin (session, sequence, acked below),
+//!         length of the name, checksum; the name
+//! ```
+
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use proto::limits::NAME_BYTES_MAX;
+use proto::mrc::{CreatedFile, Time};
+use proto::rpc::Origin;
+
+use super::{RECORDS_AT, Stage};
+
+/// Places for records of a mount.
+pub(super) const RECORDS: u32 = 512;
+/// Bytes of one.
+pub(super) const RECORD_BYTES: usize = 512;
+const WORDS: usize = 16;
+const _: () = assert!(WORDS * 8 + NAME_BYTES_MAX <= RECORD_BYTES);
+
+/// A file that a process made and did not tell.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct LeftFile {
+    pub(crate) session: u64,
+    pub(crate) volume: u64,
+    pub(crate) file: CreatedFile,
+    order: u64,
+    place: u32,
+}
+
+impl LeftFile {
+    pub(super) fn place(&self) -> u32 {
+        self.place
+    }
+}
+
+/// A place that holds, or will hold, one record.
+pub(crate) struct Record {
+    stage: Arc<Stage>,
+    place: u32,
+    written: bool,
+}
+
+impl Stage {
+    /// A place for a record; `None`: all are taken.
+    pub(crate) fn take_record(self: &Arc<Self>) -> Option<Record> {
+        let place = self.records.lock().pop_first()?;
+        Some(Record { stage: self.clone(), place, written: false })
+    }
+
+    /// What the last process made and did not tell, in order. To be read before anything is taken.
+    pub(crate) fn left_files(&self) -> io::Result<Vec<LeftFile>> {
+        let mut left = Vec::new();
+        let mut bytes = vec![0; RECORDS as usize * RECORD_BYTES];
+        self.file.read_exact_at(&mut bytes, RECORDS_AT)?;
+        for (place, record) in (0..RECORDS).zip(bytes.chunks_exact(RECORD_BYTES)) {
+            left.extend(parse(record).map(|(order, session, volume, file)| LeftFile {
+                session,
+                volume,
+                file,
+                order,
+                place,
+            }));
+        }
+        left.sort_by_key(|left| left.order);
+        Ok(left)
+    }
+
+    /// They are told, or lost.
+    pub(crate) fn clear_files(&self, left: &[LeftFile]) -> io::Result<()> {
+        for left in left {
+            self.file.write_all_at(&[0; 8], record_at(left.place))?;
+            self.records.lock().insert(left.place);
+        }
+        Ok(())
+    }
+}
+
+impl Record {
+    /// From now on a successor of this process tells of the file.
+    pub(crate) fn write(&mut self, session: u64, volume: u64, file: &CreatedFile) -> io::Result<()> {
+        let order = self.stage.next.fetch_add(1, Ordering::Relaxed);
+        self.written = true;
+        self.stage.file.write_all_at(&encode(order, session, volume, file), record_at(self.place))
+    }
+
+    /// The MRC knows of the file, or it is lost.
+    pub(crate) fn cross_out(mut self) {
+        if self.written
+            && let Err(error) = self.stage.file.write_all_at(&[0; 8], record_at(self.place))
+        {
+            // Better lose the place than have a successor make the file again later.
+            tracing::error!(%error, "the record of a file that was made could not be crossed out");
+            return;
+        }
+        self.written = false;
+    }
+}
+
+/// What is dropped without being crossed out is the successor's.
+impl Drop for Record {
+    fn drop(&mut self) {
+        if !self.written {
+            self.stage.records.lock().insert(self.place);
+        }
+    }
+}
+
+fn record_at(place: u32) -> u64 {
+    RECORDS_AT + u64::from(place) * RECORD_BYTES as u64
+}
+
+fn encode(order: u64, session: u64, volume: u64, file: &CreatedFile) -> Vec<u8> {
+    let CreatedFile { origin, parent, name, ino, mode, uid, gid, at, epoch } = file;
+    let words = [
+        order,
+        session,
+        *epoch,
+        volume,
+        *parent,
+        *ino,
+        u64::from(*mode),
+        u64::from(*uid),
+        u64::from(*gid),
+        at.seconds.cast_unsigned(),
+        u64::from(at.nanos),
+        origin.session,
+        origin.sequence,
+        origin.acked_below,
+        name.len() as u64,
+    ];
+    let mut out = Vec::with_capacity(WORDS * 8 + name.len());
+    words.iter().for_each(|word| out.extend(word.to_le_bytes()));
+    out.extend(sum(&words, name).to_le_bytes());
+    out.extend(name);
+    out
+}
+
+fn parse(bytes: &[u8]) -> Option<(u64, u64, u64, CreatedFile)> {
+    let mut words = [0; WORDS];
+    for (word, bytes) in words.iter_mut().zip(bytes.chunks_exact(8)) {
+        *word = u64::from_le_bytes(bytes.try_into().ok()?);
+    }
+    let [order, session, epoch, volume, parent, ino, mode, uid, gid, seconds, nanos, rest @ ..] = words;
+    let [of, sequence, acked_below, len, check] = rest;
+    let len = usize::try_from(len).ok().filter(|len| *len <= NAME_BYTES_MAX)?;
+    let name = bytes.get(WORDS * 8..WORDS * 8 + len)?;
+    if order == 0 || sum(&words[..WORDS - 1], name) != check {
+        return None;
+    }
+    let small = |word: u64| u32::try_from(word).ok();
+    let file = CreatedFile {
+        origin: Origin { session: of, sequence, acked_below },
+        parent,
+        name: name.to_vec(),
+        ino,
+        mode: small(mode)?,
+        uid: small(uid)?,
+        gid: small(gid)?,
+        at: Time { seconds: seconds.cast_signed(), nanos: small(nanos)? },
+        epoch,
+    };
+    Some((order, session, volume, file))
+}
+
+fn sum(words: &[u64], name: &[u8]) -> u64 {
+    super::sum(words) ^ u64::from(proto::checksum::crc32c(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn file(name: &[u8], ino: u64) -> CreatedFile {
+        let origin = Origin { session: 9, sequence: ino, acked_below: 3 };
+        let at = Time { seconds: -5, nanos: 77 };
+        CreatedFile { origin, parent: 4, name: name.to_vec(), ino, mode: 0o640, uid: 1, gid: 2, at, epoch: 6 }
+    }
+
+    #[test]
+    fn what_was_made_and_not_told_is_found_in_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("stage");
+        let stage = Stage::open(&path).unwrap();
+        let long = vec![b'x'; NAME_BYTES_MAX];
+        let all = [file(b"first", 10), file(&long, 11), file(b"told", 12), file(b"last", 13)];
+        let mut records: Vec<Record> = all
+            .iter()
+            .map(|file| {
+                let mut record = stage.take_record().unwrap();
+                record.write(7, 1, file).unwrap();
+                record
+            })
+            .collect();
+        records.remove(2).cross_out();
+        let _never_written = stage.take_record().unwrap();
+        drop(records);
+        let left = stage.left_files().unwrap();
+        let found: Vec<&CreatedFile> = left.iter().map(|left| &left.file).collect();
+        assert_eq!(found, [&all[0], &all[1], &all[3]]);
+        assert!(left.iter().all(|left| (left.session, left.volume) == (7, 1)));
+        assert_eq!(stage.records.lock().len(), RECORDS as usize - 4, "what was left is not given out again");
+        stage.clear_files(&left).unwrap();
+        assert_eq!(stage.left_files().unwrap(), []);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_not_whole_is_no_record(at in 0..200usize, flip in 1..=255u8) {
+            let mut bytes = encode(1, 7, 1, &file(b"some name or other of a file that was made", 10));
+            bytes.resize(RECORD_BYTES, 0);
+            prop_assert!(parse(&bytes).is_some());
+            let used = at < WORDS * 8 + 42;
+            bytes[at] ^= flip;
+            prop_assert_eq!(parse(&bytes).is_none(), used);
+        }
+    }
+}

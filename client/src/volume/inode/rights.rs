@@ -1,0 +1,54 @@
+//! The right to a file's objects: fresh capabilities in time.
+
+use std::sync::Arc;
+
+use proto::mrc::{FileCredentials, OpenRequest};
+
+use super::Inode;
+use crate::config::Creds;
+use crate::error::Result;
+
+/// A capability is renewed when it has less than this left, milliseconds.
+const RENEW_BEFORE_MS: u64 = 60_000;
+
+impl Inode {
+    pub(super) async fn renew_in_time(&self) -> Result<()> {
+        let credentials = self.credentials();
+        let now_ms = u64::try_from(self.volume.client().now().as_millis()).unwrap_or(u64::MAX);
+        if now_ms + RENEW_BEFORE_MS < credentials.capability.expires_ms {
+            return Ok(());
+        }
+        match self.renew(&credentials).await {
+            // It may still be valid: let the OSD decide.
+            Err(error) if now_ms < credentials.capability.expires_ms => {
+                tracing::debug!(ino = self.ino, %error, "a capability could not be renewed yet");
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    /// Gets a fresh capability, and with it the layout of now.
+    pub(crate) async fn renew_now(&self) -> Result<()> {
+        self.renew(&self.credentials()).await
+    }
+
+    /// Gets a fresh capability, unless another caller has replaced `old` already.
+    pub(super) async fn renew(&self, old: &Arc<FileCredentials>) -> Result<()> {
+        let _one = self.renewing.lock().await;
+        if !Arc::ptr_eq(old, &self.credentials()) {
+            return Ok(());
+        }
+        let head = self.volume.head(&Creds::checked(0, 0));
+        let write = self.may_write();
+        let exact = self.exact;
+        let request = OpenRequest { head, ino: self.ino, write, renew: true, append: false, exact };
+        let asked = self.volume.leasing().ask();
+        let reply = self.volume.session().open(&request).await?;
+        asked.learn(self.volume.id(), &reply.leases, [&reply.attr]);
+        self.volume.keep_rights(&reply, write);
+        self.size.lock().learn(&reply.attr);
+        *self.credentials.write() = Arc::new(reply.credentials);
+        Ok(())
+    }
+}

@@ -1,0 +1,120 @@
+//! Files that a session has made under its leases of their directories: one command each, replicated together. See
+//! `docs/protocols/async-create.md`.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use futures::future::try_join_all;
+use prost::Message;
+use proto::error::{Code, WireError};
+use proto::mrc::{
+    CREATES_MAX, CreateMany, CreateManyReply, CreatedFile, CreatedReply, Head, LEASE_WRITE, LeaseGrant,
+    RESERVE_MAX,
+};
+use proto::rpc::Origin;
+use rt::rpc::{Request, Response, parse};
+
+use super::create::{Made, rights};
+use crate::command::{Body, CreateAs, CreateDone, InosReserved, ReserveInos};
+use crate::engine::leases::{Claim, Claims};
+use crate::leasing::read::Reading;
+use crate::leasing::{Change, claims};
+use crate::service::{Mrc, Signer};
+
+pub(crate) async fn serve(mrc: &Mrc, request: Request) -> Result<Response, WireError> {
+    let ask = parse::<CreateMany>(&request)?;
+    if ask.files.len() > CREATES_MAX || ask.reserve > RESERVE_MAX {
+        let text = format!("at most {CREATES_MAX} files and {RESERVE_MAX} numbers in one call");
+        return Err(WireError::new(Code::InvalidArgument, text));
+    }
+    mrc.lead(request.deadline).await?;
+    let (head, session) = (&ask.head, ask.head.session);
+    mrc.leader().require_session(session)?;
+    let mut reply = CreateManyReply::default();
+    if !ask.files.is_empty() {
+        let signer = mrc.signer(session)?;
+        let directories: BTreeSet<u64> = ask.files.iter().map(|file| file.parent).collect();
+        let mut announced = announce(mrc, head, &directories, request.deadline).await?;
+        let each = ask.files.iter().map(|file| one(mrc, &signer, head, file, request.deadline));
+        for (made, leases) in Change::run_all(&mut announced, try_join_all(each)).await? {
+            reply.files.push(made);
+            reply.leases.extend(leases);
+        }
+    }
+    if ask.reserve > 0 {
+        let body = Body::ReserveInos(ReserveInos { volume: head.volume, count: ask.reserve });
+        let bytes = mrc.propose(Origin::default(), body, request.deadline).await?;
+        reply.first = InosReserved::decode(bytes).map_err(unreadable)?.first;
+    }
+    Ok(Response::of(&reply))
+}
+
+fn unreadable(error: prost::DecodeError) -> WireError {
+    WireError::new(Code::Internal, format!("unreadable answer to CreateMany: {error}"))
+}
+
+/// Changes of the directories begin. Nobody else holds anything that stands against them.
+async fn announce(
+    mrc: &Mrc,
+    head: &Head,
+    directories: &BTreeSet<u64>,
+    deadline: Duration,
+) -> Result<Vec<Change>, WireError> {
+    let all: Vec<u64> = directories.iter().copied().collect();
+    let mut begun = Vec::with_capacity(all.len() / Claims::MAX + 1);
+    for some in all.chunks(Claims::MAX) {
+        let claims = some.iter().fold(Claims::default(), |claims, ino| {
+            claims.with(Claim::change((head.volume, *ino), claims::DIRECTORY))
+        });
+        begun.push(mrc.leader().leasing().begin_change(head.session, claims, deadline).await?);
+    }
+    Ok(begun)
+}
+
+/// Makes one. An error: nobody knows whether it was made, the whole call is to be repeated.
+async fn one(
+    mrc: &Mrc,
+    signer: &Signer,
+    head: &Head,
+    file: &CreatedFile,
+    deadline: Duration,
+) -> Result<(CreatedReply, Vec<LeaseGrant>), WireError> {
+    let directory = (head.volume, file.parent);
+    let held = mrc.leader().leasing().with(|engine, _| engine.held(head.session, directory));
+    let refused = if held & LEASE_WRITE == 0 {
+        WireError::new(
+            Code::CapabilityExpired,
+            format!("ino-{}: the session has lost the right to make names in it", file.parent),
+        )
+    } else {
+        let layout = mrc.place_promised(head.volume, file.parent)?;
+        let body = Body::CreateAs(CreateAs { head: head.clone(), file: file.clone(), layout });
+        match mrc.propose(file.origin, body, deadline).await {
+            Ok(bytes) => {
+                let done = CreateDone::decode(bytes).map_err(unreadable)?;
+                let reading = Reading { head, directory: None, deadline };
+                let Made { attr, credentials, leases } = rights(mrc, signer, reading, done, true).await?;
+                let made = CreatedReply { attr: Some(attr), credentials: Some(credentials), refused: None };
+                return Ok((made, leases));
+            }
+            Err(error) if is_final(error.code) => error,
+            Err(error) => return Err(error),
+        }
+    };
+    Ok((CreatedReply { refused: Some(refused.into()), ..CreatedReply::default() }, Vec::new()))
+}
+
+/// Whether the command was carried out and refused.
+fn is_final(code: Code) -> bool {
+    matches!(
+        code,
+        Code::Exists
+            | Code::NotFound
+            | Code::Stale
+            | Code::NotDirectory
+            | Code::CapabilityExpired
+            | Code::InvalidArgument
+            | Code::NameTooLong
+            | Code::TooManyLinks
+    )
+}

@@ -1,0 +1,84 @@
+//! Files that a mount has made under its lease of their directory, told afterwards. See `docs/protocols/async-create.md`.
+
+use super::{Attr, FileCredentials, Head, LeaseGrant, Time};
+use crate::error::ErrorMessage;
+use crate::rpc::Origin;
+
+/// Most files of one call.
+pub const CREATES_MAX: usize = 128;
+/// Most numbers that one call reserves.
+pub const RESERVE_MAX: u32 = 1024;
+
+/// A regular file that its maker's programs see already.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct CreatedFile {
+    /// Makes a repeat safe: that of the kernel's request, so that a request that is sent again is answered as one.
+    #[prost(message, required, tag = "1")]
+    pub origin: Origin,
+    /// Directory; the session holds [`super::LEASE_WRITE`] of it.
+    #[prost(uint64, tag = "2")]
+    pub parent: u64,
+    /// Name.
+    #[prost(bytes = "vec", tag = "3")]
+    pub name: Vec<u8>,
+    /// Its number, of those that the session reserved.
+    #[prost(uint64, tag = "4")]
+    pub ino: u64,
+    /// Permission bits.
+    #[prost(uint32, tag = "5")]
+    pub mode: u32,
+    /// Owner.
+    #[prost(uint32, tag = "6")]
+    pub uid: u32,
+    /// Group.
+    #[prost(uint32, tag = "7")]
+    pub gid: u32,
+    /// When.
+    #[prost(message, required, tag = "8")]
+    pub at: Time,
+    /// The session's epoch then: a later one means that others may have changed the directory meanwhile.
+    #[prost(uint64, tag = "9")]
+    pub epoch: u64,
+}
+
+/// Tells of files that were made, and asks for numbers for further ones.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct CreateManyRequest {
+    /// Head.
+    #[prost(message, required, tag = "1")]
+    pub head: Head,
+    /// At most [`CREATES_MAX`], in the order in which they were made.
+    #[prost(message, repeated, tag = "2")]
+    pub files: Vec<CreatedFile>,
+    /// How many numbers to reserve, at most [`RESERVE_MAX`]; 0: none. What a repeat reserves is lost: there are enough.
+    #[prost(uint32, tag = "3")]
+    pub reserve: u32,
+}
+
+/// What became of one file.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct CreatedReply {
+    /// Its attributes and rights; absent when it was refused.
+    #[prost(message, optional, tag = "1")]
+    pub attr: Option<Attr>,
+    /// See [`super::OpenReply::credentials`]; for writing.
+    #[prost(message, optional, tag = "2")]
+    pub credentials: Option<FileCredentials>,
+    /// Why it was refused.
+    #[prost(message, optional, tag = "3")]
+    pub refused: Option<ErrorMessage>,
+}
+
+/// Answer to [`CreateManyRequest`].
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct CreateManyReply {
+    /// In the order of the request.
+    #[prost(message, repeated, tag = "1")]
+    pub files: Vec<CreatedReply>,
+    /// Leases held on the files now.
+    #[prost(message, repeated, tag = "2")]
+    pub leases: Vec<LeaseGrant>,
+    /// First of the numbers reserved; 0: none.
+    #[prost(uint64, tag = "3")]
+    pub first: u64,
+}
