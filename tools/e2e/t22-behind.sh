@@ -40,6 +40,20 @@ for n in $(seq "$(sized 4 2)"); do
   kill -9 $pid; wait $pid 2>/dev/null
   check "kill -9 of the mount: every closed file is whole, $n" 40 python3 "$here/closed-files.py" --check "$mnt/closed-$n" "$work/closed-$n"
 done
+# Files that were made while no MRC could hear of them: made by the mount alone.
+pids_of_mrcs() { for n in 0 1 2; do pid_of "mrc-$n"; done; }
+for n in $(seq "$(sized 4 2)"); do
+  check_sh "a directory to make files in, $n" 20 'mkdir "$mnt/made-'$n'"; for i in 1 2 3; do echo $i >"$mnt/made-'$n'/first-$i"; done; sync -f "$mnt"'
+  mrcs=$(pids_of_mrcs) mount=$(pid_of mount-0)
+  # shellcheck disable=SC2086
+  kill -STOP $mrcs
+  check_sh "40 files are made and written while every MRC stands still, $n" 3 'for i in $(seq 40); do echo "$i of '$n'" >"$mnt/made-'$n'/$i"; done'
+  slay "$mount"
+  # shellcheck disable=SC2086
+  kill -CONT $mrcs
+  revive mount-0 || bad "xtfs start mount-0: $(tail -n 2 "$work/start.out")"
+  check_sh "kill -9 of the mount: they are there, $n" 40 '[ "$(ls "$mnt/made-'$n'" | wc -l)" = 43 ] && for i in $(seq 40); do [ "$(cat "$mnt/made-'$n'/$i")" = "$i of '$n'" ] || exit 1; done'
+done
 for n in $(seq "$(sized 4 2)"); do
   writer "$mnt/both-$n" 30 "$work/both-$n"
   pid=$!

@@ -51,11 +51,14 @@ impl Mrc {
             return Ok((read()?, Vec::new()));
         }
         let mut given: BTreeMap<u64, Option<LeaseGrant>> = BTreeMap::new();
-        if let Some(ino) = reading.directory.filter(|_| part) {
-            given.insert(
-                ino,
-                leasing.with(|engine, now| engine.grant(now, session, (volume, ino), OF_DIRECTORY)),
-            );
+        let names = reading.directory.map(|ino| (volume, ino));
+        if let Some(names) = names.filter(|_| part) {
+            leasing.with(|engine, now| {
+                // Else when whoever makes names there has told them.
+                if !engine.is_written_by_others(session, names) {
+                    given.insert(names.1, engine.grant(now, session, names, OF_DIRECTORY));
+                }
+            });
         }
         let mut quiet = Vec::new();
         for _ in 0..ROUNDS {
@@ -64,8 +67,14 @@ impl Mrc {
             let mut news = false;
             leasing.with(|engine, now| {
                 // Names that another session has made and not told yet are to be found too.
-                let names = reading.directory.map(|ino| (volume, ino));
-                written.extend(names.filter(|file| engine.is_written_by_others(session, *file)));
+                written.extend(names.filter(|names| engine.is_written_by_others(session, *names)));
+                if let Some(names) =
+                    names.filter(|names| part && written.is_empty() && !given.contains_key(&names.1))
+                {
+                    let grant = engine.grant(now, session, names, OF_DIRECTORY);
+                    news |= grant.is_some();
+                    given.insert(names.1, grant);
+                }
                 attrs(&value, &mut |attr| {
                     let file = (volume, attr.ino);
                     if engine.is_written_by_others(session, file) {

@@ -7,6 +7,7 @@
 )]
 
 mod acl;
+mod async_create;
 mod changes;
 mod check_cost;
 mod coding;

@@ -121,7 +121,11 @@ fn readers_share_and_a_writer_is_alone() {
     );
     leases.returned(T0, 1, F, A | R | W, u64::MAX);
     assert_eq!(bits(leases.grant(T0, 2, F, A | N)), A | N);
-    assert_eq!(bits(leases.grant(T0, 1, F, A | N | W)), A | N, "names are shared, and then none is made unheard");
+    assert_eq!(
+        bits(leases.grant(T0, 1, F, A | N | W)),
+        A | N,
+        "names are shared, and then none is made unheard"
+    );
     leases.invariants();
 }
 

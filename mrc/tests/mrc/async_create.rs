@@ -1,0 +1,213 @@
+//! Files that a session has made under its right to make names in a directory, told afterwards.
+
+use std::sync::Arc;
+
+use mrc::command::{Body, CreateAs, ReserveInos, SessionBegin, SessionRaise};
+use proto::error::Code;
+use proto::mrc::{
+    AwaitRecalls, AwaitRecallsRequest, Create, CreateMany, CreateManyReply, CreateManyRequest, CreateRequest,
+    CreatedFile, CreatedReply, EntryRequest, GetAttr, InoRequest, LEASE_ATTR as A, LEASE_NAMES as N,
+    LEASE_READ as R, LEASE_WRITE as W, Lookup, MakeRequest, Open, OpenRequest, OpenSession, RESERVE_MAX,
+    ReadDir, ReadDirRequest, ReturnLeases, ReturnLeasesRequest, ReturnedLease, SessionOpen, Time,
+};
+use proto::quota::{QuotaKind, QuotaLimits, QuotaSet, SetQuota};
+use proto::rpc::Origin;
+
+use crate::harness::{self, Replica, code, layout};
+use crate::service::{SESSION, VOLUME, World, head};
+
+const OTHER: u64 = 78;
+const ROOT: u64 = 1;
+
+fn at(seconds: i64) -> Time {
+    Time { seconds, nanos: 5 }
+}
+
+impl World {
+    async fn takes_part(&self, session: u64) -> u64 {
+        let open = OpenSession { session, client: "test".into(), ..OpenSession::default() };
+        let epoch = self.ask::<SessionOpen>(&open).await.unwrap().session_epoch;
+        assert_eq!(self.wanted(session, 0).await, []);
+        epoch
+    }
+
+    /// Recalls as inode and bits, in their order.
+    async fn wanted(&self, session: u64, wait_ms: u32) -> Vec<(u64, u32, u64)> {
+        let request = AwaitRecallsRequest { session, after: 0, wait_ms };
+        let recalls = self.ask::<AwaitRecalls>(&request).await.unwrap().recalls;
+        let mut all: Vec<_> = recalls.iter().map(|one| (one.ino, one.bits, one.number)).collect();
+        all.sort_unstable();
+        all
+    }
+
+    async fn gives_back(&self, session: u64, wanted: &[(u64, u32, u64)]) {
+        let returned = wanted.iter().map(|(ino, bits, number)| ReturnedLease {
+            volume: VOLUME,
+            ino: *ino,
+            bits: *bits,
+            number: *number,
+            untold_readers: 0,
+            untold_writers: 0,
+        });
+        let request = ReturnLeasesRequest { session, returned: returned.collect(), opening: 0 };
+        self.ask::<ReturnLeases>(&request).await.unwrap();
+    }
+
+    async fn tell(&self, files: Vec<CreatedFile>, reserve: u32) -> CreateManyReply {
+        let request = CreateManyRequest { head: head(SESSION), files, reserve };
+        self.ask::<CreateMany>(&request).await.unwrap()
+    }
+
+    /// Makes a file; gives what the session holds of the root then.
+    async fn makes(&self, name: &str) -> u32 {
+        let make =
+            MakeRequest { head: head(SESSION), parent: ROOT, name: name.into(), ..MakeRequest::default() };
+        let request = CreateRequest { make, exclusive: true, write: true, append: false };
+        let reply = self.ask::<Create>(&request).await.unwrap();
+        reply.leases.iter().find(|grant| grant.ino == ROOT).map_or(0, |grant| grant.bits)
+    }
+
+    fn file(&self, name: &str, ino: u64, epoch: u64) -> CreatedFile {
+        let (origin, name) = (self.origin(), name.into());
+        CreatedFile { origin, parent: ROOT, name, ino, mode: 0o640, uid: 3, gid: 4, at: at(9), epoch }
+    }
+}
+
+fn refusal(reply: &CreatedReply) -> Option<Code> {
+    reply.refused.clone().map(|refused| proto::error::WireError::from(refused).code)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_made_is_told_once_and_is_there_before_anybody_else_may_look() {
+    let world = Arc::new(World::new(2).await);
+    let epoch = world.takes_part(SESSION).await;
+    world.takes_part(OTHER).await;
+    assert_eq!(world.makes("first").await, A | N | W);
+    let first = world.tell(Vec::new(), RESERVE_MAX).await.first;
+    assert!(first > 2);
+    let files = vec![world.file("x", first, epoch), world.file("y", first + 1, epoch)];
+    // Somebody looks for a name that was made and not told: it waits for the right to come back.
+    let looking = tokio::spawn({
+        let world = world.clone();
+        async move {
+            world.ask::<Lookup>(&EntryRequest { head: head(OTHER), parent: ROOT, name: b"y".to_vec() }).await
+        }
+    });
+    let wanted = world.wanted(SESSION, 10_000).await;
+    assert_eq!(wanted.iter().map(|one| (one.0, one.1)).collect::<Vec<_>>(), [(ROOT, W)]);
+    assert!(!looking.is_finished());
+    let told = world.tell(files.clone(), 0).await;
+    let attr = told.files[1].attr.clone().unwrap();
+    assert_eq!((attr.ino, attr.mode, attr.uid, attr.gid), (first + 1, 0o100_640, 3, 4));
+    assert_eq!((attr.mtime, attr.ctime, attr.btime, attr.nlink), (at(9), at(9), at(9), 1));
+    let held = |ino| told.leases.iter().find(|grant| grant.ino == ino).unwrap().bits;
+    assert_eq!((held(first), held(first + 1)), (A | R | W, A | R | W));
+    let rights = told.files[0].credentials.clone().unwrap();
+    assert_eq!((rights.capability.ino, rights.layout.columns.len()), (first, 1));
+    // An answer that was lost: the same again changes nothing.
+    let again = world.tell(files, 0).await;
+    assert_eq!(again.files[1].attr.clone().unwrap().change, 1);
+    world.gives_back(SESSION, &wanted).await;
+    // The file is its maker's still.
+    let wanted = world.wanted(SESSION, 10_000).await;
+    assert_eq!(wanted.iter().map(|one| (one.0, one.1)).collect::<Vec<_>>(), [(first + 1, W)]);
+    world.gives_back(SESSION, &wanted).await;
+    assert_eq!(looking.await.unwrap().unwrap().attr.ino, first + 1);
+    let list = ReadDirRequest { head: head(OTHER), ino: ROOT, after: 0, limit: 10, with_attrs: false };
+    let names = world.ask::<ReadDir>(&list).await.unwrap().entries;
+    assert_eq!(names.iter().map(|entry| &entry.name[..]).collect::<Vec<_>>(), [&b"first"[..], b"x", b"y"]);
+    let open = OpenRequest { head: head(OTHER), ino: first + 1, ..OpenRequest::default() };
+    assert!(world.ask::<Open>(&open).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_not_make_names_unheard_is_refused() {
+    let world = Arc::new(World::new(1).await);
+    let epoch = world.takes_part(SESSION).await;
+    let first = world.tell(Vec::new(), 8).await.first;
+    // It has never been given the right.
+    let told = world.tell(vec![world.file("x", first, epoch)], 0).await;
+    assert_eq!(refusal(&told.files[0]), Some(Code::CapabilityExpired));
+    assert_eq!(world.makes("a").await, A | N | W);
+    // A number that nobody reserved, a name of another file, another epoch; the good one among them is made.
+    let files = vec![
+        world.file("far", first + 5000, epoch),
+        world.file("a", first + 1, epoch),
+        world.file("late", first + 2, epoch - 1),
+        world.file("good", first + 3, epoch),
+        world.file("good", first + 4, epoch),
+    ];
+    let told = world.tell(files, 0).await;
+    let codes: Vec<Option<Code>> = told.files.iter().map(refusal).collect();
+    let (exists, expired) = (Some(Code::Exists), Some(Code::CapabilityExpired));
+    assert_eq!(codes, [exists, exists, expired, None, exists]);
+    assert!(told.files[1].refused.clone().unwrap().text.contains("is another's"));
+    let root = world.ask::<GetAttr>(&InoRequest { head: head(SESSION), ino: ROOT }).await.unwrap();
+    assert_eq!(root.attr.size, 2);
+    let many = CreateManyRequest { head: head(SESSION), files: Vec::new(), reserve: RESERVE_MAX + 1 };
+    assert_eq!(code(world.ask::<CreateMany>(&many).await), Some(Code::InvalidArgument));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_quota_takes_the_right_back_first_and_it_is_not_given_again() {
+    let world = Arc::new(World::new(1).await);
+    let epoch = world.takes_part(SESSION).await;
+    assert_eq!(world.makes("a").await, A | N | W);
+    let first = world.tell(Vec::new(), 8).await.first;
+    let setting = tokio::spawn({
+        let world = world.clone();
+        let limits = QuotaLimits { bytes: 0, inodes: 100 };
+        let ask =
+            SetQuota { head: head(0), origin: world.origin(), kind: QuotaKind::User as i32, id: 3, limits };
+        async move { world.ask::<QuotaSet>(&ask).await }
+    });
+    let wanted = world.wanted(SESSION, 10_000).await;
+    assert!(wanted.iter().any(|one| (one.0, one.1) == (ROOT, W)), "{wanted:?}");
+    assert!(!setting.is_finished());
+    let told = world.tell(vec![world.file("promised", first, epoch)], 0).await;
+    assert_eq!(told.files[0].refused, None);
+    assert!(!told.leases.iter().any(|grant| grant.bits & W != 0), "nothing is given to be written now");
+    world.gives_back(SESSION, &wanted).await;
+    setting.await.unwrap().unwrap();
+    assert_eq!(world.makes("b").await & W, 0);
+}
+
+#[test]
+fn numbers_are_reserved_and_times_of_the_directory_do_not_go_back() {
+    let mut replica = Replica::new();
+    replica.run(Body::SessionBegin(SessionBegin { session: 5, client: "test".into() })).unwrap();
+    replica.run(Body::ReserveInos(ReserveInos { volume: harness::VOLUME, count: 3 })).unwrap();
+    let epoch = mrc::namespace::session::find(&replica.table, 5).unwrap().unwrap().epoch;
+    let make = |name: &str, ino, at| {
+        let origin = Origin::default();
+        let file = CreatedFile {
+            origin,
+            parent: ROOT,
+            name: name.into(),
+            ino,
+            mode: 0o600,
+            uid: 0,
+            gid: 0,
+            at,
+            epoch,
+        };
+        Body::CreateAs(CreateAs { head: harness::head(0, 0, true), file, layout: layout() })
+    };
+    let root =
+        |replica: &Replica| mrc::namespace::read::getattr(&replica.table, harness::VOLUME, ROOT).unwrap();
+    let made_at = root(&replica).mtime;
+    replica.run(make("old", 2, at(9))).unwrap();
+    assert_eq!((root(&replica).mtime, root(&replica).size), (made_at, 1));
+    replica.run(make("new", 4, at(made_at.seconds + 50))).unwrap();
+    assert_eq!(
+        (root(&replica).mtime, root(&replica).ctime),
+        (at(made_at.seconds + 50), at(made_at.seconds + 50))
+    );
+    assert_eq!(code(replica.run(make("beyond", 5, at(9)))), Some(Code::Exists), "nobody reserved it");
+    let next = replica.make(ROOT, "directory", 0o040_755, "").unwrap();
+    assert_eq!(next.ino, 5, "what is made otherwise has other numbers");
+    // Expelled: whatever comes does nothing.
+    replica.run(Body::SessionRaise(SessionRaise { session: 5, fence: false })).unwrap();
+    assert_eq!(code(replica.run(make("late", 3, at(9)))), Some(Code::CapabilityExpired));
+    assert_eq!(root(&replica).size, 3);
+}
