@@ -209,8 +209,8 @@ fn lose(session: &Session, made: &Made, kept: Kept, why: &str) {
         why,
         "a file that was made is lost"
     );
-    session.number_is_over(kept.numbered);
     kept.record.cross_out();
+    session.number_is_over(kept.numbered);
     kept.early.end(Err(WireError::new(
         Code::Io,
         format!("{name:?} was made here, and the MRC never took it: {why}"),
@@ -351,8 +351,9 @@ fn take(
         if let Some(inode) = kept.inode.upgrade() {
             inode.confirm(opened);
         }
-        session.number_is_over(kept.numbered);
+        // In this order: what may still be told again has its answer kept.
         kept.record.cross_out();
+        session.number_is_over(kept.numbered);
         kept.early.end(Ok(()));
     }
     waiting.state.lock().engine.answered(reply.first);

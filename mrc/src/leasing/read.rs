@@ -52,29 +52,33 @@ impl Mrc {
         }
         let mut given: BTreeMap<u64, Option<LeaseGrant>> = BTreeMap::new();
         let names = reading.directory.map(|ino| (volume, ino));
-        if let Some(names) = names.filter(|_| part) {
-            leasing.with(|engine, now| {
-                // Else when whoever makes names there has told them.
-                if !engine.is_written_by_others(session, names) {
-                    given.insert(names.1, engine.grant(now, session, names, OF_DIRECTORY));
-                }
-            });
-        }
         let mut quiet = Vec::new();
         for _ in 0..ROUNDS {
+            // Before reading: a name that was made and not told is not there yet.
+            if let Some(names) = names {
+                let is_written = |file| leasing.with(|engine, _| engine.is_written_by_others(session, file));
+                if is_written(names) {
+                    let mut written = vec![names];
+                    // Whoever writes what is there already is asked at the same time.
+                    if let Ok(value) = read() {
+                        attrs(&value, &mut |attr| {
+                            let file = (volume, attr.ino);
+                            if is_written(file) && !written.contains(&file) {
+                                written.push(file);
+                            }
+                        });
+                    }
+                    quiet.extend(self.silence(session, &written, reading.deadline).await?);
+                }
+                if part && given.get(&names.1).is_none_or(Option::is_none) {
+                    let grant = leasing.with(|engine, now| engine.grant(now, session, names, OF_DIRECTORY));
+                    given.insert(names.1, grant);
+                }
+            }
             let value = read()?;
             let mut written: Vec<FileId> = Vec::new();
             let mut news = false;
             leasing.with(|engine, now| {
-                // Names that another session has made and not told yet are to be found too.
-                written.extend(names.filter(|names| engine.is_written_by_others(session, *names)));
-                if let Some(names) =
-                    names.filter(|names| part && written.is_empty() && !given.contains_key(&names.1))
-                {
-                    let grant = engine.grant(now, session, names, OF_DIRECTORY);
-                    news |= grant.is_some();
-                    given.insert(names.1, grant);
-                }
                 attrs(&value, &mut |attr| {
                     let file = (volume, attr.ino);
                     if engine.is_written_by_others(session, file) {
@@ -88,7 +92,7 @@ impl Mrc {
             });
             if !written.is_empty() {
                 // Held until the rows are read: a writer that asks again at once must not come in between.
-                quiet = self.silence(session, &written, reading.deadline).await?;
+                quiet.extend(self.silence(session, &written, reading.deadline).await?);
                 continue;
             }
             if !news {
@@ -97,9 +101,10 @@ impl Mrc {
                 return Ok((value, leases));
             }
         }
-        drop(quiet);
         // Names move faster than we read: the answer is right, only nothing may be kept of it.
-        Ok((read()?, Vec::new()))
+        let value = read()?;
+        drop(quiet);
+        Ok((value, Vec::new()))
     }
 
     /// Recalls the right to write from others; nobody gets it while the guards live.

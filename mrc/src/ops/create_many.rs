@@ -88,8 +88,13 @@ async fn one(
         )
     } else {
         let layout = mrc.place_promised(head.volume, file.parent)?;
-        let body = Body::CreateAs(CreateAs { head: head.clone(), file: file.clone(), layout });
-        match mrc.propose(file.origin, body, deadline).await {
+        let create = CreateAs { head: head.clone(), file: file.clone(), layout };
+        let mut done = mrc.propose(file.origin, Body::CreateAs(create.clone()), deadline).await;
+        if done.as_ref().is_err_and(|error| error.code == Code::BadRequest) {
+            // Its answer is not kept any more; the number tells as well whether it was made.
+            done = mrc.propose(Origin::default(), Body::CreateAs(create), deadline).await;
+        }
+        match done {
             Ok(bytes) => {
                 let done = CreateDone::decode(bytes).map_err(unreadable)?;
                 let reading = Reading { head, directory: None, deadline };
@@ -97,24 +102,23 @@ async fn one(
                 let made = CreatedReply { attr: Some(attr), credentials: Some(credentials), refused: None };
                 return Ok((made, leases));
             }
-            Err(error) if is_final(error.code) => error,
-            Err(error) => return Err(error),
+            Err(error) if is_passing(error.code) => return Err(error),
+            Err(error) => error,
         }
     };
     Ok((CreatedReply { refused: Some(refused.into()), ..CreatedReply::default() }, Vec::new()))
 }
 
-/// Whether the command was carried out and refused.
-fn is_final(code: Code) -> bool {
+/// Whether the command may be carried out when it is sent again.
+fn is_passing(code: Code) -> bool {
     matches!(
         code,
-        Code::Exists
-            | Code::NotFound
-            | Code::Stale
-            | Code::NotDirectory
-            | Code::CapabilityExpired
-            | Code::InvalidArgument
-            | Code::NameTooLong
-            | Code::TooManyLinks
+        Code::NotLeader
+            | Code::Unavailable
+            | Code::DeadlineExceeded
+            | Code::Busy
+            | Code::NoSpace
+            | Code::SessionUnknown
+            | Code::Internal
     )
 }

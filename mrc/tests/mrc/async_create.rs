@@ -103,8 +103,8 @@ async fn what_was_made_is_told_once_and_is_there_before_anybody_else_may_look() 
     let held = |ino| told.leases.iter().find(|grant| grant.ino == ino).unwrap().bits;
     assert_eq!((held(first), held(first + 1)), (A | R | W, A | R | W));
     let rights = told.files[0].credentials.clone().unwrap();
-    assert_eq!((rights.capability.ino, rights.layout.columns.len()), (first, 1));
-    // An answer that was lost: the same again changes nothing.
+    assert_eq!((rights.capability.ino, rights.layout.columns.len()), (first, 2));
+    // An answer that was lost: the same again changes nothing, also when the first is not kept any more.
     let again = world.tell(files, 0).await;
     assert_eq!(again.files[1].attr.clone().unwrap().change, 1);
     world.gives_back(SESSION, &wanted).await;
@@ -156,9 +156,14 @@ async fn a_quota_takes_the_right_back_first_and_it_is_not_given_again() {
     let first = world.tell(Vec::new(), 8).await.first;
     let setting = tokio::spawn({
         let world = world.clone();
-        let limits = QuotaLimits { bytes: 0, inodes: 100 };
-        let ask =
-            SetQuota { head: head(0), origin: world.origin(), kind: QuotaKind::User as i32, id: 3, limits };
+        let limits = Some(QuotaLimits { bytes: 0, inodes: 100 });
+        let ask = SetQuota {
+            head: head(0),
+            origin: Origin::default(),
+            kind: QuotaKind::User as i32,
+            id: 3,
+            limits,
+        };
         async move { world.ask::<QuotaSet>(&ask).await }
     });
     let wanted = world.wanted(SESSION, 10_000).await;
