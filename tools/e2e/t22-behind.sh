@@ -47,12 +47,12 @@ for n in $(seq "$(sized 4 2)"); do
   mrcs=$(pids_of_mrcs) mount=$(pid_of mount-0)
   # shellcheck disable=SC2086
   kill -STOP $mrcs
-  check_sh "40 files are made and written while every MRC stands still, $n" 3 'for i in $(seq 40); do echo "$i of '$n'" >"$mnt/made-'$n'/$i"; done'
+  check_sh "20 files are made and written, and 60 made, while every MRC stands still, $n" 3 'for i in $(seq 20); do echo "$i of '$n'" >"$mnt/made-'$n'/$i"; done; for i in $(seq 60); do : >"$mnt/made-'$n'/empty-$i"; done'
   slay "$mount"
   # shellcheck disable=SC2086
   kill -CONT $mrcs
   revive mount-0 || bad "xtfs start mount-0: $(tail -n 2 "$work/start.out")"
-  check_sh "kill -9 of the mount: they are there, $n" 40 '[ "$(ls "$mnt/made-'$n'" | wc -l)" = 43 ] && for i in $(seq 40); do [ "$(cat "$mnt/made-'$n'/$i")" = "$i of '$n'" ] || exit 1; done'
+  check_sh "kill -9 of the mount: they are there, $n" 40 '[ "$(ls "$mnt/made-'$n'" | wc -l)" = 83 ] && for i in $(seq 20); do [ "$(cat "$mnt/made-'$n'/$i")" = "$i of '$n'" ] || exit 1; done'
 done
 for n in $(seq "$(sized 4 2)"); do
   writer "$mnt/both-$n" 30 "$work/both-$n"
