@@ -7,7 +7,7 @@ pub(crate) mod services;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use proto::dir::{OsdEntry, OsdMap};
+use proto::dir::{OsdEntry, OsdMap, has_room};
 use proto::limits::{OSD_HEARTBEAT_MS, OSD_LEASE_MS};
 
 use map::OsdRow;
@@ -118,6 +118,8 @@ pub(crate) struct Engine {
     numbers: BTreeMap<String, u64>,
     /// Same keys as `rows` while leading, empty otherwise.
     lives: BTreeMap<u64, Life>,
+    /// How often a heartbeat said that an OSD is full, or not any more, that was not before.
+    room_changes: u64,
 }
 
 impl Engine {
@@ -181,6 +183,11 @@ impl Engine {
         map
     }
 
+    /// Grows with each OSD that becomes full, or has room again.
+    pub(crate) fn room_changes(&self) -> u64 {
+        self.room_changes
+    }
+
     /// The number of an OSD.
     pub(crate) fn number_of(&self, uuid: &str) -> Option<u64> {
         self.numbers.get(uuid).copied()
@@ -205,6 +212,14 @@ impl Engine {
         if let Some(life) = self.lives.get_mut(&osd) {
             (life.lease_until, life.grace_until) = (now + LEASE, Duration::ZERO);
             life.evidence.clear();
+            // Before its first heartbeat here it counts by what it registered with, as in the map.
+            let had_room = match &life.report {
+                Some((total, free, _)) => has_room(*total, *free),
+                None => self.rows.get(&osd).is_some_and(|row| row.entry.has_room()),
+            };
+            if had_room != entry.has_room() {
+                self.room_changes += 1;
+            }
             life.report = Some((entry.total_bytes, entry.free_bytes, entry.http.clone()));
         }
         let changes = self.rows.get(&osd).is_some_and(|row| row.changes_with(&entry));

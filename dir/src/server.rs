@@ -14,7 +14,7 @@ use proto::{dir, raft};
 use quorum::{Group, GroupConfig, QuorumError};
 use rt::clock::Clock;
 use rt::rpc::{BoxFuture, Connector, Peer, Request, Response, Service, unknown_method};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::command::{Answer, Change, Command};
 use crate::engine::services::Services;
@@ -72,10 +72,12 @@ pub struct Dir {
     pub(crate) cluster: String,
     pub(crate) key_rotation: Duration,
     pub(crate) waiters: Arc<Semaphore>,
+    /// [`Engine::room_changes`], for those who wait for them.
+    pub(crate) room: watch::Sender<u64>,
     /// Tells the driver to end.
     pub(crate) stop: Arc<Notify>,
     mrc_addrs: Vec<String>,
-    /// order: before the state's watch; never held over an await.
+    /// order: before the state's watch and `room`; never held over an await.
     memory: Mutex<Memory>,
 }
 
@@ -98,6 +100,7 @@ impl Dir {
             cluster,
             key_rotation,
             waiters: Arc::new(Semaphore::new(WAITERS_MAX)),
+            room: watch::Sender::new(0),
             stop: Arc::new(Notify::new()),
             mrc_addrs,
             memory: Mutex::default(),
@@ -189,7 +192,12 @@ impl Dir {
 
     /// Lets the engine decide.
     pub(crate) fn decide(&self, event: Event) -> Vec<Effect> {
-        self.with_memory(|memory, now| memory.engine.handle(event, now))
+        self.with_memory(|memory, now| {
+            let effects = memory.engine.handle(event, now);
+            let changes = memory.engine.room_changes();
+            self.room.send_if_modified(|known| std::mem::replace(known, changes) != changes);
+            effects
+        })
     }
 
     /// The map with the newest reports of space.

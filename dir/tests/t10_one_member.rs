@@ -60,7 +60,7 @@ impl Bed {
     }
 
     async fn map(&self, known_epoch: u64, wait_ms: u64) -> OsdMap {
-        self.call::<Map>(&GetMap { known_epoch, wait_ms, dirs: 0 }).await.unwrap()
+        self.call::<Map>(&GetMap { known_epoch, wait_ms, dirs: 0, full: 0 }).await.unwrap()
     }
 
     async fn mrc(&self) -> ServiceHeartbeatReply {
@@ -253,5 +253,50 @@ async fn a_restart_keeps_identity_numbers_and_keys() {
     assert_eq!(bed.dir.view().cluster, cluster);
     let services = bed.call::<Services>(&Empty {}).await.unwrap().services;
     assert_eq!(services[0].addr, "tcp://127.0.0.1:9", "last known address");
+    bed.dir.shutdown().await.unwrap();
+}
+
+/// A poll that knows which OSDs are full is answered as soon as others are; also when that was so before it came.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_poll_hears_at_once_that_an_osd_is_full() {
+    let home = tempfile::tempdir().unwrap();
+    let bed = Bed::start(home.path()).await;
+    let beat = async |free_bytes| {
+        let entry = OsdEntry {
+            uuid: "a".into(),
+            addr: bed.hung.clone(),
+            total_bytes: 1 << 40,
+            free_bytes,
+            ..OsdEntry::default()
+        };
+        let beat = OsdHeartbeat { entry, known_epoch: 0, leaving: false };
+        bed.call::<HeartbeatOsd>(&beat).await.unwrap();
+    };
+    let poll = async |known: &OsdMap, full| {
+        let message = GetMap { known_epoch: known.epoch, wait_ms: 700, dirs: 0, full };
+        let start = Instant::now();
+        (bed.call::<Map>(&message).await.unwrap(), start.elapsed())
+    };
+    beat(1 << 39).await;
+    let roomy = bed.map(0, 0).await;
+    let digest = digest_of_full(&roomy.osds);
+    let ((same, waited), ()) = tokio::join!(poll(&roomy, digest), async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        beat(1 << 38).await;
+    });
+    assert_eq!((same.epoch, same.osds[0].free_bytes), (roomy.epoch, 1 << 38));
+    assert!(waited >= Duration::from_millis(600), "less room is no news: {waited:?}");
+    // How soon depends on the machine; what is certain is that the poll did not wait to its end.
+    let ((full, waited), ()) = tokio::join!(poll(&roomy, digest), async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        beat(1 << 20).await;
+    });
+    assert_eq!((full.epoch, full.osds[0].free_bytes), (roomy.epoch, 1 << 20));
+    assert!(waited < Duration::from_millis(600), "told after {waited:?}");
+    let (_, waited) = poll(&roomy, digest).await;
+    assert!(waited < Duration::from_millis(600), "it had missed it: told after {waited:?}");
+    // Whoever does not care waits for the map alone.
+    let (_, waited) = poll(&roomy, 0).await;
+    assert!(waited >= Duration::from_millis(600), "waited {waited:?}");
     bed.dir.shutdown().await.unwrap();
 }

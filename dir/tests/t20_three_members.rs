@@ -107,7 +107,7 @@ async fn the_map_survives_its_leader_and_leases_restart() {
     assert_eq!(bed.beat("b").await.1.osd, 2);
 
     // Nobody heartbeats any more: the new leader finds out by itself.
-    let (_, map) = bed.leader::<Map>(&GetMap { known_epoch: 2, wait_ms: 8000, dirs: 0 }).await;
+    let (_, map) = bed.leader::<Map>(&GetMap { known_epoch: 2, wait_ms: 8000, dirs: 0, full: 0 }).await;
     assert!(map.epoch > 2);
     assert!(map.osds.iter().any(|osd| osd.state == OsdState::Down as i32));
     for dir in bed.dirs.iter().flatten() {
@@ -123,7 +123,7 @@ async fn a_long_poll_ends_when_its_leader_steps_down() {
     let dir = bed.dirs[at].clone().unwrap();
     let started = Instant::now();
     let channel = bed.connector.channel(&leader).unwrap();
-    let poll = GetMap { known_epoch: 1, wait_ms: 20_000, dirs: 0 };
+    let poll = GetMap { known_epoch: 1, wait_ms: 20_000, dirs: 0, full: 0 };
     let (answer, moved) = tokio::join!(call::<Map>(&*channel, &poll), async {
         tokio::time::sleep(Duration::from_millis(100)).await;
         dir.group().transfer_leadership(None).await
@@ -145,7 +145,7 @@ async fn whoever_follows_the_map_hears_of_other_members() {
     assert_eq!(map.dirs, (1..=3).map(addr).collect::<Vec<_>>());
     let gone = (1..=3).find(|id| addr(*id) != leader).unwrap();
     let started = Instant::now();
-    let poll = GetMap { known_epoch: 1, wait_ms: 20_000, dirs: digest(&map.dirs) };
+    let poll = GetMap { known_epoch: 1, wait_ms: 20_000, dirs: digest(&map.dirs), full: 0 };
     let remove = proto::raft::RemoveMember { group: 1, member: gone };
     // Heartbeats go on: the map itself stays what it is.
     let (told, ()) = tokio::join!(bed.leader::<Map>(&poll), async {
@@ -157,7 +157,7 @@ async fn whoever_follows_the_map_hears_of_other_members() {
     assert!(started.elapsed() < Duration::from_secs(10), "told after {:?}", started.elapsed());
     assert_eq!(bed.beat("a").await.1.dirs, dirs);
     // Whoever does not care about members waits for the map alone, as before.
-    let (_, same) = bed.leader::<Map>(&GetMap { known_epoch: 0, wait_ms: 0, dirs: 0 }).await;
+    let (_, same) = bed.leader::<Map>(&GetMap { known_epoch: 0, wait_ms: 0, dirs: 0, full: 0 }).await;
     assert_eq!(same.dirs, dirs);
     for dir in bed.dirs.iter().flatten() {
         dir.shutdown().await.unwrap();

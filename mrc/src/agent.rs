@@ -16,8 +16,11 @@ use crate::cluster::Cluster;
 
 /// How often this member renews its registration.
 const HEARTBEAT: Duration = Duration::from_secs(1);
-/// How long a map request waits for a newer map; then the same epoch comes with newer free space.
+/// How long a map request waits for a newer map, or for an OSD that is full now or not any more; then the same comes with
+/// newer free space.
 const MAP_WAIT: Duration = Duration::from_secs(2);
+/// Pause after an answer that tells of full OSDs only: many may become full at the same time.
+const FULL_PAUSE: Duration = Duration::from_millis(20);
 /// Pauses between attempts while the DIR does not answer.
 const RETRY_MIN: Duration = Duration::from_millis(10);
 const RETRY_MAX: Duration = Duration::from_secs(1);
@@ -93,19 +96,21 @@ async fn register(mut dir: DirCaller, registration: Registration, cluster: Arc<C
 async fn follow_map(mut dir: DirCaller, cluster: Arc<Cluster>) {
     let mut pause = RETRY_MIN;
     loop {
-        let known_epoch = cluster.epoch();
+        let (known_epoch, full) = (cluster.epoch(), cluster.full());
         let wait_ms = u64::try_from(MAP_WAIT.as_millis()).unwrap_or(u64::MAX);
         let asked = tokio::time::Instant::now();
         match dir
-            .call::<Map>(&GetMap { known_epoch, wait_ms, dirs: 0 }, MAP_WAIT + Duration::from_secs(2))
+            .call::<Map>(&GetMap { known_epoch, wait_ms, dirs: 0, full }, MAP_WAIT + Duration::from_secs(2))
             .await
         {
             Ok(map) => {
                 let news = map.epoch > known_epoch;
                 cluster.set_map(map);
                 pause = RETRY_MIN;
+                if !news && cluster.full() != full {
+                    tokio::time::sleep(FULL_PAUSE).await;
                 // A DIR that does not wait must not be asked in a tight loop.
-                if !news && asked.elapsed() < MAP_WAIT / 2 {
+                } else if !news && asked.elapsed() < MAP_WAIT / 2 {
                     tokio::time::sleep(MAP_WAIT / 4).await;
                 }
             }
@@ -156,5 +161,57 @@ impl DirCaller {
             self.hinted = hint.filter(|hint| *hint != addr);
         }
         result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::dir::{OsdEntry, OsdMap, digest_of_full};
+    use rt::rpc::{BoxFuture, Peer, Request, Response, Service, parse};
+    use tokio::sync::watch;
+
+    use super::*;
+
+    /// A DIR whose map keeps its epoch: it waits for another set of full OSDs.
+    struct PatientDir(watch::Sender<OsdMap>);
+
+    impl Service for PatientDir {
+        fn call(
+            self: Arc<Self>,
+            _: Peer,
+            request: Request,
+        ) -> BoxFuture<'static, Result<Response, WireError>> {
+            Box::pin(async move {
+                let GetMap { known_epoch, wait_ms, full, .. } = parse::<Map>(&request)?;
+                let mut map = self.0.subscribe();
+                let news = map.wait_for(|map| map.epoch != known_epoch || full != digest_of_full(&map.osds));
+                let _ = tokio::time::timeout(Duration::from_millis(wait_ms), news).await;
+                Ok(Response::of(&*self.0.borrow()))
+            })
+        }
+    }
+
+    fn map(free: [u64; 2]) -> OsdMap {
+        let entry =
+            |(at, free_bytes)| OsdEntry { osd: at, free_bytes, total_bytes: 1 << 40, ..OsdEntry::default() };
+        OsdMap { epoch: 3, osds: (1..).zip(free).map(entry).collect(), dirs: Vec::new() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn that_an_osd_is_full_is_known_long_before_a_poll_ends() {
+        let (connector, cluster) = (Connector::new(), Arc::new(Cluster::default()));
+        let dir = Arc::new(PatientDir(watch::Sender::new(map([1 << 39; 2]))));
+        connector.register_local("dir", dir.clone());
+        let addrs = Arc::new(Mutex::new(vec!["local://dir".to_owned()]));
+        let caller = DirCaller { addrs, at: 0, hinted: None, connector };
+        let task = tokio::spawn(follow_map(caller, cluster.clone()));
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        // Twice in a row: the first answer must not be followed by a long pause.
+        for free in [[0, 1 << 39], [0, 0], [1 << 39, 0]] {
+            dir.0.send_replace(map(free));
+            tokio::time::sleep(FULL_PAUSE * 2).await;
+            assert_eq!(*cluster.map().unwrap(), map(free));
+        }
+        task.abort();
     }
 }

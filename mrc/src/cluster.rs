@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 use proto::capability::CapabilityKey;
-use proto::dir::OsdMap;
+use proto::dir::{OsdMap, digest_of_full};
 use proto::error::{Code, WireError};
 
 #[derive(Default)]
@@ -54,6 +54,12 @@ impl Cluster {
     #[must_use]
     pub fn epoch(&self) -> u64 {
         self.state.read().map.as_ref().map_or(0, |map| map.epoch)
+    }
+
+    /// [`digest_of_full`] of the map known, 0 for none.
+    #[must_use]
+    pub(crate) fn full(&self) -> u64 {
+        self.state.read().map.as_ref().map_or(0, |map| digest_of_full(&map.osds))
     }
 
     pub(crate) fn set_trouble(&self, trouble: String) {

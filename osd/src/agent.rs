@@ -19,6 +19,8 @@ use crate::engine::slowness::Watch;
 use crate::replication::Evidence;
 use crate::server::Osd;
 
+/// An OSD that is full and has not said so does not wait for its next heartbeat, but for so long after the last one.
+const REFUSED_PAUSE: Duration = Duration::from_millis(50);
 /// How long a long poll for the map waits at the DIR.
 const POLL: Duration = Duration::from_secs(10);
 /// Pause after a poll that gave nothing.
@@ -73,7 +75,8 @@ impl Agent {
         tasks.push(tokio::spawn(poll.run()));
         tasks.push(tokio::spawn(probe_others(osd.clone(), connector.clone(), told.clone())));
         let dirs = config.dirs.clone();
-        let beat = Heart { osd, connector, config, dirs, told: told.clone(), leader, next: 0 };
+        let beat =
+            Heart { osd, connector, config, dirs, told: told.clone(), leader, next: 0, tells_room: false };
         let (leave, leaves) = oneshot::channel();
         let heart = tokio::spawn(beat.run(leaves));
         Self { told, tasks, heart: Some((leave, heart)) }
@@ -167,6 +170,8 @@ struct Heart {
     leader: Leader,
     /// Which of the configured members to try next.
     next: usize,
+    /// The last heartbeat said that there is room for new files.
+    tells_room: bool,
 }
 
 impl Heart {
@@ -175,10 +180,17 @@ impl Heart {
         let mut ticks = tokio::time::interval(period);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut silent = 0u32;
+        let mut sent = Duration::ZERO;
         loop {
             tokio::select! {
                 _ = ticks.tick() => {}
                 () = self.osd.replicas().refresh.notified() => {}
+                () = self.osd.refused.notified() => {
+                    if !self.tells_room {
+                        continue;
+                    }
+                    tokio::time::sleep((sent + REFUSED_PAUSE).saturating_sub(self.osd.now())).await;
+                }
                 // Without a word the agent is gone, and this task with it.
                 asked = &mut leaves => return if asked.is_ok() { self.leave(period).await },
             }
@@ -190,7 +202,7 @@ impl Heart {
                 silent = 1;
                 continue;
             }
-            let sent = self.osd.now();
+            sent = self.osd.now();
             match self.beat_somewhere(period, false).await {
                 Ok(reply) => {
                     if silent > 10 {
@@ -229,6 +241,8 @@ impl Heart {
         leaving: bool,
     ) -> Result<OsdHeartbeatReply, WireError> {
         let mut last = WireError::new(Code::InvalidArgument, "no DIR address is configured");
+        let entry = self.entry();
+        self.tells_room = entry.has_room();
         for _ in 0..=self.dirs.len() * 2 {
             let member = match self.leader.lock().clone() {
                 Some(leader) => leader,
@@ -237,7 +251,7 @@ impl Heart {
                     None => return Err(last),
                 },
             };
-            match self.beat(&member, period, leaving).await {
+            match self.beat(&member, (entry.clone(), leaving), period).await {
                 Ok(reply) => {
                     *self.leader.lock() = Some(member);
                     return Ok(reply);
@@ -256,14 +270,10 @@ impl Heart {
         Err(last)
     }
 
-    async fn beat(
-        &self,
-        member: &str,
-        period: Duration,
-        leaving: bool,
-    ) -> Result<OsdHeartbeatReply, WireError> {
+    /// What it says of itself.
+    fn entry(&self) -> OsdEntry {
         let (total_bytes, free_bytes) = self.osd.space();
-        let entry = OsdEntry {
+        OsdEntry {
             osd: self.told.number.load(Ordering::Acquire),
             uuid: self.osd.uuid().to_owned(),
             addr: self.config.addr.clone(),
@@ -274,7 +284,15 @@ impl Heart {
             life: self.osd.replicas().life(),
             slow: self.osd.replicas().is_slow(),
             ..OsdEntry::default()
-        };
+        }
+    }
+
+    async fn beat(
+        &self,
+        member: &str,
+        (entry, leaving): (OsdEntry, bool),
+        period: Duration,
+    ) -> Result<OsdHeartbeatReply, WireError> {
         let known_epoch = self.told.map.borrow().epoch;
         let options = CallOptions { deadline: period, ..CallOptions::default() };
         let channel = self.connector.channel(member)?;
@@ -328,7 +346,7 @@ impl MapPoll {
         let channel = self.connector.channel(&leader).ok()?;
         let wait_ms = u64::try_from(POLL.as_millis()).ok()?;
         let options = CallOptions { deadline: POLL + POLL_AGAIN, ..CallOptions::default() };
-        let question = GetMap { known_epoch, wait_ms, dirs: 0 };
+        let question = GetMap { known_epoch, wait_ms, dirs: 0, full: 0 };
         let started = tokio::time::Instant::now();
         let answer = call_with::<Map>(&*channel, &question, bytes::Bytes::new(), &options).await;
         let map = answer.ok().map(|(map, _)| map)?;

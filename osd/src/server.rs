@@ -101,6 +101,8 @@ pub struct Osd {
     replicas: Arc<Replicas>,
     background: Mutex<Option<Box<dyn Background>>>,
     delay: delay::Delay,
+    /// Something found no room: those who choose where new files go should know before the next heartbeat.
+    pub(crate) refused: tokio::sync::Notify,
 }
 
 impl Osd {
@@ -171,6 +173,7 @@ impl Osd {
             scrubbing: scrubbing::Scrubbing::default(),
             background: Mutex::new(background),
             delay,
+            refused: tokio::sync::Notify::new(),
         }))
     }
 
@@ -330,7 +333,11 @@ impl Service for Osd {
         Box::pin(async move {
             let _slot = Slot::take(&self.in_flight)?;
             self.delay.wait(&*self.clock).await;
-            ops::dispatch(&self, &request).await
+            let done = ops::dispatch(&self, &request).await;
+            if matches!(&done, Err(error) if error.code == Code::NoSpace) {
+                self.refused.notify_one();
+            }
+            done
         })
     }
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use osd::agent::{Agent, AgentConfig};
@@ -273,6 +274,8 @@ struct FakeDir {
     leader: bool,
     /// What it was told, in order: the life, and whether it was the last word.
     told: std::sync::Mutex<Vec<(u64, bool)>>,
+    /// The last heartbeat: when it came, and whether it told of room for new files.
+    last: tokio::sync::watch::Sender<Option<(Instant, bool)>>,
 }
 
 impl Service for FakeDir {
@@ -287,6 +290,7 @@ impl Service for FakeDir {
                 return Err(WireError::new(Code::NotLeader, "not me").with_hint("local://dir-1"));
             }
             let beat = rt::rpc::parse::<HeartbeatOsd>(&request)?;
+            self.last.send_replace(Some((Instant::now(), beat.entry.has_room())));
             self.told.lock().unwrap().push((beat.entry.life, beat.leaving));
             let map = OsdMap { epoch: 4, osds: vec![OsdEntry { osd: 3, ..beat.entry }], dirs: Vec::new() };
             let map = (beat.known_epoch < map.epoch).then_some(map);
@@ -358,4 +362,71 @@ async fn changes_that_come_after_their_turn_are_refused() {
     // Whose client holds no lease is not ordered.
     send(WriteRequest { head: head(WRITE, 9, 0), ..request(0, 0) }).await.unwrap();
     send(request(6, 0)).await.unwrap();
+}
+
+/// Time from the last heartbeat that told of room to the first one that did not, when the OSD becomes full at once.
+async fn told_full_after() -> Duration {
+    let place = tempfile::tempdir_in("/tmp").unwrap();
+    let osd = open(place.path(), 17 << 20);
+    let connector = Connector::new();
+    let leader = Arc::new(FakeDir { leader: true, ..FakeDir::default() });
+    connector.register_local("dir", leader.clone());
+    let config = AgentConfig {
+        dirs: vec!["local://dir".to_owned()],
+        addr: "local://osd".to_owned(),
+        ..AgentConfig::default()
+    };
+    let agent = Agent::start(osd.clone(), connector, config);
+    agent.registered().await;
+    let mut told = leader.last.subscribe();
+    told.mark_unchanged();
+    told.changed().await.unwrap();
+    let Some((mut roomy, true)) = *told.borrow_and_update() else { panic!("it is empty") };
+    // The fake leader's map is of another epoch than these capabilities say.
+    let key = |object| ObjectKey { volume: VolumeId(1), ino: Ino(2), object: ObjectNo(object) };
+    let data = pattern(1 << 20, 5);
+    let fill = async {
+        let channel = LocalChannel::new(osd.clone(), "local://osd");
+        for object in 0..16 {
+            osd.write_object(key(object), 0, data.clone(), false).await.unwrap();
+        }
+        let message = WriteRequest {
+            head: ObjectHead { map_epoch: 4, ..head(WRITE, 2, 17) },
+            offset: 0,
+            crc: crc32c(&pattern(2 << 20, 5)),
+            checksums: Vec::new(),
+            sync: false,
+        };
+        let refused =
+            call_with::<Write>(&*channel, &message, pattern(2 << 20, 5), &CallOptions::default()).await;
+        assert_eq!(refused.unwrap_err().code, Code::NoSpace);
+    };
+    let heard = async {
+        loop {
+            told.changed().await.unwrap();
+            match *told.borrow_and_update() {
+                Some((at, true)) => roomy = at,
+                Some((at, false)) => return at - roomy,
+                None => {}
+            }
+        }
+    };
+    let (took, ()) = tokio::join!(heard, fill);
+    agent.leave().await;
+    osd.shutdown().await.unwrap();
+    took
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_osd_that_is_full_says_so_before_its_next_heartbeat() {
+    // A machine that is busy may take longer to fill it: then the ordinary heartbeat comes first, and another try counts.
+    let mut tries = Vec::new();
+    for _ in 0..8 {
+        let took = told_full_after().await;
+        if took.as_millis() + 20 < u128::from(proto::limits::OSD_HEARTBEAT_MS) {
+            return;
+        }
+        tries.push(took);
+    }
+    panic!("the DIR heard that it is full after {tries:?}");
 }

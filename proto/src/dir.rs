@@ -1,6 +1,7 @@
 //! What is asked of the DIR: who is there, the OSD map, volumes, cluster keys. Method numbers 0x00xx.
 
 use crate::capability::CapabilityKey;
+use crate::limits::ROOM_BYTES_MIN;
 use crate::rpc::{Empty, Origin};
 use crate::stripe::Striping;
 
@@ -122,6 +123,9 @@ pub struct GetMap {
     /// [`digest`] of the DIR's members as the caller knows them: others are news too. 0: the caller does not care.
     #[prost(fixed64, tag = "3")]
     pub dirs: u64,
+    /// [`digest_of_full`] of the map as the caller knows it: that others are full is news too. 0: the caller does not care.
+    #[prost(fixed64, tag = "4")]
+    pub full: u64,
 }
 
 /// Tells one list of members from another, whatever its order; not 0.
@@ -129,8 +133,31 @@ pub struct GetMap {
 pub fn digest(addrs: &[String]) -> u64 {
     let mut sorted: Vec<&String> = addrs.iter().collect();
     sorted.sort_unstable();
-    // FNV-1a: both sides must count alike, in every version.
-    let bytes = sorted.iter().flat_map(|addr| addr.bytes().chain([0]));
+    fnv(sorted.iter().flat_map(|addr| addr.bytes().chain([0])))
+}
+
+impl OsdEntry {
+    /// Whether new files may go there.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        has_room(self.total_bytes, self.free_bytes)
+    }
+}
+
+/// Whether new files may go to an OSD with so many bytes, so many of them free. One that does not tell its capacity has room.
+#[must_use]
+pub fn has_room(total_bytes: u64, free_bytes: u64) -> bool {
+    total_bytes == 0 || free_bytes >= ROOM_BYTES_MIN
+}
+
+/// Tells one set of OSDs without room from another; not 0. `osds`: ascending by number, as in a map.
+#[must_use]
+pub fn digest_of_full(osds: &[OsdEntry]) -> u64 {
+    fnv(osds.iter().filter(|entry| !entry.has_room()).flat_map(|entry| entry.osd.to_le_bytes()))
+}
+
+/// FNV-1a: both sides must count alike, in every version.
+fn fnv(bytes: impl Iterator<Item = u8>) -> u64 {
     bytes
         .fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
         .max(1)

@@ -10,6 +10,8 @@ pub const STRIPE_BYTES_MIN: u32 = 4096;
 pub const STRIPE_BYTES_MAX: u32 = 16 << 20;
 /// Widest striping: columns of a file.
 pub const STRIPE_WIDTH_MAX: u32 = 64;
+/// An OSD with less free than this gets no new file and no new replica. At least a stripe of the largest kind.
+pub const ROOM_BYTES_MIN: u64 = STRIPE_BYTES_MAX as u64;
 /// Data objects of a group of erasure-coded data at most (K).
 pub const CODING_DATA_MAX: u32 = 16;
 /// Its parity objects at most (M).

@@ -200,8 +200,12 @@ fn members_of_groups() {
     check("dir-heartbeat-service-reply", Kind::Reply, dir::HeartbeatService::NUMBER, &message, b"");
     let message = dir::OsdMap { epoch: 13, osds: Vec::new(), dirs: dirs() };
     check("dir-map-with-members", Kind::Reply, dir::Map::NUMBER, &message, b"");
-    let message = dir::GetMap { known_epoch: 13, wait_ms: 10_000, dirs: dir::digest(&dirs()) };
+    let message = dir::GetMap { known_epoch: 13, wait_ms: 10_000, dirs: dir::digest(&dirs()), full: 0 };
     check("dir-map-of-members-known", Kind::Request, dir::Map::NUMBER, &message, b"");
+    let full = |osd| dir::OsdEntry { osd, total_bytes: 1 << 40, ..dir::OsdEntry::default() };
+    let full = dir::digest_of_full(&[full(1), full(7)]);
+    let message = dir::GetMap { known_epoch: 13, wait_ms: 2_000, dirs: 0, full };
+    check("dir-map-of-full-known", Kind::Request, dir::Map::NUMBER, &message, b"");
     let message = dir::OsdHeartbeat { entry: dir::OsdEntry::default(), known_epoch: 1, leaving: true };
     check("dir-heartbeat-leaving", Kind::Request, dir::HeartbeatOsd::NUMBER, &message, b"");
     let message = mrc::SessionReply {

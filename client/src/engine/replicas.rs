@@ -6,9 +6,6 @@ use std::collections::BTreeSet;
 use proto::dir::{OsdEntry, OsdMap, OsdState};
 use proto::stripe::{Column, Layout};
 
-/// An OSD with less free than this gets no replica (unless it does not tell its capacity).
-const FREE_BYTES_MIN: u64 = 16 << 20;
-
 /// The best OSD for one more replica beside `list`: up, with room, in a failure domain of its own if there is one,
 /// the emptiest of those, as much as it weighs; none that weighs nothing.
 #[must_use]
@@ -21,7 +18,7 @@ pub fn choose(map: &OsdMap, list: &[u64], never: &BTreeSet<u64>) -> Option<u64> 
             && !list.contains(&entry.osd)
             && !never.contains(&entry.osd)
             && entry.weight() > 0
-            && (entry.total_bytes == 0 || entry.free_bytes >= FREE_BYTES_MIN)
+            && entry.has_room()
     };
     let room = |entry: &OsdEntry| u128::from(entry.free_bytes) * u128::from(entry.weight());
     let rank = |entry: &&OsdEntry| (!domains.contains(entry.domain.as_str()), room(entry), entry.osd);

@@ -103,7 +103,7 @@ impl Osds {
     /// Reads the map if a newer one exists.
     pub async fn refresh(&self) -> Result<()> {
         let known_epoch = self.map().epoch;
-        let map = self.dir.call::<Map>(&GetMap { known_epoch, wait_ms: 0, dirs: 0 }).await?;
+        let map = self.dir.call::<Map>(&GetMap { known_epoch, wait_ms: 0, dirs: 0, full: 0 }).await?;
         self.learn(map);
         Ok(())
     }
@@ -151,7 +151,7 @@ impl Osds {
                 drop(this);
                 let wait_ms = u64::try_from(poll.as_millis()).expect("seconds");
                 let patience = Patience::For(Duration::from_secs(1));
-                let question = GetMap { known_epoch, wait_ms, dirs: digest(&dir.addrs()) };
+                let question = GetMap { known_epoch, wait_ms, dirs: digest(&dir.addrs()), full: 0 };
                 let answer = dir.call_for::<Map>(&question, patience, poll).await.0;
                 match (answer, osds.upgrade()) {
                     (_, None) => return,
@@ -213,7 +213,7 @@ impl Osds {
                 tracing::debug!(osd, %error, "the death of an OSD could not be reported");
             }
         }
-        let request = GetMap { known_epoch: map.epoch, wait_ms: 0, dirs: 0 };
+        let request = GetMap { known_epoch: map.epoch, wait_ms: 0, dirs: 0, full: 0 };
         if let Ok(map) = self.dir.call_for::<Map>(&request, patience, Duration::ZERO).await.0 {
             self.learn(map);
         }

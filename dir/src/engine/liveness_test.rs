@@ -266,3 +266,24 @@ fn who_says_that_it_stops_is_down_at_once_and_only_that_life_of_it() {
     assert_eq!(engine.handle(Event::Leaves(entry("1", 0)), ms(100)), [down(1, Why::Left)]);
     assert_eq!(engine.handle(Event::Leaves(entry("1", 0)), ms(110)), [], "decided already");
 }
+
+#[test]
+fn changes_of_room_are_counted_and_changes_of_space_are_not() {
+    let gib = |osd: &str, free: u64| OsdEntry { total_bytes: 1 << 40, ..entry(osd, free << 30) };
+    let mut engine = leader(2, ms(0));
+    let mut tell = |entry: OsdEntry| {
+        engine.handle(Event::Heartbeat(entry), ms(1));
+        engine.room_changes()
+    };
+    let at_first = tell(gib("1", 9));
+    assert_eq!(tell(gib("2", 9)), at_first + 1, "both have room now");
+    assert_eq!((tell(gib("1", 5)), tell(gib("1", 1))), (at_first + 1, at_first + 1));
+    assert_eq!((tell(gib("1", 0)), tell(gib("1", 0))), (at_first + 2, at_first + 2), "full");
+    assert_eq!(tell(gib("2", 0)), at_first + 3);
+    assert_eq!(tell(gib("1", 1)), at_first + 4, "and not any more");
+    assert_eq!(
+        tell(OsdEntry { total_bytes: 0, ..gib("2", 0) }),
+        at_first + 5,
+        "it does not tell its capacity"
+    );
+}

@@ -1,8 +1,8 @@
-//! The OSD map, at once or as soon as it is another one than the caller knows.
+//! The OSD map, at once or as soon as it is another one than the caller knows, or other OSDs are full.
 
 use std::time::Duration;
 
-use proto::dir::{GetMap, Map, OsdMap, digest};
+use proto::dir::{GetMap, Map, OsdMap, digest, digest_of_full};
 use proto::error::{Code, WireError};
 use rt::rpc::{Request, Response, parse};
 
@@ -17,11 +17,13 @@ const WAY_BACK: Duration = Duration::from_millis(50);
 const LOOK: Duration = Duration::from_secs(1);
 
 pub(crate) async fn run(dir: &Dir, request: &Request) -> Result<Response, WireError> {
-    let GetMap { known_epoch, wait_ms, dirs } = parse::<Map>(request)?;
-    let mut watch = dir.state.watch();
+    let GetMap { known_epoch, wait_ms, dirs, full } = parse::<Map>(request)?;
+    let (mut watch, mut room) = (dir.state.watch(), dir.room.subscribe());
     dir.fresh(request.deadline).await?;
     let map = dir.map();
-    let others = |map: &OsdMap| dirs != 0 && dirs != digest(&map.dirs);
+    let others = |map: &OsdMap| {
+        dirs != 0 && dirs != digest(&map.dirs) || full != 0 && full != digest_of_full(&map.osds)
+    };
     // Another epoch, not only a newer one: the caller may come from a cluster that was made anew.
     if map.epoch != known_epoch || wait_ms == 0 || others(&map) {
         return Ok(Response::of(&map));
@@ -38,11 +40,14 @@ pub(crate) async fn run(dir: &Dir, request: &Request) -> Result<Response, WireEr
         // Losing the leadership ends the wait: the caller finds the new leader.
         let other = watch.wait_for(|view| view.epoch != known_epoch || view.leads.is_none());
         let look = end.min(tokio::time::Instant::now() + LOOK);
-        let news = tokio::time::timeout_at(look, other).await.is_ok();
+        let news = tokio::select! {
+            news = tokio::time::timeout_at(look, other) => news.is_ok(),
+            Ok(()) = room.changed(), if full != 0 => false,
+        };
         dir.lead()?;
         let map = dir.map();
         // At the end of the wait the map is the same: that is the answer.
-        if news || look == end || others(&map) {
+        if news || tokio::time::Instant::now() >= end || others(&map) {
             return Ok(Response::of(&map));
         }
     }

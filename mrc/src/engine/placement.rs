@@ -5,22 +5,13 @@ use proto::error::{Code, WireError};
 use proto::id::OsdId;
 use proto::stripe::{Coding, Column, Layout, Striping};
 
-/// An OSD with less free than this gets no new file (unless it does not tell its capacity).
-const FREE_BYTES_MIN: u64 = 16 << 20;
-
 /// Chooses a layout: columns round robin over the OSDs that are up, starting where `seed` says; replicas of a column on
 /// different OSDs, and in different failure domains as far as there are enough. Fewer columns than asked when there are
 /// fewer OSDs; never fewer replicas. OSDs that weigh more than others are chosen more often, those that weigh nothing never.
 pub fn place(map: &OsdMap, striping: Striping, seed: u64) -> Result<Layout, WireError> {
     let up: Vec<&OsdEntry> = map.osds.iter().filter(|osd| osd.state == OsdState::Up as i32).collect();
     let weighty: Vec<&OsdEntry> = up.iter().copied().filter(|osd| osd.weight() > 0).collect();
-    let mut roomy: Vec<&OsdEntry> = weighty
-        .iter()
-        .copied()
-        .filter(|osd| {
-            osd.total_bytes == 0 || osd.free_bytes >= FREE_BYTES_MIN.max(u64::from(striping.stripe_bytes))
-        })
-        .collect();
+    let mut roomy: Vec<&OsdEntry> = weighty.iter().copied().filter(|osd| osd.has_room()).collect();
     let replicas = striping.replicas.max(1) as usize;
     if up.len() < replicas {
         return Err(WireError::new(Code::Unavailable, missing(map, up.len(), replicas)));
@@ -71,18 +62,8 @@ pub fn at_their_best(map: &OsdMap) -> OsdMap {
 
 /// Chooses the OSDs of erasure-coded data: one for each object of a group, in different failure domains as far as there are
 /// enough. Never fewer than the code needs.
-pub fn place_group(
-    map: &OsdMap,
-    coding: Coding,
-    stripe_bytes: u32,
-    seed: u64,
-) -> Result<Vec<Column>, WireError> {
-    let room = FREE_BYTES_MIN.max(u64::from(stripe_bytes));
-    let fits = |osd: &&OsdEntry| {
-        osd.state == OsdState::Up as i32
-            && osd.weight() > 0
-            && (osd.total_bytes == 0 || osd.free_bytes >= room)
-    };
+pub fn place_group(map: &OsdMap, coding: Coding, seed: u64) -> Result<Vec<Column>, WireError> {
+    let fits = |osd: &&OsdEntry| osd.state == OsdState::Up as i32 && osd.weight() > 0 && osd.has_room();
     let mut fit: Vec<&OsdEntry> = map.osds.iter().filter(fits).collect();
     let width = coding.width() as usize;
     if fit.len() < width {
@@ -229,16 +210,16 @@ mod tests {
         let coding = Coding { data: 2, parity: 1 };
         let map = map(&["a", "a", "b", "c", "c"]);
         for seed in 0..64 {
-            let columns = place_group(&map, coding, 4096, seed).unwrap();
+            let columns = place_group(&map, coding, seed).unwrap();
             let osds: Vec<u64> = columns.iter().flat_map(|column| column.osds.clone()).collect();
             let domains: std::collections::BTreeSet<&str> =
                 osds.iter().map(|osd| map.osds[usize::try_from(osd - 1).unwrap()].domain.as_str()).collect();
             assert_eq!((osds.len(), domains.len()), (3, 3), "{osds:?}");
-            let columns = place_group(&map, Coding { data: 4, parity: 1 }, 4096, seed).unwrap();
+            let columns = place_group(&map, Coding { data: 4, parity: 1 }, seed).unwrap();
             let osds: std::collections::BTreeSet<u64> = columns.iter().map(|column| column.osds[0]).collect();
             assert_eq!(osds.len(), 5, "with too few domains different OSDs");
         }
-        let error = place_group(&map, Coding { data: 4, parity: 2 }, 4096, 1).unwrap_err();
+        let error = place_group(&map, Coding { data: 4, parity: 2 }, 1).unwrap_err();
         assert!(error.text.contains("needs 6 OSDs, 5 of 5"), "{}", error.text);
     }
 

@@ -123,7 +123,7 @@ impl Mrc {
         };
         let stripe_bytes = coding.stripe_bytes(inode.attr.size, striping.stripe_bytes);
         let seed = self.leader().next_placement();
-        let columns = placement::place_group(&*self.cluster().map()?, coding, stripe_bytes, seed)?;
+        let columns = placement::place_group(&*self.cluster().map()?, coding, seed)?;
         let coded_bytes = inode.attr.size;
         Ok(Layout { stripe_bytes, columns, view: 1, coding: Some(coding), coded_bytes, ..Layout::default() })
     }
