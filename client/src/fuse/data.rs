@@ -103,8 +103,7 @@ impl Shared {
         if made.created {
             self.volume.leasing().made((self.volume.id(), attr.ino));
             if self.resumed {
-                // No earlier process wrote it.
-                self.handles.is_first_look(attr.ino);
+                self.handles.made(attr.ino);
             }
         }
         Ok((attr, made.created, self.opened(made.file, new.flags, false)))

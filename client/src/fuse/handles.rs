@@ -24,6 +24,8 @@ pub(super) struct Handles {
     lockers: Mutex<HashMap<u64, (u64, BTreeSet<u64>)>>,
     /// Files that were looked after since the mount was taken up. order: a leaf.
     looked_at: RwLock<HashSet<u64>>,
+    /// Files that were made since the mount was taken up: no earlier process wrote or locked them. order: a leaf.
+    made: RwLock<HashSet<u64>>,
     /// The change number of each inode when this mount last had it open. order: a leaf.
     seen: RwLock<HashMap<u64, u64>>,
 }
@@ -37,6 +39,7 @@ impl Handles {
             files: RwLock::new(HashMap::new()),
             lockers: Mutex::new(HashMap::new()),
             looked_at: RwLock::new(HashSet::new()),
+            made: RwLock::new(HashSet::new()),
             seen: RwLock::new(HashMap::new()),
         }
     }
@@ -88,7 +91,7 @@ impl Handles {
 
     /// Whether this inode is asked for the first time since the mount was taken up.
     pub(super) fn is_first_look(&self, ino: u64) -> bool {
-        if self.looked_at.read().contains(&ino) {
+        if self.looked_at.read().contains(&ino) || self.is_made_here(ino) {
             return false;
         }
         let mut looked_at = self.looked_at.write();
@@ -96,6 +99,20 @@ impl Handles {
             looked_at.clear();
         }
         looked_at.insert(ino)
+    }
+
+    /// A file was made by this process. What is forgotten of many is asked for again.
+    pub(super) fn made(&self, ino: u64) {
+        let mut made = self.made.write();
+        if made.len() >= SEEN_MAX {
+            made.clear();
+        }
+        made.insert(ino);
+    }
+
+    /// Whether no earlier process of the mount can have used a file.
+    pub(super) fn is_made_here(&self, ino: u64) -> bool {
+        self.made.read().contains(&ino)
     }
 
     /// Remembers what an inode was when it was last open here.

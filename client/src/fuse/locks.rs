@@ -89,7 +89,8 @@ impl Shared {
 
     /// Frees every lock of an owner, if it has any.
     pub(super) async fn unlock_all(&self, creds: &Creds, ino: u64, owner: u64, flock: bool) -> Result<()> {
-        if !self.volume.session().holds_lock(self.volume.id(), ino, owner, flock) && !self.resumed {
+        let earlier = self.resumed && !self.handles.is_made_here(ino);
+        if !earlier && !self.volume.session().holds_lock(self.volume.id(), ino, owner, flock) {
             return Ok(());
         }
         let request = LockRequest {
