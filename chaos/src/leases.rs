@@ -64,6 +64,10 @@ pub enum Broken {
     Expel,
     /// Returns that were overtaken by an opening count.
     LateReturn,
+    /// The right to make names is given back before those that were made are told.
+    UntoldNames,
+    /// Names count whatever became of the session that made them.
+    LateNames,
 }
 
 /// What came of it.
@@ -86,13 +90,37 @@ pub struct Outcome {
 /// From a client.
 #[derive(Clone, Debug)]
 pub(crate) enum Ask {
-    Open { number: u64, meant_for: u64, epoch: u64, told: Vec<(u64, u32)> },
+    Open {
+        number: u64,
+        meant_for: u64,
+        epoch: u64,
+        told: Vec<(u64, u32)>,
+    },
     Renew,
-    Get { file: u64 },
-    Acquire { file: u64, bits: u32 },
-    Change { file: u64, incarnation: u64 },
+    Get {
+        file: u64,
+    },
+    Acquire {
+        file: u64,
+        bits: u32,
+    },
+    Change {
+        file: u64,
+        incarnation: u64,
+    },
     Await,
-    Return { opening: u64, file: u64, bits: u32, number: u64 },
+    /// Names that were made in an inode, all so far, and the epoch in which.
+    Tell {
+        file: u64,
+        epoch: u64,
+        upto: u64,
+    },
+    Return {
+        opening: u64,
+        file: u64,
+        bits: u32,
+        number: u64,
+    },
 }
 
 /// To a client. `asked`: when the client sent what this answers.
@@ -127,6 +155,12 @@ pub(crate) enum Answer {
     Refused {
         incarnation: u64,
         file: u64,
+    },
+    /// So many names are known.
+    Told {
+        epoch: u64,
+        file: u64,
+        upto: u64,
     },
     Recalls {
         incarnation: u64,
@@ -169,6 +203,8 @@ pub(crate) struct Durable {
     pub(crate) sessions: BTreeMap<u64, (u64, bool)>,
     /// OSDs refuse lower epochs.
     pub(crate) fences: BTreeMap<u64, u64>,
+    /// Names that sessions have told, by session, epoch and inode.
+    pub(crate) told: BTreeMap<(u64, u64, u64), u64>,
 }
 
 pub(crate) struct Sim {
@@ -198,6 +234,22 @@ impl Sim {
         let late = self.world.percent(5);
         let delay = if late { self.world.micros(1000, 900_000) } else { self.world.micros(50, 2000) };
         self.world.after(delay, event);
+    }
+
+    /// The version that a read which begins now has to show: with the names that others have made, answered, and may still tell.
+    pub(crate) fn truth(&self, file: u64) -> u64 {
+        let untold = self.clients.keys().map(|id| self.untold(*id, file)).sum::<u64>();
+        self.durable.versions.get(&file).copied().unwrap_or(0) + untold
+    }
+
+    /// Names that a client has made and the table does not have. Those of an expelled session are lost.
+    pub(crate) fn untold(&self, id: u64, file: u64) -> u64 {
+        let (client, row) = (&self.clients[&id], self.durable.sessions.get(&id).copied());
+        if row.is_none_or(|(epoch, _)| epoch != client.epoch()) {
+            return 0;
+        }
+        let told = self.durable.told.get(&(id, client.epoch(), file)).copied().unwrap_or(0);
+        client.made(file).saturating_sub(told)
     }
 
     fn step(&mut self, event: Event) -> Result<(), Violation> {
@@ -231,6 +283,7 @@ impl Sim {
                 for file in 1..=FILES {
                     self.write(id, file)?;
                 }
+                self.tell_late(id);
             }
         }
         self.leader.engine.invariants();

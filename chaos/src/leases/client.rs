@@ -16,6 +16,8 @@ const REOPEN: Duration = Duration::from_millis(700);
 #[derive(Clone, Copy, Debug)]
 struct Kept {
     bits: u32,
+    /// Recalled, and not returned before the names that were made are told.
+    losing: u32,
     number: u64,
     version: u64,
 }
@@ -45,6 +47,11 @@ pub(crate) struct Client {
     changed: BTreeMap<u64, Duration>,
     /// Incarnation to which they were sent.
     changing_at: u64,
+    /// Names made in an inode, in this epoch, and how many of them the table is known to have.
+    made: BTreeMap<u64, u64>,
+    told: BTreeMap<u64, u64>,
+    /// Recalls that wait for that.
+    owed: BTreeMap<u64, (u32, u64)>,
     renewed: Duration,
     polled: Duration,
     pub(crate) hangs_until: Duration,
@@ -60,6 +67,22 @@ impl Client {
     fn drop_all(&mut self) {
         self.kept.clear();
         self.overtaken.clear();
+        self.made.clear();
+        self.told.clear();
+        self.owed.clear();
+    }
+
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    pub(crate) fn made(&self, file: u64) -> u64 {
+        self.made.get(&file).copied().unwrap_or(0)
+    }
+
+    /// Whether it has made names in an inode and does not know that they were told.
+    fn has_untold(&self, file: u64) -> bool {
+        self.made(file) > self.told.get(&file).copied().unwrap_or(0)
     }
 }
 
@@ -84,7 +107,7 @@ impl Sim {
                 client.opened = now;
                 client.number += 1;
                 let told: Vec<(u64, u32)> =
-                    client.kept.iter().map(|(file, kept)| (*file, kept.bits)).collect();
+                    client.kept.iter().map(|(file, kept)| (*file, kept.bits | kept.losing)).collect();
                 let Client { number, meant_for, epoch, .. } = *client;
                 if self.world.percent(10) {
                     // A try that is given up after a while, and arrives after all.
@@ -104,6 +127,27 @@ impl Sim {
             client.polled = now;
             self.ask(id, Ask::Await);
         }
+        for file in 1..=FILES {
+            if !self.clients[&id].has_untold(file) {
+                continue;
+            }
+            let (epoch, upto) = (self.clients[&id].epoch, self.clients[&id].made(file));
+            self.ask(id, Ask::Tell { file, epoch, upto });
+        }
+        if self.clients[&id].has_untold(file) {
+            // Whatever else is asked waits until they are told.
+            if self.world.percent(50) {
+                return self.read_kept(id, file);
+            }
+            self.make(id, file);
+            return Ok(());
+        }
+        if self.world.percent(20) {
+            for file in 1..=FILES {
+                self.make(id, file);
+            }
+            return Ok(());
+        }
         match self.world.below(40) {
             0 => self.change_own(id, file),
             1 => self.ask(id, Ask::Acquire { file, bits: LEASE_WRITE }),
@@ -114,6 +158,50 @@ impl Sim {
             _ => self.read_kept(id, file)?,
         }
         Ok(())
+    }
+
+    /// Makes a name under the right to do so, unheard.
+    fn make(&mut self, id: u64, file: u64) {
+        let now = self.world.now();
+        let client = self.clients.get_mut(&id).expect("made at the start");
+        if client.changing.contains_key(&file) || !client.keeps(now, file, LEASE_WRITE, self.broken) {
+            return;
+        }
+        let Some(kept) =
+            client.kept.get_mut(&file).filter(|kept| kept.version != u64::MAX && kept.losing == 0)
+        else {
+            return;
+        };
+        kept.version += 1;
+        *client.made.entry(file).or_default() += 1;
+        // Answers that are on their way do not tell of it.
+        client.changed.insert(file, now);
+        self.operations += 1;
+        *self.faults.entry("names made").or_default() += 1;
+    }
+
+    /// What it had taken on to tell goes out, and may arrive late.
+    pub(crate) fn tell_late(&mut self, id: u64) {
+        for file in 1..=FILES {
+            let client = &self.clients[&id];
+            if client.has_untold(file) {
+                let ask = Ask::Tell { file, epoch: client.epoch, upto: client.made(file) };
+                let (asked, late) = (self.world.now(), self.world.micros(50, 4_000_000));
+                self.world.after(late, Event::ToLeader { from: id, asked, ask });
+            }
+        }
+    }
+
+    fn names_told(&mut self, id: u64, file: u64, upto: u64) {
+        let client = self.clients.get_mut(&id).expect("made at the start");
+        let told = client.told.entry(file).or_default();
+        *told = (*told).max(upto);
+        if client.has_untold(file) {
+            return;
+        }
+        if let Some((bits, number)) = client.owed.remove(&file) {
+            self.returns(id, file, bits, number);
+        }
     }
 
     fn change_own(&mut self, id: u64, file: u64) {
@@ -146,11 +234,13 @@ impl Sim {
         let unsure = client.changing.contains_key(&file)
             || client.kept.get(&file).is_some_and(|kept| kept.version == u64::MAX);
         if unsure || !client.keeps(now, file, LEASE_ATTR, self.broken) {
+            if client.has_untold(file) {
+                return Ok(());
+            }
             self.ask(id, Ask::Get { file });
             return Ok(());
         }
-        let (kept, truth) =
-            (client.kept[&file].version, self.durable.versions.get(&file).copied().unwrap_or(0));
+        let (kept, truth) = (client.kept[&file].version, self.truth(file));
         self.operations += 1;
         self.cached += 1;
         if kept < truth {
@@ -181,6 +271,9 @@ impl Sim {
 
     fn give_back(&mut self, id: u64, file: u64) {
         let client = self.clients.get_mut(&id).expect("made at the start");
+        if client.has_untold(file) || client.owed.contains_key(&file) {
+            return;
+        }
         if let Some(kept) = client.kept.remove(&file) {
             let (Kept { bits, number, .. }, opening) = (kept, client.number);
             // An answer from before that is still under way must not bring the lease back.
@@ -233,6 +326,7 @@ impl Sim {
                 client.opening = true;
                 client.meant_for = incarnation;
             }
+            Answer::Told { epoch, file, upto } if epoch == client.epoch => self.names_told(id, file, upto),
             Answer::Refused { incarnation, file } if incarnation == client.changing_at => {
                 self.changed(id, file)
             }
@@ -245,7 +339,8 @@ impl Sim {
                 let late = client.overtaken.get(&file).is_some_and(|recalled| number <= *recalled);
                 let older = client.kept.get(&file).is_some_and(|kept| number < kept.number);
                 if current && bits != 0 && (!late || broken == Some(Broken::LateAnswer)) && !older {
-                    client.kept.insert(file, Kept { bits, number, version });
+                    let losing = client.kept.get(&file).map_or(0, |kept| kept.losing);
+                    client.kept.insert(file, Kept { bits: bits & !losing, losing, number, version });
                 }
                 if changed && incarnation == client.changing_at {
                     self.changed(id, file);
@@ -265,13 +360,28 @@ impl Sim {
     }
 
     fn recalled(&mut self, id: u64, file: u64, bits: u32, number: u64) {
+        let broken = self.broken == Some(Broken::UntoldNames);
         let client = self.clients.get_mut(&id).expect("made at the start");
-        let opening = client.number;
         let highest = client.overtaken.entry(file).or_default();
         *highest = (*highest).max(number);
+        let untold = client.has_untold(file) && !broken;
         if let Some(kept) = client.kept.get_mut(&file) {
             kept.bits &= !bits;
-            if kept.bits == 0 {
+            kept.losing |= bits;
+        }
+        if untold && bits & LEASE_WRITE != 0 {
+            client.owed.insert(file, (bits, number));
+            return;
+        }
+        self.returns(id, file, bits, number);
+    }
+
+    fn returns(&mut self, id: u64, file: u64, bits: u32, number: u64) {
+        let client = self.clients.get_mut(&id).expect("made at the start");
+        let opening = client.number;
+        if let Some(kept) = client.kept.get_mut(&file) {
+            kept.losing &= !bits;
+            if kept.bits | kept.losing == 0 {
                 client.kept.remove(&file);
             }
         }

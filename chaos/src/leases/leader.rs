@@ -98,7 +98,7 @@ impl Sim {
                     ..Claim::default()
                 };
                 match self.leader.engine.begin(now, from, Claims::default().with(claim)) {
-                    Begun::Free(pass) => self.read(Asked { from, file, asked }, &pass),
+                    Begun::Free(pass) => self.read(Asked { from, file, asked }, &pass)?,
                     Begun::Waits(pass) => {
                         let of = Asked { from, file, asked };
                         self.wait(pass.ticket(), Pending::Read { of, pass });
@@ -133,6 +133,7 @@ impl Sim {
             Ask::Await => {
                 self.leader.polls.insert(from, 0);
             }
+            Ask::Tell { file, epoch, upto } => self.told(from, file, epoch, upto)?,
             Ask::Return { opening, file, bits, number } => {
                 let late = opening < self.leader.engine.opening(from);
                 if !late || self.broken == Some(Broken::LateReturn) {
@@ -141,6 +142,41 @@ impl Sim {
             }
         }
         self.effects()
+    }
+
+    /// Names that a session has made: they count while it may make them.
+    fn told(&mut self, from: u64, file: u64, epoch: u64, upto: u64) -> Result<(), Violation> {
+        let current = self.durable.sessions.get(&from).is_some_and(|(now, _)| *now == epoch);
+        let holds = self.leader.engine.held(from, (VOLUME, file)) & LEASE_WRITE != 0;
+        if !(current && holds) && self.broken != Some(Broken::LateNames) {
+            return Ok(());
+        }
+        let told = self.durable.told.entry((from, epoch, file)).or_default();
+        let new = upto.saturating_sub(*told);
+        *told += new;
+        if new > 0 && !current {
+            let what = format!("{new} names of client {from} in file {file} count although it was expelled");
+            return Err(Violation::new("leases: fenced names", what));
+        }
+        *self.durable.versions.entry(file).or_default() += new;
+        self.operations += new;
+        self.answer(from, Answer::Told { epoch, file, upto });
+        Ok(())
+    }
+
+    /// Whoever reads or changes an inode finds the names that others have made.
+    fn finds_all(&self, of: Asked) -> Result<(), Violation> {
+        for other in self.clients.keys().filter(|other| **other != of.from) {
+            let untold = self.untold(*other, of.file);
+            if untold > 0 {
+                let what = format!(
+                    "client {} looks at file {} without {untold} names of client {other}",
+                    of.from, of.file
+                );
+                return Err(Violation::new("leases: unseen names", what));
+            }
+        }
+        Ok(())
     }
 
     fn open(&mut self, from: u64, asked: Duration, meant_for: u64, opening: Opening<'_>) {
@@ -190,17 +226,22 @@ impl Sim {
         self.answer(to, Answer::Row { asked, incarnation, file, version, bits, number, changed });
     }
 
-    fn read(&mut self, of: Asked, pass: &Pass) {
+    fn read(&mut self, of: Asked, pass: &Pass) -> Result<(), Violation> {
+        self.finds_all(of)?;
         let Asked { from, file, .. } = of;
         let now = self.world.now();
         let grant =
             self.leader.engine.grant(now, from, (VOLUME, file), LEASE_ATTR | LEASE_NAMES | LEASE_READ);
         self.row(of, grant, false);
         self.leader.engine.finish(now, pass, false);
+        Ok(())
     }
 
     /// Applies a change: nobody else may still answer from what it makes untrue.
     fn change(&mut self, of: Asked, pass: &Pass) -> Result<(), Violation> {
+        if self.broken != Some(Broken::Recall) {
+            self.finds_all(of)?;
+        }
         let Asked { from, file, .. } = of;
         let now = self.world.now();
         *self.durable.versions.entry(file).or_default() += 1;
@@ -249,7 +290,7 @@ impl Sim {
         }
         match (self.leader.pending.remove(&ticket), standing) {
             (Some(Pending::Change { of, pass }), Standing::Free) => self.change(of, &pass)?,
-            (Some(Pending::Read { of, pass }), Standing::Free) => self.read(of, &pass),
+            (Some(Pending::Read { of, pass }), Standing::Free) => self.read(of, &pass)?,
             (Some(Pending::Acquire { of }), Standing::Given(grant)) => self.row(of, grant, false),
             _ => {}
         }

@@ -8,16 +8,17 @@ fn plan(seed: u64) -> Plan {
 
 #[test]
 fn seeds_hold_all_invariants() {
-    let (mut cached, mut expelled) = (0, 0);
+    let (mut cached, mut expelled, mut made) = (0, 0, 0);
     for seed in 0..8 {
         let outcome = run(plan(seed));
         assert_eq!(outcome.violation, None, "seed {seed}");
         cached += outcome.cached;
         expelled += outcome.faults.get("expelled").copied().unwrap_or(0);
+        made += outcome.faults.get("names made").copied().unwrap_or(0);
     }
     assert!(
-        cached > 300 && expelled > 2,
-        "{cached} reads from leases, {expelled} expelled: nothing was tried"
+        cached > 300 && expelled > 2 && made > 100,
+        "{cached} reads from leases, {expelled} expelled, {made} names made: nothing was tried"
     );
 }
 
@@ -64,6 +65,16 @@ fn changes_that_do_not_recall_are_noticed() {
 #[test]
 fn returns_that_an_opening_overtook_are_noticed() {
     assert!(breaks(Broken::LateReturn).is_some());
+}
+
+#[test]
+fn names_that_are_not_told_before_somebody_looks_are_noticed() {
+    assert_eq!(breaks(Broken::UntoldNames), Some("leases: unseen names"));
+}
+
+#[test]
+fn names_of_an_expelled_session_are_noticed() {
+    assert_eq!(breaks(Broken::LateNames), Some("leases: fenced names"));
 }
 
 #[test]
