@@ -214,6 +214,20 @@ fn of_snapshots(txn: &mut Txn<'_>, at: Applied, body: &Body) -> Outcome<Vec<u8>>
     }
 }
 
+/// Files that are made, and numbers for them.
+fn of_new_files(txn: &mut Txn<'_>, at: Applied, body: &Body) -> Outcome<Vec<u8>> {
+    match body {
+        Body::Create(create) => created(txn, at, create),
+        Body::TmpFile(create) => nameless(txn, time_of(at), create),
+        Body::CreateAs(create) => created_as(txn, at, create),
+        Body::ReserveInos(ask) => {
+            let first = volume::reserve(txn, ask.volume, ask.count)?;
+            Ok(InosReserved { first }.encode_to_vec())
+        }
+        _ => unreachable!("run() passes on only what is above"),
+    }
+}
+
 /// Runs one command and gives its reply message's bytes.
 fn run(txn: &mut Txn<'_>, at: Applied, body: &Body) -> Outcome<Vec<u8>> {
     let now = time_of(at);
@@ -231,12 +245,8 @@ fn run(txn: &mut Txn<'_>, at: Applied, body: &Body) -> Outcome<Vec<u8>> {
             Log::new(at, &request.head).named(txn, &inode, request.parent, &request.name, false);
             named(txn, request.head.volume, inode, request.parent)
         }
-        Body::Create(create) => created(txn, at, create),
-        Body::TmpFile(create) => nameless(txn, now, create),
-        Body::CreateAs(create) => created_as(txn, at, create),
-        Body::ReserveInos(ask) => {
-            let first = volume::reserve(txn, ask.volume, ask.count)?;
-            Ok(InosReserved { first }.encode_to_vec())
+        Body::Create(_) | Body::TmpFile(_) | Body::CreateAs(_) | Body::ReserveInos(_) => {
+            of_new_files(txn, at, body)
         }
         Body::Unlink(remove) => {
             let request = &remove.request;

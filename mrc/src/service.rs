@@ -260,7 +260,7 @@ impl Mrc {
         let striping = layout::default_of(self.table(), volume, &record, directory)?.striping;
         let seed = self.leader.next_placement();
         let map = self.cluster.map()?;
-        placement::place(&map, striping.clone(), seed)
+        placement::place(&map, striping, seed)
             .or_else(|_| placement::place(&placement::at_their_best(&map), striping, seed))
     }
 
