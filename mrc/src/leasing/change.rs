@@ -188,6 +188,20 @@ impl Leasing {
         }
     }
 
+    /// Begins a change of directories in which the session makes names; see [`crate::engine::leases::Leases::begin_as_maker`].
+    pub(crate) fn begin_as_maker(
+        self: &Arc<Self>,
+        session: u64,
+        claims: Claims,
+    ) -> Result<Change, WireError> {
+        match self.with(|engine, _| engine.begin_as_maker(session, claims)) {
+            Begun::Free(pass) => {
+                Ok(Change { leasing: self.clone(), pass, claims, proposed: false, changed: false })
+            }
+            _ => Err(leadership_lost()),
+        }
+    }
+
     /// Begins a change: when this answers, no other session holds what it makes untrue.
     pub(crate) async fn begin_change(
         self: &Arc<Self>,

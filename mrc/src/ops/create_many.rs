@@ -34,7 +34,7 @@ pub(crate) async fn serve(mrc: &Mrc, request: Request) -> Result<Response, WireE
     if !ask.files.is_empty() {
         let signer = mrc.signer(session)?;
         let directories: BTreeSet<u64> = ask.files.iter().map(|file| file.parent).collect();
-        let mut announced = announce(mrc, head, &directories, request.deadline).await?;
+        let mut announced = announce(mrc, head, &directories)?;
         let each = ask.files.iter().map(|file| one(mrc, &signer, head, file, request.deadline));
         for (made, leases) in Change::run_all(&mut announced, try_join_all(each)).await? {
             reply.files.push(made);
@@ -53,20 +53,16 @@ fn unreadable(error: prost::DecodeError) -> WireError {
     WireError::new(Code::Internal, format!("unreadable answer to CreateMany: {error}"))
 }
 
-/// Changes of the directories begin. Nobody else holds anything that stands against them.
-async fn announce(
-    mrc: &Mrc,
-    head: &Head,
-    directories: &BTreeSet<u64>,
-    deadline: Duration,
-) -> Result<Vec<Change>, WireError> {
+/// Changes of the directories begin. Nobody else holds anything that stands against them, so nobody is waited for, not even those
+/// who have yet to come back after a change of leader.
+fn announce(mrc: &Mrc, head: &Head, directories: &BTreeSet<u64>) -> Result<Vec<Change>, WireError> {
     let all: Vec<u64> = directories.iter().copied().collect();
     let mut begun = Vec::with_capacity(all.len() / Claims::MAX + 1);
     for some in all.chunks(Claims::MAX) {
         let claims = some.iter().fold(Claims::default(), |claims, ino| {
             claims.with(Claim::change((head.volume, *ino), claims::DIRECTORY))
         });
-        begun.push(mrc.leader().leasing().begin_change(head.session, claims, deadline).await?);
+        begun.push(mrc.leader().leasing().begin_as_maker(head.session, claims)?);
     }
     Ok(begun)
 }

@@ -1,14 +1,16 @@
 //! Files that a session has made under its right to make names in a directory, told afterwards.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use mrc::command::{Body, CreateAs, ReserveInos, SessionBegin, SessionRaise};
 use proto::error::Code;
 use proto::mrc::{
     AwaitRecalls, AwaitRecallsRequest, Create, CreateMany, CreateManyReply, CreateManyRequest, CreateRequest,
-    CreatedFile, CreatedReply, EntryRequest, GetAttr, InoRequest, LEASE_ATTR as A, LEASE_NAMES as N,
-    LEASE_READ as R, LEASE_WRITE as W, Lookup, MakeRequest, Open, OpenRequest, OpenSession, RESERVE_MAX,
-    ReadDir, ReadDirRequest, ReturnLeases, ReturnLeasesRequest, ReturnedLease, SessionOpen, Time,
+    CreatedFile, CreatedReply, EntryRequest, GetAttr, HeldLease, InoRequest, LEASE_ATTR as A,
+    LEASE_NAMES as N, LEASE_READ as R, LEASE_WRITE as W, Lookup, MakeRequest, Open, OpenRequest, OpenSession,
+    RESERVE_MAX, ReadDir, ReadDirRequest, ReturnLeases, ReturnLeasesRequest, ReturnedLease, SessionOpen,
+    Time,
 };
 use proto::quota::{QuotaKind, QuotaLimits, QuotaSet, SetQuota};
 use proto::rpc::Origin;
@@ -175,6 +177,34 @@ async fn a_quota_takes_the_right_back_first_and_it_is_not_given_again() {
     world.gives_back(SESSION, &wanted).await;
     setting.await.unwrap().unwrap();
     assert_eq!(world.makes("b").await & W, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_leader_takes_them_before_it_knows_what_others_hold() {
+    let mut world = World::new(1).await;
+    let epoch = world.takes_part(SESSION).await;
+    world.takes_part(OTHER).await;
+    assert_eq!(world.makes("a").await, A | N | W);
+    let first = world.tell(Vec::new(), 8).await.first;
+    world.restart().await;
+    let root = HeldLease { volume: VOLUME, ino: ROOT, bits: A | N | W };
+    let open = OpenSession {
+        session: SESSION,
+        client: "test".into(),
+        leases: vec![root],
+        session_epoch: epoch,
+        ..OpenSession::default()
+    };
+    assert_eq!(world.ask::<SessionOpen>(&open).await.unwrap().session_epoch, epoch);
+    // The other one does not come back; changes that others might stand against wait for it.
+    let files = vec![world.file("x", first, epoch)];
+    let told = tokio::time::timeout(Duration::from_secs(2), world.tell(files, 0))
+        .await
+        .expect("nobody is waited for");
+    assert_eq!((told.files[0].refused.clone(), told.leases.len()), (None, 0));
+    // Who does not say that it holds the right has not got it.
+    let told = world.tell(vec![CreatedFile { parent: 2, ..world.file("y", first + 1, epoch) }], 0).await;
+    assert_eq!(refusal(&told.files[0]), Some(Code::CapabilityExpired));
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use proto::mrc::LEASE_WRITE;
+
 use super::{ALL_BITS, Effect, Leases, Mark, WAITING_MAX, Waiting};
 use crate::engine::sessions::FileId;
 
@@ -126,6 +128,22 @@ impl Leases {
             }
         }
         if blocked { Begun::Waits(pass) } else { Begun::Free(pass) }
+    }
+
+    /// Begins a change of directories in which the session alone may make names: nobody else holds anything there, whatever is
+    /// not known of others after a change of leader, so it waits for nobody. The others of the claims are left out.
+    pub fn begin_as_maker(&mut self, session: u64, claims: Claims) -> Begun {
+        if !self.leading {
+            return Begun::NotLeading;
+        }
+        let held = |claim: &&Claim| self.held(session, claim.file) & LEASE_WRITE != 0;
+        let claims = claims.iter().filter(held).fold(Claims::default(), |all, claim| all.with(*claim));
+        let ticket = self.number();
+        for claim in claims.iter() {
+            let entry = self.inodes.entry(claim.file).or_default();
+            entry.marks.push(Mark { ticket, session, claim: *claim });
+        }
+        Begun::Free(Pass { generation: self.generation, ticket: Some(ticket), session, claims })
     }
 
     /// Whether the pass still stands: this member has led all the time since.
