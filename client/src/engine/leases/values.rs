@@ -8,7 +8,7 @@ use proto::mrc::{Attr, LeaseGrant, kind};
 use super::{KEEPS_ATTR, KEEPS_NAMES, Key, Leases, NAMES_MAX, Ticket};
 
 /// Names kept of one directory.
-const NAMES_PER_DIRECTORY: usize = 16_384;
+const NAMES_PER_DIRECTORY: usize = 65_536;
 /// Extended attributes kept of one inode, and the length of one, bytes.
 const XATTRS_PER_INODE: usize = 8;
 const XATTR_BYTES: usize = 1024;
