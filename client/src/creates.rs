@@ -107,7 +107,7 @@ impl Waiting {
         let mut state = self.state.lock();
         let ino = state.engine.take_number(volume.id());
         if ino.is_none() {
-            state.volumes.entry(volume.id()).or_insert_with(|| Arc::downgrade(volume));
+            state.volumes.insert(volume.id(), Arc::downgrade(volume));
             drop(state);
             self.work.notify_one();
         }
@@ -129,7 +129,7 @@ impl Waiting {
         early: Arc<Early>,
     ) {
         let mut state = self.state.lock();
-        state.volumes.entry(volume.id()).or_insert_with(|| Arc::downgrade(volume));
+        state.volumes.insert(volume.id(), Arc::downgrade(volume));
         let number = state.engine.add(volume.id(), file);
         state.kept.insert(number, Kept { record, numbered, early, inode: Arc::downgrade(inode) });
         drop(state);
@@ -278,11 +278,14 @@ async fn tell(session: &Arc<Session>, waiting: &Arc<Waiting>) -> bool {
             }
             return true;
         }
-        Err(error)
-            if matches!(error.code, Code::UnknownMethod | Code::NotSupported) && request.files.is_empty() =>
-        {
-            // An MRC of an older build: it makes each.
+        Err(error) if request.files.is_empty() && !is_passing(error.code) => {
+            // An MRC of an older build, or the volume is gone: whoever makes files asks for each, and hears.
             waiting.state.lock().engine.gave_up_numbers();
+            return true;
+        }
+        Err(error) if !is_passing(error.code) => {
+            // The same would be said again, and everybody waits behind it.
+            refused(session, waiting, &volume, &error.text);
             return true;
         }
         Err(error) => {
@@ -306,6 +309,41 @@ async fn tell(session: &Arc<Session>, waiting: &Arc<Waiting>) -> bool {
     drop(asked);
     surrender(session, waiting, surrendered);
     true
+}
+
+/// Whether a call may be answered when it is made again.
+fn is_passing(code: Code) -> bool {
+    matches!(
+        code,
+        Code::NotLeader
+            | Code::Unavailable
+            | Code::DeadlineExceeded
+            | Code::Busy
+            | Code::NoSpace
+            | Code::Internal
+            | Code::Io
+            | Code::Cancelled
+    )
+}
+
+/// None of what is under way is made.
+fn refused(session: &Session, waiting: &Waiting, volume: &Volume, why: &str) {
+    let taken: Vec<(Made, Option<Kept>)> = {
+        let mut state = waiting.state.lock();
+        let answered = state.engine.answered(0);
+        answered
+            .into_iter()
+            .map(|made| (made.number, made))
+            .map(|(number, made)| (made, state.kept.remove(&number)))
+            .collect()
+    };
+    for (made, kept) in taken {
+        session.leasing().forget_early(volume, (made.file.parent, made.file.ino), &made.file.name);
+        if let Some(kept) = kept {
+            lose(session, &made, kept, why);
+        }
+    }
+    waiting.answered.notify_waiters();
 }
 
 /// Takes an answer: gives the files for which no right to write came.

@@ -75,34 +75,40 @@ async fn one(
     file: &CreatedFile,
     deadline: Duration,
 ) -> Result<(CreatedReply, Vec<LeaseGrant>), WireError> {
+    match make(mrc, head, file, deadline).await {
+        Ok(done) => {
+            let reading = Reading { head, directory: None, deadline };
+            let Made { attr, credentials, leases } = rights(mrc, signer, reading, done, true).await?;
+            let (attr, credentials) = (Some(attr), Some(credentials));
+            Ok((CreatedReply { attr, credentials, refused: None }, leases))
+        }
+        Err(error) if is_passing(error.code) => Err(error),
+        Err(error) => {
+            Ok((CreatedReply { refused: Some(error.into()), ..CreatedReply::default() }, Vec::new()))
+        }
+    }
+}
+
+async fn make(
+    mrc: &Mrc,
+    head: &Head,
+    file: &CreatedFile,
+    deadline: Duration,
+) -> Result<CreateDone, WireError> {
     let directory = (head.volume, file.parent);
     let held = mrc.leader().leasing().with(|engine, _| engine.held(head.session, directory));
-    let refused = if held & LEASE_WRITE == 0 {
-        WireError::new(
-            Code::CapabilityExpired,
-            format!("ino-{}: the session has lost the right to make names in it", file.parent),
-        )
-    } else {
-        let layout = mrc.place_promised(head.volume, file.parent)?;
-        let create = CreateAs { head: head.clone(), file: file.clone(), layout };
-        let mut done = mrc.propose(file.origin, Body::CreateAs(create.clone()), deadline).await;
-        if done.as_ref().is_err_and(|error| error.code == Code::BadRequest) {
-            // Its answer is not kept any more; the number tells as well whether it was made.
-            done = mrc.propose(Origin::default(), Body::CreateAs(create), deadline).await;
-        }
-        match done {
-            Ok(bytes) => {
-                let done = CreateDone::decode(bytes).map_err(unreadable)?;
-                let reading = Reading { head, directory: None, deadline };
-                let Made { attr, credentials, leases } = rights(mrc, signer, reading, done, true).await?;
-                let made = CreatedReply { attr: Some(attr), credentials: Some(credentials), refused: None };
-                return Ok((made, leases));
-            }
-            Err(error) if is_passing(error.code) => return Err(error),
-            Err(error) => error,
-        }
-    };
-    Ok((CreatedReply { refused: Some(refused.into()), ..CreatedReply::default() }, Vec::new()))
+    if held & LEASE_WRITE == 0 {
+        let text = format!("ino-{}: the session has lost the right to make names in it", file.parent);
+        return Err(WireError::new(Code::CapabilityExpired, text));
+    }
+    let layout = mrc.place_promised(head.volume, file.parent)?;
+    let create = CreateAs { head: head.clone(), file: file.clone(), layout };
+    let mut done = mrc.propose(file.origin, Body::CreateAs(create.clone()), deadline).await;
+    if done.as_ref().is_err_and(|error| error.code == Code::BadRequest) {
+        // Its answer is not kept any more; the number tells as well whether it was made.
+        done = mrc.propose(Origin::default(), Body::CreateAs(create), deadline).await;
+    }
+    CreateDone::decode(done?).map_err(unreadable)
 }
 
 /// Whether the command may be carried out when it is sent again.

@@ -7,10 +7,10 @@ use mrc::command::{Body, CreateAs, ReserveInos, SessionBegin, SessionRaise};
 use proto::error::Code;
 use proto::mrc::{
     AwaitRecalls, AwaitRecallsRequest, Create, CreateMany, CreateManyReply, CreateManyRequest, CreateRequest,
-    CreatedFile, CreatedReply, EntryRequest, GetAttr, HeldLease, InoRequest, LEASE_ATTR as A,
+    CreatedFile, CreatedReply, DropVolume, EntryRequest, GetAttr, HeldLease, InoRequest, LEASE_ATTR as A,
     LEASE_NAMES as N, LEASE_READ as R, LEASE_WRITE as W, Lookup, MakeRequest, Open, OpenRequest, OpenSession,
     RESERVE_MAX, ReadDir, ReadDirRequest, ReturnLeases, ReturnLeasesRequest, ReturnedLease, SessionOpen,
-    Time,
+    Time, VolumeDrop,
 };
 use proto::quota::{QuotaKind, QuotaLimits, QuotaSet, SetQuota};
 use proto::rpc::Origin;
@@ -148,6 +148,12 @@ async fn who_may_not_make_names_unheard_is_refused() {
     assert_eq!(root.attr.size, 2);
     let many = CreateManyRequest { head: head(SESSION), files: Vec::new(), reserve: RESERVE_MAX + 1 };
     assert_eq!(code(world.ask::<CreateMany>(&many).await), Some(Code::InvalidArgument));
+    // The volume is removed under it: each hears, nobody tries for ever.
+    world.ask::<VolumeDrop>(&DropVolume { origin: Origin::default(), volume: VOLUME }).await.unwrap();
+    let told = world.tell(vec![world.file("gone", first + 5, epoch)], 0).await;
+    assert_eq!(refusal(&told.files[0]), Some(Code::NotFound));
+    let many = CreateManyRequest { head: head(SESSION), files: Vec::new(), reserve: 1 };
+    assert_eq!(code(world.ask::<CreateMany>(&many).await), Some(Code::NotFound));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
