@@ -85,6 +85,17 @@ struct State {
     volumes: BTreeMap<u64, Weak<Volume>>,
 }
 
+impl State {
+    /// What belongs to files that are over.
+    fn with_kept(&mut self, over: Vec<Made>) -> Vec<(Made, Option<Kept>)> {
+        let each = |made: Made| {
+            let kept = self.kept.remove(&made.number);
+            (made, kept)
+        };
+        over.into_iter().map(each).collect()
+    }
+}
+
 /// The files of one session that were made and not told.
 #[derive(Default)]
 pub(crate) struct Waiting {
@@ -178,11 +189,7 @@ impl Waiting {
     pub(crate) fn lost(&self, session: &Session) {
         let mut state = self.state.lock();
         let lost = state.engine.lost();
-        let kept: Vec<(Made, Option<Kept>)> = lost
-            .into_iter()
-            .map(|made| (made.number, made))
-            .map(|(number, made)| (made, state.kept.remove(&number)))
-            .collect();
+        let kept: Vec<(Made, Option<Kept>)> = state.with_kept(lost);
         drop(state);
         for (made, kept) in kept {
             let Some(kept) = kept else { continue };
@@ -331,11 +338,7 @@ fn refused(session: &Session, waiting: &Waiting, volume: &Volume, why: &str) {
     let taken: Vec<(Made, Option<Kept>)> = {
         let mut state = waiting.state.lock();
         let answered = state.engine.answered(0);
-        answered
-            .into_iter()
-            .map(|made| (made.number, made))
-            .map(|(number, made)| (made, state.kept.remove(&number)))
-            .collect()
+        state.with_kept(answered)
     };
     for (made, kept) in taken {
         session.leasing().forget_early(volume, (made.file.parent, made.file.ino), &made.file.name);
@@ -357,11 +360,7 @@ fn take(
     let taken: Vec<(Made, Option<Kept>)> = {
         let mut state = waiting.state.lock();
         let answered = state.engine.under_way();
-        answered
-            .into_iter()
-            .map(|made| (made.number, made))
-            .map(|(number, made)| (made, state.kept.remove(&number)))
-            .collect()
+        state.with_kept(answered)
     };
     let mut surrendered = Vec::new();
     for ((made, kept), answer) in taken.into_iter().zip(&reply.files) {
