@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use proto::error::{Code, WireError};
 use proto::mrc::{
     Attr, CreateMany, CreateManyReply, CreateManyRequest, CreatedFile, CreatedReply, LEASE_ATTR, LEASE_READ,
-    LEASE_WRITE, OpenReply, Recall,
+    LEASE_WRITE, OpenReply, Recall, may_be_told_again,
 };
 use proto::rpc::Origin;
 use tokio::sync::Notify;
@@ -285,12 +285,12 @@ async fn tell(session: &Arc<Session>, waiting: &Arc<Waiting>) -> bool {
             }
             return true;
         }
-        Err(error) if request.files.is_empty() && !is_passing(error.code) => {
+        Err(error) if request.files.is_empty() && !may_be_told_again(error.code) => {
             // An MRC of an older build, or the volume is gone: whoever makes files asks for each, and hears.
             waiting.state.lock().engine.gave_up_numbers();
             return true;
         }
-        Err(error) if !is_passing(error.code) => {
+        Err(error) if !may_be_told_again(error.code) => {
             // The same would be said again, and everybody waits behind it.
             refused(session, waiting, &volume, &error.text);
             return true;
@@ -316,21 +316,6 @@ async fn tell(session: &Arc<Session>, waiting: &Arc<Waiting>) -> bool {
     drop(asked);
     surrender(session, waiting, surrendered);
     true
-}
-
-/// Whether a call may be answered when it is made again.
-fn is_passing(code: Code) -> bool {
-    matches!(
-        code,
-        Code::NotLeader
-            | Code::Unavailable
-            | Code::DeadlineExceeded
-            | Code::Busy
-            | Code::NoSpace
-            | Code::Internal
-            | Code::Io
-            | Code::Cancelled
-    )
 }
 
 /// None of what is under way is made.

@@ -9,7 +9,7 @@ use prost::Message;
 use proto::error::{Code, WireError};
 use proto::mrc::{
     CREATES_MAX, CreateMany, CreateManyReply, CreatedFile, CreatedReply, Head, LEASE_WRITE, LeaseGrant,
-    RESERVE_MAX,
+    RESERVE_MAX, may_be_told_again,
 };
 use proto::rpc::Origin;
 use rt::rpc::{Request, Response, parse};
@@ -82,7 +82,7 @@ async fn one(
             let (attr, credentials) = (Some(attr), Some(credentials));
             Ok((CreatedReply { attr, credentials, refused: None }, leases))
         }
-        Err(error) if is_passing(error.code) => Err(error),
+        Err(error) if may_be_told_again(error.code) => Err(error),
         Err(error) => {
             Ok((CreatedReply { refused: Some(error.into()), ..CreatedReply::default() }, Vec::new()))
         }
@@ -109,18 +109,4 @@ async fn make(
         done = mrc.propose(Origin::default(), Body::CreateAs(create), deadline).await;
     }
     CreateDone::decode(done?).map_err(unreadable)
-}
-
-/// Whether the command may be carried out when it is sent again.
-fn is_passing(code: Code) -> bool {
-    matches!(
-        code,
-        Code::NotLeader
-            | Code::Unavailable
-            | Code::DeadlineExceeded
-            | Code::Busy
-            | Code::NoSpace
-            | Code::SessionUnknown
-            | Code::Internal
-    )
 }

@@ -1,13 +1,25 @@
 //! Files that a mount has made under its lease of their directory, told afterwards. See `docs/protocols/async-create.md`.
 
 use super::{Attr, FileCredentials, Head, LeaseGrant, Time};
-use crate::error::ErrorMessage;
+use crate::error::{Code, ErrorMessage};
 use crate::rpc::Origin;
 
 /// Most files of one call.
 pub const CREATES_MAX: usize = 128;
 /// Most numbers that one call reserves.
 pub const RESERVE_MAX: u32 = 1024;
+
+/// Whether files that were refused so may be taken when they are told again; else they are lost, and nobody waits for them. They were
+/// promised, so an MRC that is short of room for now is waited for.
+#[must_use]
+pub fn may_be_told_again(code: Code) -> bool {
+    match code {
+        // A session that was expelled makes nothing, however often it says so.
+        Code::CapabilityExpired => false,
+        Code::NoSpace | Code::Internal | Code::Io | Code::Cancelled => true,
+        code => code.is_retryable(),
+    }
+}
 
 /// A regular file that its maker's programs see already.
 #[derive(Clone, PartialEq, prost::Message)]
