@@ -191,7 +191,8 @@ fn rename_into(home: &Path, from: &Path, name: &str) -> Result<String, CliError>
     Err(CliError::new(format!("too many descriptors named {name} wait in new/")))
 }
 
-/// The job that the dropped file became: renames keep its inode.
+/// The job that the dropped file became: renames keep its inode. Its directory comes a moment after the claim, and before that no
+/// other command finds the job.
 fn claimed(home: &Path, name: &str, ino: u64) -> Option<String> {
     for dir in ["run", "hold", "done", "failed"] {
         for entry in std::fs::read_dir(home.join(dir)).ok()?.flatten() {
@@ -199,6 +200,7 @@ fn claimed(home: &Path, name: &str, ino: u64) -> Option<String> {
             if let Some((file, id)) = split_name(&full)
                 && file == name
                 && entry.metadata().is_ok_and(|m| m.ino() == ino)
+                && home.join("jobs").join(id.as_str()).is_dir()
             {
                 return Some(id.to_string());
             }
@@ -221,4 +223,26 @@ fn rejected(home: &Path, name: &str, ino: u64) -> Option<String> {
         }
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_is_told_when_other_commands_find_it() {
+        let home = tempfile::tempdir().unwrap();
+        let home = home.path();
+        for dir in ["run", "hold", "done", "failed", "jobs"] {
+            std::fs::create_dir(home.join(dir)).unwrap();
+        }
+        let id = "j-0001xs1yttgbjb00";
+        let file = home.join("run").join(format!("a.json~{id}"));
+        std::fs::write(&file, "{}").unwrap();
+        let ino = file.metadata().unwrap().ino();
+        assert_eq!(claimed(home, "a.json", ino), None, "claimed, and not a job yet");
+        std::fs::create_dir(home.join("jobs").join(id)).unwrap();
+        assert_eq!(claimed(home, "a.json", ino).as_deref(), Some(id));
+        assert_eq!(claimed(home, "a.json", ino + 1), None, "another file of that name");
+    }
 }
