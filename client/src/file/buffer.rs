@@ -14,11 +14,12 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex as Leaf;
-use proto::mrc::KeptAttributes;
+use proto::mrc::{Attr, KeptAttributes};
 use tokio::sync::{Mutex, Notify};
 
 use super::held::{Ending, Held};
 use super::room::Taken;
+use crate::engine::size::Size;
 use crate::error::Result;
 use crate::parked;
 use crate::stage::{Label, SLOT_BYTES, Slot, Stage};
@@ -49,6 +50,21 @@ impl Buffer {
     /// The end that is marked.
     pub(crate) fn marked_end(&self) -> Option<u64> {
         self.mark.lock().as_ref().map(Slot::end)
+    }
+
+    /// The MRC has heard of what was reported, and of what was set (`kept`) with it. The mark goes first: a successor that
+    /// found it without what was set after it would report the time of the take-over. And nobody finds that nothing is
+    /// kept before it is crossed out: what it does then must not be undone by a successor either.
+    pub(crate) fn told(&self, size: &Leaf<Size>, attr: &Attr, kept: bool) {
+        let mut mark = self.mark.lock();
+        let mut size = size.lock();
+        size.reported(attr, kept);
+        if mark.as_ref().is_some_and(|mark| !size.is_beyond(mark.end())) {
+            cross_out(mark.take());
+        }
+        if kept {
+            cross_out(self.kept.lock().take());
+        }
     }
 }
 
@@ -435,14 +451,6 @@ impl Inode {
     /// The MRC has heard of the attributes that were set, or never will.
     pub(crate) fn unkeep(&self) {
         cross_out(self.buffer.kept.lock().take());
-    }
-
-    /// The MRC has heard of more.
-    pub(crate) fn unmark(&self) {
-        let mut mark = self.buffer.mark.lock();
-        if mark.as_ref().is_some_and(|mark| !self.is_beyond(mark.end())) {
-            cross_out(mark.take());
-        }
     }
 
     /// The file is gone.

@@ -118,16 +118,23 @@ impl Inode {
         })
     }
 
-    /// Takes over what a later open brought, unless it has fewer rights.
+    /// Takes over what a later open brought, unless it has fewer rights or was overtaken: what the file showed when it was
+    /// answered may be frozen by now.
     pub(super) fn adopt(&self, reply: OpenReply, write: bool) {
-        self.size.lock().learn(&reply.attr);
+        let overtaken = {
+            let mut size = self.size.lock();
+            size.learn(&reply.attr);
+            size.shows().0 != reply.attr.layer
+        };
         if write {
             let mark = self.room.lock().mark();
             self.granted(reply.room, mark);
         }
         let moved = reply.credentials.capability.ino != self.credentials().capability.ino;
         if write || !self.may_write() || moved {
-            *self.credentials.write() = Arc::new(reply.credentials);
+            if !(overtaken && moved) {
+                *self.credentials.write() = Arc::new(reply.credentials);
+            }
             self.write.fetch_or(write, Ordering::AcqRel);
         }
     }
@@ -377,12 +384,7 @@ impl Inode {
                 self.granted(reply.room, mark);
                 // The MRC took it only if the session was the same still.
                 self.give_up_kept_of_another_epoch();
-                // In this order: who finds nothing to report may change the attributes again.
-                if kept.is_some() {
-                    self.unkeep();
-                }
-                self.size.lock().reported(&reply.attr, kept.is_some());
-                self.unmark();
+                self.buffer.told(&self.size, &reply.attr, kept.is_some());
                 Ok(())
             }
             // The file is gone: there is nothing left to report.

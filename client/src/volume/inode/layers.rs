@@ -16,6 +16,7 @@ use proto::snapshot::{FoldLayers, FoldRequest};
 use proto::stripe::{Coding, Layout, Piece, Shape};
 
 use super::Inode;
+use super::rights::Renewed;
 use crate::config::Creds;
 use crate::engine::leases::Use;
 use crate::error::Result;
@@ -106,19 +107,30 @@ impl Inode {
         Ok(self.right_to(&self.credentials(), data)?.1.coding)
     }
 
-    /// A new right, when the one that is here is for other data than the file shows now.
+    /// A new right, when the one that is here is for other data than the file shows now. A renewal by somebody else may
+    /// have been asked for before the file showed that: it is looked at like the one before it.
     pub(crate) async fn follow_top(&self, what: Use) -> Result<()> {
         if !self.is_confirmed() {
             return Ok(());
         }
-        let credentials = self.credentials();
+        loop {
+            let credentials = self.credentials();
+            if self.is_for_what_shows(&credentials, what)
+                || self.replace(&credentials).await? == Renewed::Here
+            {
+                return Ok(());
+            }
+        }
+    }
+
+    fn is_for_what_shows(&self, credentials: &FileCredentials, what: Use) -> bool {
         let (layer, truncate_epoch) = self.size.lock().shows();
         let layer = if layer == 0 { self.ino } else { layer };
         let cannot_write =
             what != Use::Read && self.may_write() && credentials.capability.rights & WRITE == 0;
-        let same = credentials.capability.ino == layer
-            && (credentials.bases.is_empty() || credentials.truncate_epoch == truncate_epoch);
-        if same && !cannot_write { Ok(()) } else { self.renew(&credentials).await }
+        credentials.capability.ino == layer
+            && (credentials.bases.is_empty() || credentials.truncate_epoch == truncate_epoch)
+            && !cannot_write
     }
 
     /// Whether so much lies below the file that reads suffer: then it is copied up, by one task at a time.

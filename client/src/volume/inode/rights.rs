@@ -11,6 +11,15 @@ use crate::error::Result;
 /// A capability is renewed when it has less than this left, milliseconds.
 const RENEW_BEFORE_MS: u64 = 60_000;
 
+/// Whose call brought the right that is here now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Renewed {
+    /// This one: it is as new as the call.
+    Here,
+    /// Another one, which may have been asked for earlier.
+    Elsewhere,
+}
+
 impl Inode {
     pub(super) async fn renew_in_time(&self) -> Result<()> {
         let credentials = self.credentials();
@@ -35,9 +44,14 @@ impl Inode {
 
     /// Gets a fresh capability, unless another caller has replaced `old` already.
     pub(super) async fn renew(&self, old: &Arc<FileCredentials>) -> Result<()> {
+        self.replace(old).await.map(drop)
+    }
+
+    /// The same; says who did it.
+    pub(super) async fn replace(&self, old: &Arc<FileCredentials>) -> Result<Renewed> {
         let _one = self.renewing.lock().await;
         if !Arc::ptr_eq(old, &self.credentials()) {
-            return Ok(());
+            return Ok(Renewed::Elsewhere);
         }
         let head = self.volume.head(&Creds::checked(0, 0));
         let write = self.may_write();
@@ -49,6 +63,6 @@ impl Inode {
         self.volume.keep_rights(&reply, write);
         self.size.lock().learn(&reply.attr);
         *self.credentials.write() = Arc::new(reply.credentials);
-        Ok(())
+        Ok(Renewed::Here)
     }
 }
