@@ -23,8 +23,6 @@ use crate::stage::records::Record;
 use crate::volume::Volume;
 use crate::volume::inode::Inode;
 
-/// How long files gather before they are told, when nobody waits for that.
-const GATHER: Duration = Duration::from_millis(2);
 /// Pause after a failed call.
 const PAUSE: Duration = Duration::from_millis(50);
 /// Patience of one call; it is made again until it is answered or the session is over.
@@ -242,9 +240,10 @@ pub(crate) async fn keep_telling(session: Weak<Session>) {
         if tokio::time::timeout(Duration::from_secs(1), idle).await.is_err() {
             continue;
         }
+        let Some(until) = session.upgrade().map(|session| session.until_together()) else { return };
         if waiting.waiters.load(Ordering::Acquire) == 0 {
             // Not missed when it comes before we wait: it leaves a permit.
-            let _ = tokio::time::timeout(GATHER, waiting.urgent.notified()).await;
+            let _ = tokio::time::timeout(until, waiting.urgent.notified()).await;
         }
         let Some(session) = session.upgrade() else { return };
         if session.is_over() {

@@ -14,3 +14,4 @@ pub mod room;
 pub mod sequence;
 pub mod shortage;
 pub mod size;
+pub mod together;

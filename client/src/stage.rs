@@ -23,26 +23,34 @@ use rt::held::{Held, hold};
 
 use crate::engine::kept;
 
-/// Bytes of a slot: the most that one piece has.
+/// Bytes of a large slot: the most that one piece has.
 pub(crate) const SLOT_BYTES: usize = 1 << 20;
-/// Slots of a mount: at most so much is acknowledged and not at the OSDs.
-const SLOTS: u32 = 48;
+/// Bytes of a small slot: many small files are on their way at the same time.
+const SMALL_BYTES: usize = 64 << 10;
+/// Large slots of a mount, the first ones, and small ones: at most so much is acknowledged and not at the OSDs.
+const LARGE: u32 = 48;
+const SMALL: u32 = 256;
+const SLOTS: u32 = LARGE + SMALL;
 /// How long a process that is being killed may hold the file.
 const PREDECESSOR: Duration = Duration::from_secs(3);
 /// First bytes of the file: what it is, and the version of its format.
 const MAGIC: [u8; 8] = *b"XTFSSTG2";
 /// Where the session of the process that uses it stands.
 const SESSION_AT: u64 = 8;
-/// Where the slots' labels begin, and the length of one.
+/// Where the large slots' labels begin, and the length of one.
 const LABELS_AT: u64 = 4096;
 const LABEL_WORDS: usize = 14;
 const LABEL_BYTES: usize = LABEL_WORDS * 8;
-/// Where the slots' data begins.
+/// Where the large slots' data begins.
 const DATA_AT: u64 = LABELS_AT + 8192;
-/// Where the records of files that were made begin, and where the file ends.
-const RECORDS_AT: u64 = DATA_AT + SLOTS as u64 * SLOT_BYTES as u64;
+/// Where the records of files that were made begin.
+const RECORDS_AT: u64 = DATA_AT + LARGE as u64 * SLOT_BYTES as u64;
 const RECORDS_BYTES: u64 = records::RECORDS as u64 * records::RECORD_BYTES as u64;
-const _: () = assert!(LABELS_AT as usize + SLOTS as usize * LABEL_BYTES <= DATA_AT as usize);
+const _: () = assert!(LABELS_AT as usize + LARGE as usize * LABEL_BYTES <= DATA_AT as usize);
+/// Where the small slots' labels and data begin (behind what files of earlier builds have), and where the file ends.
+const SMALL_LABELS_AT: u64 = RECORDS_AT + RECORDS_BYTES;
+const SMALL_DATA_AT: u64 = (SMALL_LABELS_AT + SMALL as u64 * LABEL_BYTES as u64).next_multiple_of(4096);
+const END: u64 = SMALL_DATA_AT + SMALL as u64 * SMALL_BYTES as u64;
 
 /// What a slot holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,12 +74,40 @@ pub(crate) struct Left {
     order: u64,
 }
 
+/// Slots that are free. The lowest is given first, so that few pages of the file are ever used.
+#[derive(Debug)]
+struct Free {
+    large: BTreeSet<u32>,
+    small: BTreeSet<u32>,
+}
+
+impl Free {
+    fn all() -> Self {
+        Self { large: (0..LARGE).collect(), small: (LARGE..SLOTS).collect() }
+    }
+
+    #[cfg(test)]
+    fn len(&self) -> usize {
+        self.large.len() + self.small.len()
+    }
+
+    fn of(&mut self, slot: u32) -> &mut BTreeSet<u32> {
+        if slot < LARGE { &mut self.large } else { &mut self.small }
+    }
+
+    /// For so many bytes, as far as is known.
+    fn take(&mut self, bytes: usize) -> Option<u32> {
+        let small = if bytes <= SMALL_BYTES { self.small.pop_first() } else { None };
+        small.or_else(|| self.large.pop_first())
+    }
+}
+
 /// See the module.
 pub struct Stage {
     file: Held,
     path: PathBuf,
-    /// order: a leaf. The lowest first, so that few pages of the file are ever used.
-    free: Mutex<BTreeSet<u32>>,
+    /// order: a leaf.
+    free: Mutex<Free>,
     /// order: a leaf. Places for records of files that were made.
     records: Mutex<BTreeSet<u32>>,
     /// Numbers pieces in the order in which they were begun; 0: none.
@@ -105,10 +141,10 @@ impl Stage {
             file.set_len(RECORDS_AT)?;
             file.write_all_at(&MAGIC, 0)?;
         }
-        if file.metadata()?.len() < RECORDS_AT + RECORDS_BYTES {
-            file.set_len(RECORDS_AT + RECORDS_BYTES)?;
+        if file.metadata()?.len() < END {
+            file.set_len(END)?;
         }
-        let free = Mutex::new((0..SLOTS).collect());
+        let free = Mutex::new(Free::all());
         let stage =
             Self { file, path: path.to_path_buf(), free, records: Mutex::default(), next: AtomicU64::new(1) };
         stage.make_room_for_records();
@@ -143,7 +179,9 @@ impl Stage {
         for slot in 0..SLOTS {
             let mut label = [0; LABEL_BYTES];
             self.file.read_exact_at(&mut label, label_at(slot))?;
-            if let Some((number, label, len)) = parse(&label) {
+            if let Some((number, label, len)) = parse(&label)
+                && len <= bytes_of(slot)
+            {
                 let mut data = vec![0; len];
                 self.file.read_exact_at(&mut data, data_at(slot))?;
                 left.push(Left { label, data, slot, order: number });
@@ -167,7 +205,7 @@ impl Stage {
 
     /// A piece that was left stays where it is, as if this process had staged it.
     pub(crate) fn keep(self: &Arc<Self>, left: &Left) -> Slot {
-        self.free.lock().remove(&left.slot);
+        self.free.lock().of(left.slot).remove(&left.slot);
         self.next.fetch_max(left.order + 1, Ordering::Relaxed);
         let (label, len) = (left.label, left.data.len());
         Slot { stage: self.clone(), number: left.slot, order: left.order, label, len, labelled: true }
@@ -175,20 +213,24 @@ impl Stage {
 
     /// What was left and not kept is dealt with.
     pub(crate) fn clear(&self) -> io::Result<()> {
-        let free: Vec<u32> = self.free.lock().iter().copied().collect();
+        let free: Vec<u32> = {
+            let free = self.free.lock();
+            free.large.iter().chain(&free.small).copied().collect()
+        };
         free.into_iter().try_for_each(|slot| self.file.write_all_at(&[0; LABEL_BYTES], label_at(slot)))
     }
 
-    /// A place for a piece that begins with `label`; `None`: all are taken.
-    pub(crate) fn take(self: &Arc<Self>, label: Label) -> Option<Slot> {
-        let number = self.free.lock().pop_first()?;
+    /// A place for a piece that begins with `label` and with so many bytes; `None`: all are taken.
+    pub(crate) fn take(self: &Arc<Self>, label: Label, bytes: usize) -> Option<Slot> {
+        let number = self.free.lock().take(bytes)?;
         let order = self.next.fetch_add(1, Ordering::Relaxed);
         Some(Slot { stage: self.clone(), number, order, label, len: 0, labelled: false })
     }
 
     /// Whether so many places are taken that nobody should keep one for the sake of an earlier answer.
     pub(crate) fn is_scarce(&self) -> bool {
-        self.free.lock().len() < SLOTS as usize / 2
+        let free = self.free.lock();
+        free.large.len() < LARGE as usize / 2 || free.small.len() < SMALL as usize / 2
     }
 
     /// Nothing is left and nobody comes after this process.
@@ -210,17 +252,33 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
-    /// Adds bytes at the end. They count when this has answered; on an error nothing was added.
+    /// Adds bytes at the end. They count when this has answered; on an error nothing was added. What a small slot is too
+    /// small for moves to a large one: [`io::ErrorKind::WouldBlock`] when there is none.
     pub(crate) fn append(&mut self, data: &[u8]) -> io::Result<()> {
         let len = self.len + data.len();
         if len > SLOT_BYTES {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "a piece longer than a slot"));
+        }
+        if len > bytes_of(self.number) {
+            self.move_to_large()?;
         }
         self.stage.file.write_all_at(data, data_at(self.number) + self.len as u64)?;
         self.labelled = true;
         // The label last: a process that is killed in between has not acknowledged these bytes.
         self.stage.file.write_all_at(&label(self.order, &self.label, len), label_at(self.number))?;
         self.len = len;
+        Ok(())
+    }
+
+    /// A process that is killed half-way leaves the same bytes twice, which is harmless.
+    fn move_to_large(&mut self) -> io::Result<()> {
+        let taken = self.stage.free.lock().large.pop_first();
+        let number = taken.ok_or(io::Error::from(io::ErrorKind::WouldBlock))?;
+        let mut large = Self { stage: self.stage.clone(), number, len: 0, labelled: false, ..*self };
+        let mut data = vec![0; self.len];
+        self.stage.file.read_exact_at(&mut data, data_at(self.number))?;
+        large.append(&data)?;
+        std::mem::replace(self, large).cross_out();
         Ok(())
     }
 }
@@ -265,17 +323,23 @@ impl Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         if !self.labelled {
-            self.stage.free.lock().insert(self.number);
+            self.stage.free.lock().of(self.number).insert(self.number);
         }
     }
 }
 
+fn bytes_of(slot: u32) -> usize {
+    if slot < LARGE { SLOT_BYTES } else { SMALL_BYTES }
+}
+
 fn label_at(slot: u32) -> u64 {
-    LABELS_AT + u64::from(slot) * LABEL_BYTES as u64
+    let (start, first) = if slot < LARGE { (LABELS_AT, 0) } else { (SMALL_LABELS_AT, LARGE) };
+    start + u64::from(slot - first) * LABEL_BYTES as u64
 }
 
 fn data_at(slot: u32) -> u64 {
-    DATA_AT + u64::from(slot) * SLOT_BYTES as u64
+    let (start, first) = if slot < LARGE { (DATA_AT, 0) } else { (SMALL_DATA_AT, LARGE) };
+    start + u64::from(slot - first) * bytes_of(slot) as u64
 }
 
 fn label(order: u64, label: &Label, len: usize) -> [u8; LABEL_BYTES] {
@@ -328,17 +392,17 @@ mod tests {
         let stage = Stage::open(&path).unwrap();
         let second = OpenOptions::new().read(true).write(true).open(&path).unwrap();
         assert!(hold(second, Duration::ZERO).is_err(), "one process at a time");
-        let mut first = stage.take(of(5, 0)).unwrap();
-        let mut second = stage.take(of(6, 4096)).unwrap();
+        let mut first = stage.take(of(5, 0), 100).unwrap();
+        let mut second = stage.take(of(6, 4096), SLOT_BYTES).unwrap();
         first.append(&[1; 100]).unwrap();
         second.append(&[2; SLOT_BYTES]).unwrap();
         assert!(second.append(&[2]).is_err(), "a slot has an end");
         first.append(&[3; 50]).unwrap();
-        let _empty = stage.take(of(8, 0)).unwrap();
-        let mut gone = stage.take(of(7, 0)).unwrap();
+        let _empty = stage.take(of(8, 0), 1).unwrap();
+        let mut gone = stage.take(of(7, 0), 1).unwrap();
         gone.append(b"at the OSDs").unwrap();
         gone.cross_out();
-        let mut third = stage.take(of(5, 90)).unwrap();
+        let mut third = stage.take(of(5, 90), 1).unwrap();
         third.append(&[4; 20]).unwrap();
         // What a killed process leaves.
         let killed = place.path().join("killed");
@@ -353,7 +417,7 @@ mod tests {
         let kept = stage.keep(&left[1]);
         stage.clear().unwrap();
         assert_eq!(stage.left().unwrap(), [left[1].clone()]);
-        let mut later = stage.take(of(6, 4100)).unwrap();
+        let mut later = stage.take(of(6, 4100), 1).unwrap();
         later.append(b"later").unwrap();
         let left = stage.left().unwrap();
         assert_eq!(left.iter().map(|left| left.label.offset).collect::<Vec<_>>(), [4096, 4100]);
@@ -367,7 +431,7 @@ mod tests {
     fn what_landed_stays_as_a_mark_of_where_the_file_ends() {
         let dir = tempfile::tempdir().unwrap();
         let stage = Stage::open(&dir.path().join("s")).unwrap();
-        let mut slot = stage.take(of(3, 100)).unwrap();
+        let mut slot = stage.take(of(3, 100), 1).unwrap();
         slot.append(b"hello").unwrap();
         assert_eq!(slot.end(), 105);
         slot.landed().unwrap();
@@ -386,10 +450,10 @@ mod tests {
     fn what_is_dropped_half_way_is_left_for_a_successor() {
         let place = tempfile::tempdir().unwrap();
         let stage = Stage::open(&place.path().join("stage")).unwrap();
-        let mut slot = stage.take(of(5, 0)).unwrap();
+        let mut slot = stage.take(of(5, 0), 100).unwrap();
         slot.append(b"acknowledged").unwrap();
         drop(slot);
-        drop(stage.take(of(6, 0)).unwrap());
+        drop(stage.take(of(6, 0), 1).unwrap());
         let left = stage.left().unwrap();
         assert_eq!(left.iter().map(|left| left.data.as_slice()).collect::<Vec<_>>(), [b"acknowledged"]);
         assert_eq!(stage.free.lock().len(), SLOTS as usize - 1, "and is not given out again");
@@ -420,10 +484,52 @@ mod tests {
     fn all_slots_can_be_taken_once() {
         let place = tempfile::tempdir().unwrap();
         let stage = Stage::open(&place.path().join("stage")).unwrap();
-        let mut all: Vec<Slot> = (0..SLOTS).map(|n| stage.take(of(u64::from(n), 0)).unwrap()).collect();
-        assert!(stage.take(of(99, 0)).is_none());
+        let mut all: Vec<Slot> = (0..SLOTS).map(|n| stage.take(of(u64::from(n), 0), 1).unwrap()).collect();
+        assert!(stage.take(of(99, 0), 1).is_none());
         all.pop();
-        assert!(stage.take(of(99, 0)).is_some());
+        assert!(stage.take(of(99, 0), 1).is_some());
+    }
+
+    #[test]
+    fn a_piece_that_grows_moves_to_a_large_slot_and_is_found_once() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("stage");
+        let stage = Stage::open(&path).unwrap();
+        let mut grows = stage.take(of(5, 0), 1).unwrap();
+        let mut stays = stage.take(of(6, 0), 1).unwrap();
+        grows.append(&[1; SMALL_BYTES]).unwrap();
+        stays.append(&[2; SMALL_BYTES]).unwrap();
+        assert_eq!(stage.free.lock().large.len(), LARGE as usize, "small pieces leave the large slots alone");
+        grows.append(&[3; 10]).unwrap();
+        let told = |stage: &Stage| -> Vec<_> {
+            stage.left().unwrap().iter().map(|left| (left.label.ino, left.data.len(), left.data[0])).collect()
+        };
+        assert_eq!(told(&stage), [(5, SMALL_BYTES + 10, 1), (6, SMALL_BYTES, 2)]);
+        // No large slot is left: nothing is added, and what is there stays.
+        let all: Vec<Slot> = (1..LARGE).map(|_| stage.take(of(7, 0), SLOT_BYTES).unwrap()).collect();
+        assert_eq!(stays.append(&[9]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(told(&stage), [(5, SMALL_BYTES + 10, 1), (6, SMALL_BYTES, 2)]);
+        drop(all);
+        stays.append(&[9]).unwrap();
+        assert_eq!(told(&stage), [(5, SMALL_BYTES + 10, 1), (6, SMALL_BYTES + 1, 2)]);
+        grows.cross_out();
+        stays.cross_out();
+        assert_eq!(stage.free.lock().len(), SLOTS as usize);
+    }
+
+    #[test]
+    fn what_an_earlier_build_left_is_found() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("stage");
+        let stage = Stage::open(&path).unwrap();
+        let mut slot = stage.take(of(5, 0), SLOT_BYTES).unwrap();
+        slot.append(b"acknowledged").unwrap();
+        // Its file had no small slots.
+        stage.file.set_len(SMALL_LABELS_AT).unwrap();
+        drop((slot, stage));
+        let stage = Stage::open(&path).unwrap();
+        assert_eq!(stage.left().unwrap()[0].data, b"acknowledged");
+        assert!(stage.take(of(6, 0), 1).is_some());
     }
 
     proptest! {

@@ -30,14 +30,13 @@ use crate::client::Client;
 use crate::config::{Creds, Patience};
 use crate::engine::leases::Key;
 use crate::engine::shortage::Shortage;
+use crate::engine::together;
 use crate::error::Result;
 use crate::lease::{KernelCaches, Leasing, NoKernel};
 use crate::remote::{Osds, Session};
 use inode::Inode;
 use open::Rights;
 
-/// Closed files are reported at multiples of this.
-const REPORTS_TOGETHER: Duration = Duration::from_millis(5);
 /// How often what was written is reported to the MRC while a file stays open.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 
@@ -254,9 +253,7 @@ impl Volume {
 
     /// Until others that have something to report may have come too: what arrives together is replicated together.
     pub(crate) async fn reports_together(&self) {
-        let step = REPORTS_TOGETHER.as_millis();
-        let into = self.client.now().as_millis() % step;
-        tokio::time::sleep(Duration::from_millis(u64::try_from(step - into).unwrap_or(1))).await;
+        tokio::time::sleep(together::until_next(self.client.now())).await;
     }
 
     fn report_in_background(self: &Arc<Self>) {

@@ -180,7 +180,9 @@ impl Waiting {
         if let Some(slot) = &mut self.slot
             && let Err(error) = slot.append(&more)
         {
-            tracing::warn!(%error, "a write cannot be staged; it goes to the OSDs at once");
+            if error.kind() != std::io::ErrorKind::WouldBlock {
+                tracing::warn!(%error, "a write cannot be staged; it goes to the OSDs at once");
+            }
             return false;
         }
         self.data = match std::mem::replace(&mut self.data, Gathered::One(Bytes::new())) {
@@ -231,7 +233,7 @@ impl Inode {
         }
         let room = self.take_room(offset, data.len() as u64).await?;
         let _shared = self.data.read().await;
-        let slot = |inode: &Self| stage.take(inode.label(offset)).map(Some);
+        let slot = |inode: &Self| stage.take(inode.label(offset), data.len()).map(Some);
         Ok(self.gather(offset, &data, false, room, slot).await.is_ok())
     }
 
@@ -417,7 +419,7 @@ impl Inode {
                 return Ok(());
             }
             let label = self.label(end);
-            if let Some(mut slot) = mark.take().or_else(|| stage.take(label)) {
+            if let Some(mut slot) = mark.take().or_else(|| stage.take(label, 0)) {
                 if slot.marks(label).is_ok() {
                     *mark = Some(slot);
                     return Ok(());
@@ -432,7 +434,7 @@ impl Inode {
     pub(crate) fn keep_for_successors(&self, stage: &Arc<Stage>, attributes: KeptAttributes) -> bool {
         let mut kept = self.buffer.kept.lock();
         let label = Label { kept: Some(attributes), epoch: attributes.epoch, ..self.label(0) };
-        let Some(mut slot) = kept.take().or_else(|| stage.take(label)) else { return false };
+        let Some(mut slot) = kept.take().or_else(|| stage.take(label, 0)) else { return false };
         let is_kept = slot.marks(label).is_ok();
         *kept = Some(slot);
         is_kept

@@ -8,8 +8,6 @@ use parking_lot::Mutex;
 use proto::mrc::{CloseManyRequest, CloseRequest, ClosedHandle, Head};
 use tokio::sync::Notify;
 
-/// The first one waits this long for others.
-const GATHER: Duration = Duration::from_millis(5);
 /// So many are told at once.
 pub(super) const AT_ONCE: usize = 64;
 
@@ -39,10 +37,9 @@ impl Closes {
         self.waiting.lock().is_empty()
     }
 
-    /// Until there are some, and others have had their time to come.
-    pub(super) async fn gathered(&self) {
+    /// Until there are some.
+    pub(super) async fn begun(&self) {
         self.some.notified().await;
-        tokio::time::sleep(GATHER).await;
     }
 
     /// All of them, one call per volume.
@@ -67,9 +64,12 @@ pub(super) async fn keep_telling(session: std::sync::Weak<super::Session>) {
     loop {
         let Some(closes) = session.upgrade().map(|session| session.closes()) else { return };
         // A session that is gone has nothing to tell: the leader ends it with everything it had open.
-        if tokio::time::timeout(IDLE, closes.gathered()).await.is_err() {
+        if tokio::time::timeout(IDLE, closes.begun()).await.is_err() {
             continue;
         }
+        // Others may come too.
+        let Some(until) = session.upgrade().map(|session| session.until_together()) else { return };
+        tokio::time::sleep(until).await;
         let Some(session) = session.upgrade() else { return };
         if let Err(error) = session.tell_closes().await {
             tracing::warn!(%error, "closed handles could not be told; the session will be opened anew");

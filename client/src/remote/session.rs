@@ -4,6 +4,7 @@
 //! The leader keeps open files and locks in memory. When it changes (`incarnation`) or forgot the session
 //! (`SessionUnknown`), everything is told again before anything else goes on.
 
+mod locks;
 mod telling;
 
 use std::collections::BTreeMap;
@@ -16,8 +17,8 @@ use parking_lot::Mutex;
 use proto::error::{Code, WireError};
 use proto::limits::LEASE_RENEW_MS;
 use proto::mrc::{
-    CloseMany, CloseRequest, Lock, LockReply, LockRequest, Open, OpenFile, OpenReply, OpenRequest,
-    OpenSession, RenewSession, SessionClose, SessionOpen, SessionRenew, SessionReply,
+    CloseMany, CloseRequest, LockRequest, Open, OpenFile, OpenReply, OpenRequest, OpenSession, RenewSession,
+    SessionClose, SessionOpen, SessionRenew, SessionReply,
 };
 use proto::rpc::{Method, Origin};
 use rt::clock::Clock;
@@ -30,6 +31,7 @@ use crate::creates::{self, Numbered, Waiting};
 use crate::engine::backoff::Backoff;
 use crate::engine::kernel::KernelNumbers;
 use crate::engine::sequence::Sequence;
+use crate::engine::together;
 use crate::error::Result;
 use crate::lease::Leasing;
 pub(crate) use telling::Telling;
@@ -59,9 +61,6 @@ type LockKey = (u64, u64, u64, bool);
 
 /// Before the first answer of a leader.
 const EPOCH_UNKNOWN: u64 = u64::MAX;
-
-/// `F_UNLCK` of [`LockRequest::kind`].
-const UNLOCK: u32 = 2;
 
 /// How long the end of a session waits for requests that hold off an opening.
 const ENDING: Duration = Duration::from_millis(500);
@@ -236,6 +235,11 @@ impl Session {
         extra: Duration,
     ) -> Result<M::Reply> {
         self.creates().told().await;
+        self.call_ahead::<M>(request, extra).await
+    }
+
+    /// Likewise, before the leader hears of files that were made earlier.
+    async fn call_ahead<M: Method>(&self, request: &M::Request, extra: Duration) -> Result<M::Reply> {
         loop {
             let known = self.opened();
             match self.group.call_for::<M>(request, self.patience, extra).await.0 {
@@ -259,6 +263,16 @@ impl Session {
     ) -> Result<M::Reply> {
         let answering = self.own_number().await;
         self.call::<M>(&make(answering.numbered.origin)).await
+    }
+
+    /// Likewise about a file of which nobody else can see anything before this session has returned its lease: it is not
+    /// held up by files that were made earlier, and does not hurry them.
+    pub(crate) async fn mutate_ahead<M: Method>(
+        &self,
+        make: impl FnOnce(Origin) -> M::Request,
+    ) -> Result<M::Reply> {
+        let answering = self.own_number().await;
+        self.call_ahead::<M>(&make(answering.numbered.origin), Duration::ZERO).await
     }
 
     async fn number(&self) -> Answering<'_> {
@@ -470,46 +484,6 @@ impl Session {
         }
     }
 
-    /// Takes, frees or tests a lock. One attempt waits at most `wait_ms`; who wants to wait longer asks again.
-    pub async fn lock(&self, request: &LockRequest) -> Result<LockReply> {
-        let wait = Duration::from_millis(request.wait_ms);
-        self.creates().told().await;
-        loop {
-            // A waiting lock does not hold the gate: it may wait for as long as the leader stays.
-            let gate = if request.wait_ms == 0 { Some(self.gate.read().await) } else { None };
-            let known = self.opened();
-            let (result, _) = self.group.call_for::<Lock>(request, self.patience, wait).await;
-            if result.is_ok() && !request.test {
-                self.remember_lock(request);
-            }
-            drop(gate);
-            match result {
-                Err(error) if error.code == Code::SessionUnknown => self.reopen_past(known).await?,
-                other => return other,
-            }
-        }
-    }
-
-    /// Whether this client holds a lock of that owner on the file.
-    #[must_use]
-    pub fn holds_lock(&self, volume: u64, ino: u64, owner: u64, flock: bool) -> bool {
-        self.locks.lock().contains_key(&(volume, ino, owner, flock))
-    }
-
-    fn remember_lock(&self, request: &LockRequest) {
-        let key = (request.head.volume, request.ino, request.owner, request.flock);
-        let mut locks = self.locks.lock();
-        let held = locks.entry(key).or_default();
-        // What lies inside the new range is superseded by it; so the list is bounded by distinct ranges.
-        held.retain(|lock| lock.start < request.start || lock.end > request.end);
-        if request.kind == UNLOCK && held.is_empty() {
-            locks.remove(&key);
-            return;
-        }
-        // Replayed in order at a new leader, the later ones win as they did the first time.
-        held.push(LockRequest { wait_ms: 0, ..request.clone() });
-    }
-
     /// The last opening that a leader took. What fails as `SessionUnknown` after it was asked for asks for a later one.
     pub(crate) fn opened(&self) -> u64 {
         self.opened.load(Ordering::Acquire)
@@ -627,16 +601,6 @@ impl Session {
             .collect()
     }
 
-    async fn replay_locks(&self) -> Result<()> {
-        let held: Vec<LockRequest> = self.locks.lock().values().flatten().cloned().collect();
-        for lock in held {
-            if let Err(error) = self.group.call::<Lock>(&lock).await {
-                tracing::warn!(ino = lock.ino, %error, "a lock was lost in a change of leader");
-            }
-        }
-        Ok(())
-    }
-
     /// Keeps the session alive until nobody uses it any more.
     pub fn keep_alive(self: &Arc<Self>) {
         let session = Arc::downgrade(self);
@@ -667,6 +631,11 @@ impl Session {
             Err(error) if error.code == Code::SessionUnknown => self.reopen_past(known).await,
             Err(error) => Err(error),
         }
+    }
+
+    /// How long what was done here and answered gathers before the MRC is told.
+    pub(crate) fn until_together(&self) -> Duration {
+        together::until_next(self.clock.unix())
     }
 
     /// Whether it was ended on purpose.

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use proto::error::{Code, WireError};
 use proto::id::ObjectNo;
-use proto::mrc::{Attr, FileCredentials, OpenReply, OpenRequest, ReportWrite, WriteDone};
+use proto::mrc::{Attr, FileCredentials, LEASE_WRITE, OpenReply, OpenRequest, ReportWrite, WriteDone};
 use proto::osd;
 use proto::rpc::Method;
 
@@ -377,7 +377,14 @@ impl Inode {
         };
         let reporting = NotReported { inode: self, armed: true };
         let mut changing = self.volume.leasing().change(self.volume.id(), vec![(ino, None)]);
-        match self.volume.session().mutate_of_own::<WriteDone>(make).await {
+        let session = self.volume.session();
+        // It is there: what was written has landed.
+        let ours = self.volume.leasing().bits(self.key()) & LEASE_WRITE != 0 && self.is_confirmed();
+        let answer = match ours {
+            true => session.mutate_ahead::<WriteDone>(make).await,
+            false => session.mutate_of_own::<WriteDone>(make).await,
+        };
+        match answer {
             Ok(reply) => {
                 changing.done(&reply.leases, &[&reply.attr], &[]);
                 reporting.disarm();
