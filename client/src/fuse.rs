@@ -120,9 +120,10 @@ const LAST_ROOM: std::time::Duration = std::time::Duration::from_secs(5);
 /// Serves an attached descriptor. `resumed`: another process served it before and is dead. Call it within a tokio
 /// runtime, on a thread that may block (the handshake waits for the kernel).
 pub fn serve(volume: Arc<Volume>, fd: OwnedFd, resumed: bool, options: &MountOptions) -> io::Result<Mounted> {
-    let stage = stage_of(options);
+    let predecessor = options.predecessor.as_deref().and_then(parse_state).filter(|_| resumed);
+    let stage = stage_of(options, predecessor.as_ref().map(|(session, _)| *session));
     let (volume, mut session) = if resumed {
-        let (session, agreed) = options.predecessor.as_deref().and_then(parse_state).ok_or_else(|| {
+        let (session, agreed) = predecessor.ok_or_else(|| {
             let why = format!("{:?} is not the state of a mount", options.predecessor);
             io::Error::new(io::ErrorKind::InvalidInput, why)
         })?;
@@ -231,9 +232,9 @@ fn take_up(volume: &Arc<Volume>, session: u64, stage: Option<&Arc<Stage>>) -> io
 }
 
 /// Where acknowledged writes wait. Without it they wait nowhere: each is acknowledged by the OSDs.
-fn stage_of(options: &MountOptions) -> Option<Arc<Stage>> {
+fn stage_of(options: &MountOptions, predecessor: Option<u64>) -> Option<Arc<Stage>> {
     let path = options.stage.as_ref().filter(|_| options.writeback && !options.read_only)?;
-    match Stage::open(path) {
+    match Stage::of_mount(path, predecessor) {
         Ok(stage) => Some(stage),
         Err(error) => {
             tracing::warn!(path = %path.display(), %error, "no memory for staged writes: each waits for the OSDs");

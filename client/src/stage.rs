@@ -4,6 +4,7 @@
 //! leaves them there, and its successor writes them out before anybody else may see the files. See
 //! `docs/protocols/write-behind.md`.
 
+mod places;
 pub(crate) mod records;
 pub(crate) mod replay;
 
@@ -115,9 +116,13 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Opens or makes the file of a mount. Fails when another process uses it; one that is being killed holds it until the
-    /// kernel has taken it apart, which is waited for.
+    /// Opens or makes a file. Fails when another process uses it; one that is being killed holds it until the kernel has
+    /// taken it apart, which is waited for.
     pub fn open(path: &Path) -> io::Result<Arc<Self>> {
+        Self::open_within(path, PREDECESSOR)
+    }
+
+    fn open_within(path: &Path, patience: Duration) -> io::Result<Arc<Self>> {
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -129,7 +134,7 @@ impl Stage {
         if file.metadata()?.uid() != nix::unistd::geteuid().as_raw() {
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, "it belongs to another user"));
         }
-        let file = hold(file, PREDECESSOR)?;
+        let file = hold(file, patience)?;
         let mut magic = [0; 8];
         let whole = file.metadata()?.len() >= DATA_AT;
         if whole {

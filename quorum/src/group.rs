@@ -233,6 +233,10 @@ impl Group {
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+        // It votes for its successor before it hears of the election's end. Who asks here from now on is sent to whom it knows.
+        while self.status().leader == 0 && tokio::time::Instant::now() < patience {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         Ok(())
     }
 

@@ -66,6 +66,21 @@ for n in $(seq "$(sized 4 2)"); do
   kill -9 $pid; wait $pid 2>/dev/null
   check "kill -9 of mount and MRC leader, $n" 40 python3 "$here/unsynced-write.py" --check "$mnt/both-$n" "$work/both-$n"
 done
+# A mount lives on where another namespace has a copy of it, and keeps its memory; the next one at its place has some too.
+again=$work/again; mkdir "$again"
+volume="xtfs://$(jq -r '"\(.dir)/\(.volume)"' "$work/up.json")"
+export again volume
+behind='"$XTFS" mount "$volume" "$again" >/dev/null && grep -qx "writeback true" "$again/.xtfs/config"'
+check_sh "a mount at another place" 20 "$behind"
+unshare -m --propagation private sleep 30 </dev/null >/dev/null 2>&1 &
+copy=$!
+sleep 0.5
+umount "$again"
+check_sh "the next mount there writes behind too, while the one before lives on" 20 "$behind"
+echo kept >"$again/from-again"
+umount "$again"
+kill $copy; wait $copy 2>/dev/null
+check_sh "what was written there arrived" 10 'grep -qx kept "$mnt/from-again"'
 down && ok "down" || bad "down: $(tail -n 1 "$work/down.out")"
 
 # One process: the kernel's side dies with it.
