@@ -116,12 +116,13 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Opens or makes a file. Fails when another process uses it; one that is being killed holds it until the kernel has
-    /// taken it apart, which is waited for.
-    pub fn open(path: &Path) -> io::Result<Arc<Self>> {
+    #[cfg(test)]
+    pub(crate) fn open(path: &Path) -> io::Result<Arc<Self>> {
         Self::open_within(path, PREDECESSOR)
     }
 
+    /// Opens or makes a file. Fails when another process uses it; one that is being killed holds it until the kernel has
+    /// taken it apart: so long is waited, at most.
     fn open_within(path: &Path, patience: Duration) -> io::Result<Arc<Self>> {
         let file = OpenOptions::new()
             .read(true)
