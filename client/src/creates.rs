@@ -1,4 +1,4 @@
-//! Files that are made here first: [`crate::engine::creates`] connected to the session, the stage and the leases. See
+//! Files that are made and removed here first: [`crate::engine::creates`] connected to the session, the stage and the leases. See
 //! `docs/protocols/async-create.md`.
 
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use proto::error::{Code, WireError};
 use proto::mrc::{
-    Attr, CreateMany, CreateManyReply, CreateManyRequest, CreatedFile, CreatedReply, LEASE_ATTR, LEASE_READ,
+    Attr, CreateMany, CreateManyReply, CreateManyRequest, CreatedReply, EarlyFile, LEASE_ATTR, LEASE_READ,
     LEASE_WRITE, OpenReply, Recall, may_be_told_again,
 };
 use proto::rpc::Origin;
@@ -60,12 +60,23 @@ impl Early {
     }
 }
 
-/// What belongs to a file that was made, beside what the MRC is told.
+/// What belongs to what was done, beside what the MRC is told.
 struct Kept {
     record: Record,
     numbered: Numbered,
-    early: Arc<Early>,
-    inode: Weak<Inode>,
+    /// Of a file that was made.
+    made: Option<(Weak<Inode>, Arc<Early>)>,
+}
+
+impl Kept {
+    /// The MRC knows of it, or it is lost. In this order: what may still be told again has its answer kept.
+    fn end(self, session: &Session, result: std::result::Result<(), WireError>) {
+        self.record.cross_out();
+        session.number_is_over(self.numbered);
+        if let Some((_, early)) = self.made {
+            early.end(result);
+        }
+    }
 }
 
 /// The number of a mutation that is told later.
@@ -128,19 +139,19 @@ impl Waiting {
         self.state.lock().engine.drop_numbers();
     }
 
-    /// A file was made.
+    /// A file was made, or removed.
     pub(crate) fn add(
         &self,
         volume: &Arc<Volume>,
-        file: CreatedFile,
+        file: EarlyFile,
         (record, numbered): (Record, Numbered),
-        inode: &Arc<Inode>,
-        early: Arc<Early>,
+        made: Option<(&Arc<Inode>, Arc<Early>)>,
     ) {
+        let made = made.map(|(inode, early)| (Arc::downgrade(inode), early));
         let mut state = self.state.lock();
         state.volumes.insert(volume.id(), Arc::downgrade(volume));
         let number = state.engine.add(volume.id(), file);
-        state.kept.insert(number, Kept { record, numbered, early, inode: Arc::downgrade(inode) });
+        state.kept.insert(number, Kept { record, numbered, made });
         drop(state);
         self.work.notify_one();
     }
@@ -207,19 +218,10 @@ impl Drop for Counted<'_> {
 
 fn lose(session: &Session, made: &Made, kept: Kept, why: &str) {
     let name = String::from_utf8_lossy(&made.file.name).into_owned();
-    tracing::error!(
-        ino = made.file.ino,
-        parent = made.file.parent,
-        name,
-        why,
-        "a file that was made is lost"
-    );
-    kept.record.cross_out();
-    session.number_is_over(kept.numbered);
-    kept.early.end(Err(WireError::new(
-        Code::Io,
-        format!("{name:?} was made here, and the MRC never took it: {why}"),
-    )));
+    let EarlyFile { ino, parent, removed, .. } = made.file;
+    tracing::error!(ino, parent, name, removed, why, "a file that was made, or its removal, is lost");
+    let text = format!("{name:?} was made here, and the MRC never took it: {why}");
+    kept.end(session, Err(WireError::new(Code::Io, text)));
 }
 
 /// Tells the MRC of what is made, until nobody uses the session any more.
@@ -349,6 +351,11 @@ fn take(
     let mut surrendered = Vec::new();
     for ((made, kept), answer) in taken.into_iter().zip(&reply.files) {
         let Some(kept) = kept else { continue };
+        if made.file.removed && answer.refused.is_none() {
+            session.leasing().freed(volume.id(), answer.freed);
+            kept.end(session, Ok(()));
+            continue;
+        }
         let CreatedReply { attr: Some(attr), credentials: Some(credentials), .. } = answer else {
             let why = answer
                 .refused
@@ -369,13 +376,11 @@ fn take(
             waiting.surrendering.fetch_add(1, Ordering::AcqRel);
             surrendered.push((volume.clone(), attr.ino));
         }
-        if let Some(inode) = kept.inode.upgrade() {
+        let inode = kept.made.as_ref().and_then(|(inode, _)| inode.upgrade());
+        if let Some(inode) = inode {
             inode.confirm(opened);
         }
-        // In this order: what may still be told again has its answer kept.
-        kept.record.cross_out();
-        session.number_is_over(kept.numbered);
-        kept.early.end(Ok(()));
+        kept.end(session, Ok(()));
     }
     waiting.state.lock().engine.answered(reply.first);
     waiting.answered.notify_waiters();
@@ -402,7 +407,7 @@ fn surrender(session: &Arc<Session>, waiting: &Arc<Waiting>, files: Vec<(Arc<Vol
 }
 
 /// What the MRC will answer for a file.
-pub(crate) fn attributes(file: &CreatedFile) -> Attr {
+pub(crate) fn attributes(file: &EarlyFile) -> Attr {
     Attr {
         ino: file.ino,
         mode: proto::mrc::kind::FILE << 12 | file.mode & 0o7777,

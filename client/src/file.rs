@@ -20,7 +20,7 @@ use crate::error::Result;
 use crate::stage::Stage;
 use crate::volume::Volume;
 use crate::volume::attrs::Changes;
-use crate::volume::inode::Inode;
+use crate::volume::inode::{Inode, Leaving};
 use latch::Told;
 
 /// An open file. Cheap to share; closed by [`File::close`] or when the last share is dropped.
@@ -130,14 +130,15 @@ impl File {
 
     /// Like [`File::close`] when nobody waits for the answer: what was written is told together with that of other files.
     pub(crate) async fn close_behind(&self) -> Result<()> {
-        let leaves = self.write && self.inode.is_unreported();
-        if leaves && !self.closed.load(Ordering::Acquire) {
-            let _leaving = self.inode.leave();
-            self.inode.flush_buffer().await;
-            self.volume().reports_together().await;
+        if !self.write || self.closed.load(Ordering::Acquire) {
             return self.close().await;
         }
-        self.close().await
+        let leaving = self.inode.leave();
+        if self.inode.is_unreported() {
+            self.inode.flush_buffer().await;
+            self.volume().reports_together().await;
+        }
+        self.close_left(Some(leaving)).await
     }
 
     /// Everything written, by whom ever, survives the machines: data on the OSDs' media, metadata on a majority's. The
@@ -168,10 +169,16 @@ impl File {
 
     /// Flushes and gives the handle back. A second close does nothing.
     pub async fn close(&self) -> Result<()> {
+        self.close_left(None).await
+    }
+
+    async fn close_left(&self, leaving: Option<Leaving<'_>>) -> Result<()> {
         if self.closed.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
         let flushed = self.flush().await;
+        // Before the session forgets it: never may more leave than it knows.
+        drop(leaving);
         let closed = self.volume().session().close(&self.close_request()).await;
         flushed.and(closed)
     }

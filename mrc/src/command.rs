@@ -12,7 +12,7 @@ use proto::error::{Code, ErrorMessage, WireError};
 use proto::fsck::MendFindings;
 use proto::layout::SetLayout;
 use proto::mrc::{
-    Attr, CompleteReplicasRequest, CreateRequest, CreatedFile, DropVolume, Head, InitVolume, LinkRequest,
+    Attr, CompleteReplicasRequest, CreateRequest, DropVolume, EarlyFile, Head, InitVolume, LinkRequest,
     LockRequest, MakeRequest, RemoveEntry, RenameRequest, ReportWrite, SetAttrRequest, SetReplicasRequest,
     SetXattrRequest,
 };
@@ -62,10 +62,24 @@ pub struct CreateAs {
     pub head: Head,
     /// The file.
     #[prost(message, required, tag = "2")]
-    pub file: CreatedFile,
+    pub file: EarlyFile,
     /// The leader's placement.
     #[prost(message, required, tag = "3")]
     pub layout: Layout,
+}
+
+/// A file that a session has removed under its leases of the directory and of the file.
+#[derive(Clone, PartialEq, Message)]
+pub struct RemoveAs {
+    /// Volume and session.
+    #[prost(message, required, tag = "1")]
+    pub head: Head,
+    /// The file.
+    #[prost(message, required, tag = "2")]
+    pub file: EarlyFile,
+    /// The file, when the leader vouches that nobody has it open.
+    #[prost(uint64, tag = "3")]
+    pub closed: u64,
 }
 
 /// Inode numbers for a session to make files with.
@@ -403,6 +417,8 @@ pub enum Body {
     CreateAs(CreateAs),
     #[prost(message, tag = "57")]
     ReserveInos(ReserveInos),
+    #[prost(message, tag = "58")]
+    RemoveAs(RemoveAs),
 }
 
 impl Body {
@@ -435,6 +451,7 @@ impl Body {
                 | Self::EncodeCommit(_)
                 | Self::EncodeDrop(_)
                 | Self::CreateAs(_)
+                | Self::RemoveAs(_)
         )
     }
 }
@@ -445,7 +462,7 @@ pub struct Command {
     /// Which one.
     #[prost(
         oneof = "Body",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 30, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 50, 51, 52, 53, 54, 55, 56, 57"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 30, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 50, 51, 52, 53, 54, 55, 56, 57, 58"
     )]
     pub body: Option<Body>,
 }

@@ -143,6 +143,16 @@ fn created_as(txn: &mut Txn<'_>, at: Applied, create: &command::CreateAs) -> Out
     Ok(CreateDone { attr: done.inode.attr, layout, created: true, changed }.encode_to_vec())
 }
 
+/// Removes a file that its session shows no more.
+fn removed_as(txn: &mut Txn<'_>, at: Applied, remove: &command::RemoveAs) -> Outcome<Vec<u8>> {
+    let (head, file) = (&remove.head, &remove.file);
+    if let Some(entry) = link::unlink_as(txn, time_of(at), head, file, remove.closed)? {
+        Log::new(at, head).removed(txn, entry, file.parent, &file.name);
+    }
+    // As for one that was asked for: the kernel's request may come again when its maker was killed.
+    answer(txn, head.volume, &[file.parent, file.ino])
+}
+
 /// Makes a file without a name.
 fn nameless(txn: &mut Txn<'_>, now: Time, create: &command::Create) -> Outcome<Vec<u8>> {
     let inode = make::tmpfile(txn, now, &create.request, &create.layout)?;
@@ -214,12 +224,13 @@ fn of_snapshots(txn: &mut Txn<'_>, at: Applied, body: &Body) -> Outcome<Vec<u8>>
     }
 }
 
-/// Files that are made, and numbers for them.
-fn of_new_files(txn: &mut Txn<'_>, at: Applied, body: &Body) -> Outcome<Vec<u8>> {
+/// Files that are made, and what their makers remove; numbers for them.
+fn of_makers(txn: &mut Txn<'_>, at: Applied, body: &Body) -> Outcome<Vec<u8>> {
     match body {
         Body::Create(create) => created(txn, at, create),
         Body::TmpFile(create) => nameless(txn, time_of(at), create),
         Body::CreateAs(create) => created_as(txn, at, create),
+        Body::RemoveAs(remove) => removed_as(txn, at, remove),
         Body::ReserveInos(ask) => {
             let first = volume::reserve(txn, ask.volume, ask.count)?;
             Ok(InosReserved { first }.encode_to_vec())
@@ -245,8 +256,8 @@ fn run(txn: &mut Txn<'_>, at: Applied, body: &Body) -> Outcome<Vec<u8>> {
             Log::new(at, &request.head).named(txn, &inode, request.parent, &request.name, false);
             named(txn, request.head.volume, inode, request.parent)
         }
-        Body::Create(_) | Body::TmpFile(_) | Body::CreateAs(_) | Body::ReserveInos(_) => {
-            of_new_files(txn, at, body)
+        Body::Create(_) | Body::TmpFile(_) | Body::CreateAs(_) | Body::RemoveAs(_) | Body::ReserveInos(_) => {
+            of_makers(txn, at, body)
         }
         Body::Unlink(remove) => {
             let request = &remove.request;

@@ -14,13 +14,22 @@ use crate::service::Mrc;
 /// leases do, too. Gives the answer, which says so: who removed it need not tell of them any more.
 fn forget_freed(mrc: &Mrc, file: FileId, answer: Bytes) -> Result<Response, WireError> {
     let mut message = answer;
-    if file.1 != 0 && inode::find(mrc.table(), file.0, file.1)?.is_none() {
-        mrc.leader().leasing().with(|engine, now| engine.forget(now, file));
-        let freed = ChangeReply { changed: Vec::new(), freed: file.1 };
+    let freed = freed(mrc, file)?;
+    if freed != 0 {
+        let freed = ChangeReply { changed: Vec::new(), freed };
         // Two encoded messages one after the other are one with the fields of both.
         message = [&message[..], &freed.encode_to_vec()].concat().into();
     }
     Ok(Response { message, payload: Bytes::new() })
+}
+
+/// Likewise; gives its number, or 0 when it exists or there was none to free.
+fn freed(mrc: &Mrc, file: FileId) -> Result<u64, WireError> {
+    if file.1 == 0 || inode::find(mrc.table(), file.0, file.1)?.is_some() {
+        return Ok(0);
+    }
+    mrc.leader().leasing().with(|engine, now| engine.forget(now, file));
+    Ok(file.1)
 }
 
 /// How often an operation decides anew when names change between its decision and its command.

@@ -1,15 +1,18 @@
 #!/usr/bin/env bash
-# Three copies of every file on four OSDs: fio with checksums while one OSD after the other is killed with -9 and started again.
+# Three copies of every file on four OSDs: fio with checksums (4 KiB at random, 1 MiB in sequence) while one OSD after the other is
+# killed with -9 and started again.
 . "$(dirname "$0")/instance.sh"
 must_up --separate --dirs 1 --mrcs 1 --osds 4 --replicas 3
 
-seconds=$(sized 130 24)
+seconds=$(sized 600 24)
 every=$(sized 10 8)
 size=$(sized 64m 8m)
 mkdir "$mnt/fio"
-fio --name=w --directory="$mnt/fio" --aux-path="$work" --rw=randwrite --bs=4k --size="$size" --iodepth=1 --ioengine=psync --direct=1 \
-  --verify=crc32c --verify_fatal=1 --do_verify=1 --time_based=0 --loops=100000 --runtime="$seconds" --time_based \
-  --verify_backlog=64 --output-format=json --output="$work/fio.json" >"$work/fio.out" 2>&1 </dev/null &
+fio --directory="$mnt/fio" --aux-path="$work" --iodepth=1 --ioengine=psync --direct=1 \
+  --verify=crc32c --verify_fatal=1 --do_verify=1 --loops=100000 --runtime="$seconds" --time_based \
+  --output-format=json --output="$work/fio.json" \
+  --name=random --rw=randwrite --bs=4k --size="$size" --verify_backlog=64 \
+  --name=sequence --rw=write --bs=1m --size="$size" --verify_backlog=8 >"$work/fio.out" 2>&1 </dev/null &
 fio=$!
 python3 "$here/stall-write.py" "$mnt/stall" "$seconds" >"$work/stall.out" 2>&1 </dev/null &
 stall=$!
@@ -31,7 +34,7 @@ else
   wait $fio && ok "fio verified everything while $killed OSDs were killed" ||
     { bad "fio failed after $killed kills"; tail -n 8 "$work/fio.out" | cut -c1-300; }
 fi
-check_sh "fio saw no error" 10 'sed -n "/^{/,\$p" "$work/fio.json" | jq -e ".jobs[0].error == 0 and (.jobs[0].total_err // 0) == 0" || { tail -n 20 "$work/fio.json"; exit 1; }'
+check_sh "fio saw no error" 10 'sed -n "/^{/,\$p" "$work/fio.json" | jq -e "(.jobs | length) == 2 and all(.jobs[]; .error == 0 and (.total_err // 0) == 0)" || { tail -n 20 "$work/fio.json"; exit 1; }'
 wait $stall
 echo "     longest write, overwrites: $(cat "$work/stall.out")"
 check_sh "no write took longer than 5 s" 5 'awk "{ exit !(\$1 < 5000) }" "$work/stall.out"'

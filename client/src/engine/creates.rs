@@ -13,7 +13,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use proto::mrc::{CREATES_MAX, CreatedFile, RESERVE_MAX};
+use proto::mrc::{CREATES_MAX, EarlyFile, RESERVE_MAX};
 
 /// A pool with fewer numbers than this is filled up.
 const LOW: u64 = RESERVE_MAX as u64 / 2;
@@ -26,7 +26,7 @@ pub struct Made {
     /// Its volume.
     pub volume: u64,
     /// What the MRC is told.
-    pub file: CreatedFile,
+    pub file: EarlyFile,
 }
 
 /// What goes in one call.
@@ -35,7 +35,7 @@ pub struct Batch {
     /// The volume of all of them.
     pub volume: u64,
     /// In their order; may be none.
-    pub files: Vec<CreatedFile>,
+    pub files: Vec<EarlyFile>,
     /// Numbers to ask for.
     pub reserve: u32,
 }
@@ -80,7 +80,7 @@ impl Creates {
     }
 
     /// A file was made.
-    pub fn add(&mut self, volume: u64, file: CreatedFile) -> u64 {
+    pub fn add(&mut self, volume: u64, file: EarlyFile) -> u64 {
         self.last += 1;
         self.waiting.push_back(Made { number: self.last, volume, file });
         self.last
@@ -163,8 +163,8 @@ mod tests {
 
     use super::*;
 
-    fn file(ino: u64) -> CreatedFile {
-        CreatedFile { ino, ..CreatedFile::default() }
+    fn file(ino: u64) -> EarlyFile {
+        EarlyFile { ino, ..EarlyFile::default() }
     }
 
     #[test]

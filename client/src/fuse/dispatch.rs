@@ -291,7 +291,8 @@ impl Door {
         let name = name.to_vec();
         self.with(Op::unlink, call, move |shared, creds, parent| async move {
             outside(parent)?;
-            shared.volume.unlink(&creds, parent, &name).await.map(|()| Answer::done())
+            let done = shared.volume.unlink_behind(&creds, (parent, &name), shared.stage.as_ref()).await;
+            done.map(|()| Answer::done())
         });
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use proto::mrc::{Attr, LeaseGrant, Recall};
+use proto::mrc::{Attr, LeaseGrant, Recall, Time};
 
 use super::recalls::{ATTEMPTS, PAUSE};
 use super::{Asked, Leasing};
@@ -30,6 +30,22 @@ impl Leasing {
         let (attr, made) = make(&of_dir)?;
         engine.made(dir, name, &attr);
         Some(made)
+    }
+
+    /// Removes a file if that may be done without asking: `remove` gets the attributes of the directory and of the file, and gives when
+    /// it was once that is recorded.
+    pub(crate) fn remove_early(
+        &self,
+        dir: Key,
+        name: &[u8],
+        remove: impl FnOnce(&Attr, &Attr) -> Option<Time>,
+    ) -> Option<()> {
+        let now = self.now();
+        let mut engine = self.engine.lock();
+        let (of_dir, of_file) = engine.may_remove(dir, name, now)?;
+        let at = remove(&of_dir, &of_file)?;
+        engine.removed(dir, name, of_file.ino, at);
+        Some(())
     }
 
     /// See [`crate::engine::leases::Leases::forget_early`].

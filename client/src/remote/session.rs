@@ -367,6 +367,13 @@ impl Session {
         open.get(&(volume, ino)).map_or(0, |handles| (handles.writing + handles.untold_writing) as usize)
     }
 
+    /// Handles open here.
+    pub(crate) fn handles(&self, key: (u64, u64)) -> usize {
+        let open = self.open.lock();
+        let all = |of: &Handles| of.reading + of.writing + of.untold_reading + of.untold_writing;
+        open.get(&key).map_or(0, all) as usize
+    }
+
     /// Closes a handle that the leader has not heard of. False when it has.
     fn close_untold(&self, request: &CloseRequest) -> bool {
         self.forget_untold((request.head.volume, request.ino), request.write)

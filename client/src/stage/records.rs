@@ -1,7 +1,7 @@
-//! Records of files that were made here and of which the MRC has yet to hear: they outlive the process like staged writes.
+//! Records of files that were made or removed here and of which the MRC has yet to hear: they outlive the process like staged writes.
 //!
 //! ```text
-//! record: order, session, epoch, volume, parent, ino, mode, uid, gid, seconds, nanos, origin (session, sequence, acked below),
+//! record: order, session, epoch, volume, parent, ino, mode (and whether it was removed), uid, gid, seconds, nanos, origin (session, sequence, acked below),
 //!         length of the name, checksum; the name
 //! ```
 
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use proto::limits::NAME_BYTES_MAX;
-use proto::mrc::{CreatedFile, Time};
+use proto::mrc::{EarlyFile, Time};
 use proto::rpc::Origin;
 
 use super::{RECORDS_AT, Stage};
@@ -21,14 +21,16 @@ pub(super) const RECORDS: u32 = 512;
 /// Bytes of one.
 pub(super) const RECORD_BYTES: usize = 512;
 const WORDS: usize = 16;
+/// In the word of the mode: the file was removed.
+const REMOVED: u64 = 1 << 32;
 const _: () = assert!(WORDS * 8 + NAME_BYTES_MAX <= RECORD_BYTES);
 
-/// A file that a process made and did not tell.
+/// A file that a process made or removed and did not tell.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct LeftFile {
     pub(crate) session: u64,
     pub(crate) volume: u64,
-    pub(crate) file: CreatedFile,
+    pub(crate) file: EarlyFile,
     order: u64,
     place: u32,
 }
@@ -53,7 +55,7 @@ impl Stage {
         Some(Record { stage: self.clone(), place, written: false })
     }
 
-    /// What the last process made and did not tell, in order. To be read before anything is taken.
+    /// What the last process did and did not tell, in order. To be read before anything is taken.
     pub(crate) fn left_files(&self) -> io::Result<Vec<LeftFile>> {
         let mut left = Vec::new();
         let mut bytes = vec![0; RECORDS as usize * RECORD_BYTES];
@@ -83,7 +85,7 @@ impl Stage {
 
 impl Record {
     /// From now on a successor of this process tells of the file.
-    pub(crate) fn write(&mut self, session: u64, volume: u64, file: &CreatedFile) -> io::Result<()> {
+    pub(crate) fn write(&mut self, session: u64, volume: u64, file: &EarlyFile) -> io::Result<()> {
         let order = self.stage.next.fetch_add(1, Ordering::Relaxed);
         self.written = true;
         self.stage.file.write_all_at(&encode(order, session, volume, file), record_at(self.place))
@@ -115,8 +117,8 @@ fn record_at(place: u32) -> u64 {
     RECORDS_AT + u64::from(place) * RECORD_BYTES as u64
 }
 
-fn encode(order: u64, session: u64, volume: u64, file: &CreatedFile) -> Vec<u8> {
-    let CreatedFile { origin, parent, name, ino, mode, uid, gid, at, epoch } = file;
+fn encode(order: u64, session: u64, volume: u64, file: &EarlyFile) -> Vec<u8> {
+    let EarlyFile { origin, parent, name, ino, mode, uid, gid, at, epoch, removed } = file;
     let words = [
         order,
         session,
@@ -124,7 +126,7 @@ fn encode(order: u64, session: u64, volume: u64, file: &CreatedFile) -> Vec<u8> 
         volume,
         *parent,
         *ino,
-        u64::from(*mode),
+        u64::from(*mode) | if *removed { REMOVED } else { 0 },
         u64::from(*uid),
         u64::from(*gid),
         at.seconds.cast_unsigned(),
@@ -141,7 +143,7 @@ fn encode(order: u64, session: u64, volume: u64, file: &CreatedFile) -> Vec<u8> 
     out
 }
 
-fn parse(bytes: &[u8]) -> Option<(u64, u64, u64, CreatedFile)> {
+fn parse(bytes: &[u8]) -> Option<(u64, u64, u64, EarlyFile)> {
     let mut words = [0; WORDS];
     for (word, bytes) in words.iter_mut().zip(bytes.chunks_exact(8)) {
         *word = u64::from_le_bytes(bytes.try_into().ok()?);
@@ -154,16 +156,17 @@ fn parse(bytes: &[u8]) -> Option<(u64, u64, u64, CreatedFile)> {
         return None;
     }
     let small = |word: u64| u32::try_from(word).ok();
-    let file = CreatedFile {
+    let file = EarlyFile {
         origin: Origin { session: of, sequence, acked_below },
         parent,
         name: name.to_vec(),
         ino,
-        mode: small(mode)?,
+        mode: small(mode & !REMOVED)?,
         uid: small(uid)?,
         gid: small(gid)?,
         at: Time { seconds: seconds.cast_signed(), nanos: small(nanos)? },
         epoch,
+        removed: mode & REMOVED != 0,
     };
     Some((order, session, volume, file))
 }
@@ -178,10 +181,21 @@ mod tests {
 
     use super::*;
 
-    fn file(name: &[u8], ino: u64) -> CreatedFile {
+    fn file(name: &[u8], ino: u64) -> EarlyFile {
         let origin = Origin { session: 9, sequence: ino, acked_below: 3 };
         let at = Time { seconds: -5, nanos: 77 };
-        CreatedFile { origin, parent: 4, name: name.to_vec(), ino, mode: 0o640, uid: 1, gid: 2, at, epoch: 6 }
+        EarlyFile {
+            origin,
+            parent: 4,
+            name: name.to_vec(),
+            ino,
+            mode: 0o640,
+            uid: 1,
+            gid: 2,
+            at,
+            epoch: 6,
+            removed: ino == 11,
+        }
     }
 
     #[test]
@@ -203,7 +217,7 @@ mod tests {
         let _never_written = stage.take_record().unwrap();
         drop(records);
         let left = stage.left_files().unwrap();
-        let found: Vec<&CreatedFile> = left.iter().map(|left| &left.file).collect();
+        let found: Vec<&EarlyFile> = left.iter().map(|left| &left.file).collect();
         assert_eq!(found, [&all[0], &all[1], &all[3]]);
         assert!(left.iter().all(|left| (left.session, left.volume) == (7, 1)));
         assert_eq!(stage.records.lock().len(), RECORDS as usize - 4, "what was left is not given out again");

@@ -18,7 +18,7 @@ use crate::volume::inode::Inode;
 pub(crate) struct Predecessor<'a> {
     stage: &'a Arc<Stage>,
     left: Vec<Left>,
-    /// Files that it made and did not tell.
+    /// Files that it made or removed and did not tell.
     files: Vec<LeftFile>,
 }
 
@@ -44,9 +44,12 @@ impl<'a> Predecessor<'a> {
         let Some(last) = epochs.max() else { return };
         session.had_epoch(last);
         // Of a file that was made and not told nobody holds anything yet.
-        let is_told = |label: &Label| !self.files.iter().any(|left| left.file.ino == label.ino);
+        let made = |left: &LeftFile, ino| left.file.ino == ino && !left.file.removed;
+        let is_told = |label: &Label| !self.files.iter().any(|left| made(left, label.ino));
         let written = ours.filter(is_told).map(|label| (label.volume, label.ino));
-        session.leasing().assume(written.chain(files.map(|left| (left.volume, left.file.parent))));
+        let removed = files.clone().filter(|left| left.file.removed).map(|left| (left.volume, left.file.ino));
+        let directories = files.map(|left| (left.volume, left.file.parent));
+        session.leasing().assume(written.chain(removed).chain(directories));
     }
 
     /// Writes it out, into `volume`, which is within the session that it had. When that was expelled meanwhile others may
@@ -107,13 +110,13 @@ impl<'a> Predecessor<'a> {
                 Ok(()) => told += 1,
                 Err(error) => {
                     let name = String::from_utf8_lossy(&file.name).into_owned();
-                    tracing::error!(ino = file.ino, parent = file.parent, name, %error, "a file that was made was lost");
+                    tracing::error!(ino = file.ino, parent = file.parent, name, %error, "what an earlier process did to a file was lost");
                     lost += 1;
                 }
             }
         }
         if !self.files.is_empty() {
-            tracing::info!(told, lost, "told of files that an earlier process made");
+            tracing::info!(told, lost, "told of files that an earlier process made or removed");
             self.stage.clear_files(&self.files)?;
         }
         Ok(())

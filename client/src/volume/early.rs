@@ -1,9 +1,9 @@
-//! Making a file before the MRC hears of it. See `docs/protocols/async-create.md`.
+//! Making and removing a file before the MRC hears of it. See `docs/protocols/async-create.md`.
 
 use std::sync::Arc;
 
 use proto::error::{Code, WireError};
-use proto::mrc::{ACL_DEFAULT, Attr, CreateMany, CreateManyRequest, CreatedFile, CreatedReply, kind};
+use proto::mrc::{ACL_DEFAULT, Attr, CreateMany, CreateManyRequest, CreatedReply, EarlyFile, kind};
 
 use super::Volume;
 use super::inode::Inode;
@@ -56,7 +56,7 @@ impl Volume {
             let mut record = stage.take_record()?;
             let ino = session.creates().take_number(&volume)?;
             let numbered = session.number_now()?;
-            let file = CreatedFile { ino, origin: numbered.origin, ..file };
+            let file = EarlyFile { ino, origin: numbered.origin, ..file };
             if let Err(error) = record.write(session.id(), self.id(), &file) {
                 tracing::warn!(%error, "a file that is made cannot be recorded; the MRC makes it");
                 session.number_is_over(numbered);
@@ -68,15 +68,65 @@ impl Volume {
             let inode = Inode::made(volume.clone(), attr.clone(), early.clone());
             self.inodes.lock().insert(ino, Arc::downgrade(&inode));
             session.open_untold(self.id(), ino, options.write);
-            session.creates().add(&volume, file, (record, numbered), &inode, early);
+            session.creates().add(&volume, file, (record, numbered), Some((&inode, early)));
             Some((attr.clone(), (inode, attr, options.write)))
         })?;
         let file = File::new(file, creds.clone(), made);
         Some(Created { file, attr: self.shown(attr), created: true })
     }
 
-    /// Tells of a file that an earlier process of this session made.
-    pub(crate) async fn tell_file(&self, file: CreatedFile) -> Result<()> {
+    /// Like [`Volume::unlink`]; with a stage the name is taken away here, and the MRC hears of it afterwards, when nobody else may look.
+    pub(crate) async fn unlink_behind(
+        &self,
+        creds: &Creds,
+        (parent, name): (u64, &[u8]),
+        stage: Option<&Arc<Stage>>,
+    ) -> Result<()> {
+        match stage.and_then(|stage| self.unlink_early(creds, (parent, name), stage)) {
+            Some(()) => Ok(()),
+            None => self.unlink(creds, parent, name).await,
+        }
+    }
+
+    /// `None`: the MRC has to remove it.
+    fn unlink_early(&self, creds: &Creds, (parent, name): (u64, &[u8]), stage: &Arc<Stage>) -> Option<()> {
+        if !creds.may_use_kept() || !super::names::is_plain(name) || self.is_past() {
+            return None;
+        }
+        let (session, volume) = (self.session(), self.arc());
+        self.leasing().remove_early(self.key(parent), name, |of_dir, of_file| {
+            let ino = of_file.ino;
+            // What a program has open lives on. Nobody opens it from here on without asking.
+            let leaving = self.inode(ino).map_or(0, |inode| inode.leaving());
+            if session.handles(self.key(ino)) > leaving || of_dir.nlink == 0 || of_dir.flags != 0 {
+                return None;
+            }
+            let mut record = stage.take_record()?;
+            let numbered = session.number_now()?;
+            let file = EarlyFile {
+                origin: numbered.origin,
+                parent,
+                name: name.to_vec(),
+                ino,
+                at: self.now(),
+                epoch: session.epoch(),
+                removed: true,
+                ..EarlyFile::default()
+            };
+            if let Err(error) = record.write(session.id(), self.id(), &file) {
+                tracing::warn!(%error, "a removal cannot be recorded; the MRC is asked for it");
+                session.number_is_over(numbered);
+                record.cross_out();
+                return None;
+            }
+            let at = file.at;
+            session.creates().add(&volume, file, (record, numbered), None);
+            Some(at)
+        })
+    }
+
+    /// Tells of a file that an earlier process of this session made or removed.
+    pub(crate) async fn tell_file(&self, file: EarlyFile) -> Result<()> {
         let request =
             CreateManyRequest { head: self.head(&Creds::checked(0, 0)), files: vec![file], reserve: 0 };
         let reply = self.session().call::<CreateMany>(&request).await?;
@@ -103,12 +153,12 @@ impl Volume {
         of_dir: &Attr,
         name: &[u8],
         options: CreateOptions,
-    ) -> Option<CreatedFile> {
+    ) -> Option<EarlyFile> {
         let plain = of_dir.mode >> 12 == kind::DIR
             && of_dir.nlink > 0
             && of_dir.flags == 0
             && of_dir.acl & ACL_DEFAULT == 0;
-        plain.then(|| CreatedFile {
+        plain.then(|| EarlyFile {
             parent: of_dir.ino,
             name: name.to_vec(),
             mode: options.mode & 0o777 & !creds.umask,
@@ -116,7 +166,7 @@ impl Volume {
             gid: if of_dir.mode & SETGID == 0 { creds.gid } else { of_dir.gid },
             at: self.now(),
             epoch: self.session().epoch(),
-            ..CreatedFile::default()
+            ..EarlyFile::default()
         })
     }
 }

@@ -32,6 +32,7 @@ use crate::error::Result;
 use crate::file::buffer::Buffer;
 use crate::file::latch::Errors;
 use crate::lease::Locked;
+pub(crate) use behind::Leaving;
 pub(crate) use layers::TOP;
 use ticket::Attempt;
 pub(crate) use ticket::Ticket;

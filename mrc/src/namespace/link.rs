@@ -3,13 +3,13 @@
 use proto::error::Code;
 use proto::id::Ino;
 use proto::limits::LINKS_MAX;
-use proto::mrc::{LinkRequest, RemoveEntry, Time};
+use proto::mrc::{EarlyFile, Head, LinkRequest, RemoveEntry, Time};
 use rt::table::{Reader, Txn};
 
 use super::entry::{self, Entry};
 use super::inode::{self, FLAG_APPEND, FLAG_IMMUTABLE, Inode};
 use super::name::Name;
-use super::{Outcome, access, collect, home, refuse};
+use super::{Outcome, access, collect, home, refuse, session};
 use crate::{quota, trash, usage};
 
 /// Gives an inode another name.
@@ -72,6 +72,39 @@ pub fn unlink(txn: &mut Txn<'_>, now: Time, request: &RemoveEntry, closed: u64) 
         collect::drop_link(txn, now, request.head.volume, &mut inode, closed)?;
     }
     Ok(entry)
+}
+
+/// Removes a file that a session has removed under its leases, as [`unlink`] does, at the time that it tells; `None`: it is gone
+/// already. The kernel of the mount has checked the rights. What was promised is not refused for anything but an expulsion.
+pub fn unlink_as(
+    txn: &mut Txn<'_>,
+    now: Time,
+    head: &Head,
+    file: &EarlyFile,
+    closed: u64,
+) -> Outcome<Option<Entry>> {
+    let (volume, name) = (head.volume, Name::parse(&file.name)?);
+    session::require_epoch(txn, head.session, file.epoch, name)?;
+    let Some(entry) = entry::find(txn, volume, file.parent, name)?.filter(|entry| entry.ino == file.ino)
+    else {
+        return Ok(None);
+    };
+    let mut parent = inode::directory(txn, volume, file.parent)?;
+    let mut inode = inode::get(txn, volume, file.ino)?;
+    if inode.is_dir() {
+        return refuse(Code::IsDirectory, format!("{} is a directory", Ino(file.ino)));
+    }
+    let at = Time { nanos: file.at.nanos.min(999_999_999), ..file.at };
+    entry::remove(txn, volume, file.parent, name, entry);
+    parent.attr.size -= 1;
+    parent.named_at(at);
+    inode::put(txn, volume, &parent);
+    if !trash::take(txn, now, head, &mut inode, (file.parent, &file.name, entry.cookie))? {
+        home::remove(txn, volume, &mut inode, (file.parent, entry.cookie))?;
+        let at = at.max(inode.attr.ctime);
+        collect::drop_link(txn, at, volume, &mut inode, closed)?;
+    }
+    Ok(Some(entry))
 }
 
 /// Removes an empty directory. Gives the entry that was there.

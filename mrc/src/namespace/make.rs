@@ -4,7 +4,7 @@ use prost::Message;
 use proto::error::Code;
 use proto::id::Ino;
 use proto::limits::{LINKS_MAX, SYMLINK_BYTES_MAX};
-use proto::mrc::{CreateRequest, CreatedFile, Head, MakeRequest, Time, kind};
+use proto::mrc::{CreateRequest, EarlyFile, Head, MakeRequest, Time, kind};
 use proto::stripe::Layout;
 use rt::table::Txn;
 
@@ -61,17 +61,9 @@ pub fn create(txn: &mut Txn<'_>, now: Time, ask: &CreateRequest, layout: &Layout
 
 /// Makes a regular file that a session has made under its lease of the directory: as it has shown it, unless it was expelled
 /// since. What was promised is not refused for a quota.
-pub fn create_as(txn: &mut Txn<'_>, head: &Head, file: &CreatedFile, layout: &Layout) -> Outcome<Created> {
+pub fn create_as(txn: &mut Txn<'_>, head: &Head, file: &EarlyFile, layout: &Layout) -> Outcome<Created> {
     let (volume, name) = (head.volume, Name::parse_new(&file.name)?);
-    let row = session::find(txn, head.session)?;
-    if row.is_none_or(|row| row.epoch != file.epoch) {
-        return refuse(
-            Code::CapabilityExpired,
-            format!(
-                "{name} was made by a session that has been expelled since: others may have used its directory"
-            ),
-        );
-    }
+    session::require_epoch(txn, head.session, file.epoch, name)?;
     let mut parent = inode::directory(txn, volume, file.parent)?;
     let taken = match entry::find(txn, volume, file.parent, name)? {
         Some(found) if found.ino == file.ino => {

@@ -1,13 +1,15 @@
 //! Client sessions as replicated rows: so that a new leader knows for whom it has to wait, whose locks to release, and
 //! which capabilities are void.
 
+use proto::error::Code;
 use proto::limits::CAPABILITY_TTL_MS;
 use proto::mrc::Time;
 use rt::table::{Reader, Txn, prefix_end};
 
 use super::keys::{self, table};
+use super::name::Name;
 use super::record::{unversioned, versioned};
-use super::{Outcome, corrupt, locks, volume};
+use super::{Outcome, corrupt, locks, refuse, volume};
 
 /// A session's row.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -61,6 +63,24 @@ fn row(reader: &(impl Reader + ?Sized), session: u64) -> Outcome<Option<SessionR
 /// The session's row, unless it ended.
 pub fn find(reader: &(impl Reader + ?Sized), session: u64) -> Outcome<Option<SessionRow>> {
     Ok(row(reader, session)?.filter(|row| !row.ended))
+}
+
+/// Refuses what was done to `name` by a session that was expelled since.
+pub fn require_epoch(
+    reader: &(impl Reader + ?Sized),
+    session: u64,
+    epoch: u64,
+    name: Name<'_>,
+) -> Outcome<()> {
+    if find(reader, session)?.is_some_and(|row| row.epoch == epoch) {
+        return Ok(());
+    }
+    refuse(
+        Code::CapabilityExpired,
+        format!(
+            "{name} was made or removed by a session that has been expelled since: others may have used its directory"
+        ),
+    )
 }
 
 /// Whether the session has a row.

@@ -1,25 +1,28 @@
-//! Files that a session has made under its leases of their directories: one command each, replicated together. See
+//! Files that a session has made or removed under its leases of their directories: one command each, replicated together. See
 //! `docs/protocols/async-create.md`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::future::try_join_all;
 use prost::Message;
 use proto::error::{Code, WireError};
 use proto::mrc::{
-    CREATES_MAX, CreateMany, CreateManyReply, CreatedFile, CreatedReply, Head, LEASE_WRITE, LeaseGrant,
+    CREATES_MAX, CreateMany, CreateManyReply, CreatedReply, EarlyFile, Head, LEASE_WRITE, LeaseGrant,
     RESERVE_MAX, may_be_told_again,
 };
 use proto::rpc::Origin;
 use rt::rpc::{Request, Response, parse};
 
 use super::create::{Made, rights};
-use crate::command::{Body, CreateAs, CreateDone, InosReserved, ReserveInos};
+use crate::command::{Body, CreateAs, CreateDone, InosReserved, RemoveAs, ReserveInos};
 use crate::engine::leases::{Claim, Claims};
 use crate::leasing::read::Reading;
 use crate::leasing::{Change, claims};
+use crate::namespace::link;
 use crate::service::{Mrc, Signer};
+use crate::trash;
 
 pub(crate) async fn serve(mrc: &Mrc, request: Request) -> Result<Response, WireError> {
     let ask = parse::<CreateMany>(&request)?;
@@ -33,11 +36,10 @@ pub(crate) async fn serve(mrc: &Mrc, request: Request) -> Result<Response, WireE
     let mut reply = CreateManyReply::default();
     if !ask.files.is_empty() {
         let signer = mrc.signer(session)?;
-        let directories: BTreeSet<u64> = ask.files.iter().map(|file| file.parent).collect();
-        let mut announced = announce(mrc, head, &directories)?;
-        let each = ask.files.iter().map(|file| one(mrc, &signer, head, file, request.deadline));
-        for (made, leases) in Change::run_all(&mut announced, try_join_all(each)).await? {
-            reply.files.push(made);
+        let mut announced = announce(mrc, head, &ask.files, request.deadline).await?;
+        let all = in_order(mrc, &signer, head, &ask.files, request.deadline);
+        for (done, leases) in Change::run_all(&mut announced, all).await? {
+            reply.files.push(done);
             reply.leases.extend(leases);
         }
     }
@@ -53,60 +55,146 @@ fn unreadable(error: prost::DecodeError) -> WireError {
     WireError::new(Code::Internal, format!("unreadable answer to CreateMany: {error}"))
 }
 
-/// Changes of the directories begin. Nobody else holds anything that stands against them, so nobody is waited for, not even those
-/// who have yet to come back after a change of leader.
-fn announce(mrc: &Mrc, head: &Head, directories: &BTreeSet<u64>) -> Result<Vec<Change>, WireError> {
-    let all: Vec<u64> = directories.iter().copied().collect();
+/// Changes begin of the directories, and of files that were removed. Nobody else holds anything that stands against them, so nobody is
+/// waited for, not even those who have yet to come back after a change of leader. What a new leader was not told of is waited for like
+/// any change, and so is the trash.
+async fn announce(
+    mrc: &Mrc,
+    head: &Head,
+    files: &[EarlyFile],
+    deadline: Duration,
+) -> Result<Vec<Change>, WireError> {
+    let (volume, leasing) = (head.volume, mrc.leader().leasing());
+    let removed: BTreeMap<u64, &EarlyFile> =
+        files.iter().filter(|file| file.removed).map(|file| (file.ino, file)).collect();
+    let directories: BTreeSet<u64> = files.iter().map(|file| file.parent).collect();
+    let of_directories = directories.into_iter().map(|ino| (ino, claims::DIRECTORY));
+    let of_files = removed.keys().map(|ino| (*ino, claims::DATA));
+    let all: Vec<(u64, u32)> = of_directories.chain(of_files).collect();
     let mut begun = Vec::with_capacity(all.len() / Claims::MAX + 1);
     for some in all.chunks(Claims::MAX) {
-        let claims = some.iter().fold(Claims::default(), |claims, ino| {
-            claims.with(Claim::change((head.volume, *ino), claims::DIRECTORY))
-        });
-        begun.push(mrc.leader().leasing().begin_as_maker(head.session, claims)?);
+        let with =
+            |claims: Claims, (ino, bits): &(u64, u32)| claims.with(Claim::change((volume, *ino), *bits));
+        begun.push(leasing.begin_as_maker(head.session, some.iter().fold(Claims::default(), with))?);
+    }
+    let is_ours = |ino| leasing.with(|engine, _| engine.held(head.session, (volume, ino)) & LEASE_WRITE != 0);
+    for (ino, file) in removed.iter().filter(|(ino, _)| !is_ours(**ino)) {
+        let victim = link::victim(mrc.table(), volume, file.parent, &file.name)?;
+        if let Some(entry) = victim.filter(|entry| entry.ino == *ino) {
+            let claims = Claims::default().with(claims::victim(mrc.table(), volume, entry, true)?);
+            begun.push(leasing.begin_change(head.session, claims, deadline).await?);
+        }
+    }
+    if !removed.is_empty()
+        && let Some(trash) = trash::is_kept(mrc.table(), volume)?
+    {
+        let claims = claims::one(volume, trash, claims::DIRECTORY);
+        begun.push(leasing.begin_change(head.session, claims, deadline).await?);
     }
     Ok(begun)
 }
 
-/// Makes one. An error: nobody knows whether it was made, the whole call is to be repeated.
+/// One after the other where one follows from another, else together.
+async fn in_order(
+    mrc: &Mrc,
+    signer: &Signer,
+    head: &Head,
+    files: &[EarlyFile],
+    deadline: Duration,
+) -> Result<Vec<(CreatedReply, Vec<LeaseGrant>)>, WireError> {
+    let (mut done, mut rest) = (Vec::with_capacity(files.len()), files);
+    while !rest.is_empty() {
+        let (together, later) = rest.split_at(independent(rest));
+        let each = together.iter().map(|file| one(mrc, signer, head, file, deadline));
+        done.extend(try_join_all(each).await?);
+        rest = later;
+    }
+    Ok(done)
+}
+
+/// How many of the first have nothing to do with one another: it does not matter in which order they are done, nor whether some are and
+/// others are not.
+fn independent(files: &[EarlyFile]) -> usize {
+    let (mut names, mut inos) = (BTreeSet::new(), BTreeSet::new());
+    let mut follows = |at: usize| {
+        let EarlyFile { parent, name, ino, .. } = &files[at];
+        !names.insert((*parent, name)) || !inos.insert(*ino)
+    };
+    (0..files.len()).find(|at| follows(*at)).unwrap_or(files.len())
+}
+
+/// Does one. An error: nobody knows whether it was done, the whole call is to be repeated.
 async fn one(
     mrc: &Mrc,
     signer: &Signer,
     head: &Head,
-    file: &CreatedFile,
+    file: &EarlyFile,
     deadline: Duration,
 ) -> Result<(CreatedReply, Vec<LeaseGrant>), WireError> {
-    match make(mrc, head, file, deadline).await {
-        Ok(done) => {
-            let reading = Reading { head, directory: None, deadline };
-            let Made { attr, credentials, leases } = rights(mrc, signer, reading, done, true).await?;
-            let (attr, credentials) = (Some(attr), Some(credentials));
-            Ok((CreatedReply { attr, credentials, refused: None }, leases))
-        }
-        Err(error) if may_be_told_again(error.code) => Err(error),
-        Err(error) => {
+    let result = match file.removed {
+        true => remove(mrc, head, file, deadline)
+            .await
+            .map(|freed| (CreatedReply { freed, ..CreatedReply::default() }, Vec::new())),
+        false => make(mrc, signer, head, file, deadline).await,
+    };
+    match result {
+        Err(error) if !may_be_told_again(error.code) => {
             Ok((CreatedReply { refused: Some(error.into()), ..CreatedReply::default() }, Vec::new()))
         }
+        result => result,
     }
+}
+
+fn must_hold(mrc: &Mrc, head: &Head, parent: u64) -> Result<(), WireError> {
+    let directory = (head.volume, parent);
+    let held = mrc.leader().leasing().with(|engine, _| engine.held(head.session, directory));
+    if held & LEASE_WRITE == 0 {
+        let text = format!("ino-{parent}: the session has lost the right to make names in it");
+        return Err(WireError::new(Code::CapabilityExpired, text));
+    }
+    Ok(())
 }
 
 async fn make(
     mrc: &Mrc,
+    signer: &Signer,
     head: &Head,
-    file: &CreatedFile,
+    file: &EarlyFile,
     deadline: Duration,
-) -> Result<CreateDone, WireError> {
-    let directory = (head.volume, file.parent);
-    let held = mrc.leader().leasing().with(|engine, _| engine.held(head.session, directory));
-    if held & LEASE_WRITE == 0 {
-        let text = format!("ino-{}: the session has lost the right to make names in it", file.parent);
-        return Err(WireError::new(Code::CapabilityExpired, text));
-    }
+) -> Result<(CreatedReply, Vec<LeaseGrant>), WireError> {
+    must_hold(mrc, head, file.parent)?;
     let layout = mrc.place_promised(head.volume, file.parent)?;
-    let create = CreateAs { head: head.clone(), file: file.clone(), layout };
-    let mut done = mrc.propose(file.origin, Body::CreateAs(create.clone()), deadline).await;
-    if done.as_ref().is_err_and(|error| error.code == Code::BadRequest) {
-        // Its answer is not kept any more; the number tells as well whether it was made.
-        done = mrc.propose(Origin::default(), Body::CreateAs(create), deadline).await;
+    let body = Body::CreateAs(CreateAs { head: head.clone(), file: file.clone(), layout });
+    let done = CreateDone::decode(propose(mrc, file, body, deadline).await?).map_err(unreadable)?;
+    let reading = Reading { head, directory: None, deadline };
+    let Made { attr, credentials, leases } = rights(mrc, signer, reading, done, true).await?;
+    let (attr, credentials) = (Some(attr), Some(credentials));
+    Ok((CreatedReply { attr, credentials, refused: None, freed: 0 }, leases))
+}
+
+/// Gives the number of the inode if it exists no more.
+async fn remove(mrc: &Mrc, head: &Head, file: &EarlyFile, deadline: Duration) -> Result<u64, WireError> {
+    must_hold(mrc, head, file.parent)?;
+    let volume = head.volume;
+    let victim = link::victim(mrc.table(), volume, file.parent, &file.name)?;
+    let is_kept = trash::is_kept(mrc.table(), volume)?.is_some();
+    // What goes to the trash is not freed.
+    let freeing = mrc.leader().begin_free(volume, victim.filter(|entry| entry.ino == file.ino && !is_kept));
+    let closed = freeing.as_ref().map_or(0, |freeing| freeing.ino());
+    let body = Body::RemoveAs(RemoveAs { head: head.clone(), file: file.clone(), closed });
+    propose(mrc, file, body.clone(), deadline).await?;
+    let is_there = link::victim(mrc.table(), volume, file.parent, &file.name)?;
+    if is_there.is_some_and(|entry| entry.ino == file.ino) {
+        // Made once more by a repeat whose answer was not kept any more, and this is another repeat, whose answer was.
+        mrc.propose(Origin::default(), body, deadline).await?;
     }
-    CreateDone::decode(done?).map_err(unreadable)
+    super::freed(mrc, (volume, file.ino))
+}
+
+/// Proposes it under its origin; when the answer to that is not kept any more its number tells as well whether it was done.
+async fn propose(mrc: &Mrc, file: &EarlyFile, body: Body, deadline: Duration) -> Result<Bytes, WireError> {
+    match mrc.propose(file.origin, body.clone(), deadline).await {
+        Err(error) if error.code == Code::BadRequest => mrc.propose(Origin::default(), body, deadline).await,
+        result => result,
+    }
 }

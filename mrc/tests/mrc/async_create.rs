@@ -7,7 +7,7 @@ use mrc::command::{Body, CreateAs, ReserveInos, SessionBegin, SessionRaise};
 use proto::error::Code;
 use proto::mrc::{
     AwaitRecalls, AwaitRecallsRequest, Create, CreateMany, CreateManyReply, CreateManyRequest, CreateRequest,
-    CreatedFile, CreatedReply, DropVolume, EntryRequest, GetAttr, HeldLease, InoRequest, LEASE_ATTR as A,
+    CreatedReply, DropVolume, EarlyFile, EntryRequest, GetAttr, HeldLease, InoRequest, LEASE_ATTR as A,
     LEASE_NAMES as N, LEASE_READ as R, LEASE_WRITE as W, Lookup, MakeRequest, Open, OpenRequest, OpenSession,
     RESERVE_MAX, ReadDir, ReadDirRequest, ReturnLeases, ReturnLeasesRequest, ReturnedLease, SessionOpen,
     Time, VolumeDrop,
@@ -55,7 +55,7 @@ impl World {
         self.ask::<ReturnLeases>(&request).await.unwrap();
     }
 
-    async fn tell(&self, files: Vec<CreatedFile>, reserve: u32) -> CreateManyReply {
+    async fn tell(&self, files: Vec<EarlyFile>, reserve: u32) -> CreateManyReply {
         let request = CreateManyRequest { head: head(SESSION), files, reserve };
         self.ask::<CreateMany>(&request).await.unwrap()
     }
@@ -69,9 +69,9 @@ impl World {
         reply.leases.iter().find(|grant| grant.ino == ROOT).map_or(0, |grant| grant.bits)
     }
 
-    fn file(&self, name: &str, ino: u64, epoch: u64) -> CreatedFile {
+    fn file(&self, name: &str, ino: u64, epoch: u64) -> EarlyFile {
         let (origin, name) = (self.origin(), name.into());
-        CreatedFile { origin, parent: ROOT, name, ino, mode: 0o640, uid: 3, gid: 4, at: at(9), epoch }
+        EarlyFile { origin, parent: ROOT, name, ino, mode: 0o640, uid: 3, gid: 4, at: at(9), epoch }
     }
 }
 
@@ -209,7 +209,7 @@ async fn a_new_leader_takes_them_before_it_knows_what_others_hold() {
         .expect("nobody is waited for");
     assert_eq!((told.files[0].refused.clone(), told.leases.len()), (None, 0));
     // Who does not say that it holds the right has not got it.
-    let told = world.tell(vec![CreatedFile { parent: 2, ..world.file("y", first + 1, epoch) }], 0).await;
+    let told = world.tell(vec![EarlyFile { parent: 2, ..world.file("y", first + 1, epoch) }], 0).await;
     assert_eq!(refusal(&told.files[0]), Some(Code::CapabilityExpired));
 }
 
@@ -221,7 +221,7 @@ fn numbers_are_reserved_and_times_of_the_directory_do_not_go_back() {
     let epoch = mrc::namespace::session::find(&replica.table, 5).unwrap().unwrap().epoch;
     let make = |name: &str, ino, at| {
         let origin = Origin::default();
-        let file = CreatedFile {
+        let file = EarlyFile {
             origin,
             parent: ROOT,
             name: name.into(),

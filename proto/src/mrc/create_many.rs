@@ -1,4 +1,4 @@
-//! Files that a mount has made under its lease of their directory, told afterwards. See `docs/protocols/async-create.md`.
+//! Files that a mount has made or removed under its lease of their directory, told afterwards. See `docs/protocols/async-create.md`.
 
 use super::{Attr, FileCredentials, Head, LeaseGrant, Time};
 use crate::error::{Code, ErrorMessage};
@@ -21,9 +21,9 @@ pub fn may_be_told_again(code: Code) -> bool {
     }
 }
 
-/// A regular file that its maker's programs see already.
+/// A regular file that programs of a mount see already, or see no more.
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct CreatedFile {
+pub struct EarlyFile {
     /// Makes a repeat safe: that of the kernel's request, so that a request that is sent again is answered as one.
     #[prost(message, required, tag = "1")]
     pub origin: Origin,
@@ -33,7 +33,7 @@ pub struct CreatedFile {
     /// Name.
     #[prost(bytes = "vec", tag = "3")]
     pub name: Vec<u8>,
-    /// Its number, of those that the session reserved.
+    /// Its number; of one that was made: of those that the session reserved.
     #[prost(uint64, tag = "4")]
     pub ino: u64,
     /// Permission bits.
@@ -51,17 +51,20 @@ pub struct CreatedFile {
     /// The session's epoch then: a later one means that others may have changed the directory meanwhile.
     #[prost(uint64, tag = "9")]
     pub epoch: u64,
+    /// It was removed, with its only name, under [`super::LEASE_WRITE`] of it too: mode and owner say nothing.
+    #[prost(bool, tag = "10")]
+    pub removed: bool,
 }
 
-/// Tells of files that were made, and asks for numbers for further ones.
+/// Tells of files that were made or removed, and asks for numbers for further ones.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct CreateManyRequest {
     /// Head.
     #[prost(message, required, tag = "1")]
     pub head: Head,
-    /// At most [`CREATES_MAX`], in the order in which they were made.
+    /// At most [`CREATES_MAX`], in the order in which it was done.
     #[prost(message, repeated, tag = "2")]
-    pub files: Vec<CreatedFile>,
+    pub files: Vec<EarlyFile>,
     /// How many numbers to reserve, at most [`RESERVE_MAX`]; 0: none. What a repeat reserves is lost: there are enough.
     #[prost(uint32, tag = "3")]
     pub reserve: u32,
@@ -70,7 +73,7 @@ pub struct CreateManyRequest {
 /// What became of one file.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct CreatedReply {
-    /// Its attributes and rights; absent when it was refused.
+    /// Its attributes and rights; absent when it was refused or removed.
     #[prost(message, optional, tag = "1")]
     pub attr: Option<Attr>,
     /// See [`super::OpenReply::credentials`]; for writing.
@@ -79,6 +82,9 @@ pub struct CreatedReply {
     /// Why it was refused.
     #[prost(message, optional, tag = "3")]
     pub refused: Option<ErrorMessage>,
+    /// The inode that ceased to exist; 0: none did.
+    #[prost(uint64, tag = "4")]
+    pub freed: u64,
 }
 
 /// Answer to [`CreateManyRequest`].

@@ -1,10 +1,10 @@
-//! Names made under the right to make them (`W` of the directory) before the MRC hears of them, and the files that they lead to: what
+//! Names made, and taken away, under the right to make them (`W` of the directory) before the MRC hears of them, and the files that they lead to: what
 //! is held of these is **early**, until the answer brings grants. See `docs/protocols/async-create.md`.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use std::time::Duration;
 
-use proto::mrc::{Attr, LEASE_ATTR, LEASE_NAMES, LEASE_READ, LEASE_WRITE, LeaseGrant, Time};
+use proto::mrc::{Attr, LEASE_ATTR, LEASE_NAMES, LEASE_READ, LEASE_WRITE, LeaseGrant, Time, kind};
 
 use super::{KEEPS_ATTR, Key, Leases, Ticket};
 
@@ -49,6 +49,44 @@ impl Leases {
         entry.early |= EARLY;
         (entry.changed, entry.gained) = (next, next);
         entry.attr = Some(attr.clone());
+    }
+
+    /// The attributes of a directory and of a file in it whose only name may be taken away without asking: what else is to be known of the
+    /// file nobody else may ask for, either.
+    #[must_use]
+    pub fn may_remove(&mut self, dir: Key, name: &[u8], now: Duration) -> Option<(Attr, Attr)> {
+        if !self.is_good(now) {
+            return None;
+        }
+        let entry = self.entries.get_mut(&dir)?;
+        let free = entry.bits & MAKES == MAKES && entry.losing == 0 && entry.changing == 0;
+        let ino = entry.name(name).flatten().filter(|_| free)?;
+        entry.used = true;
+        let of_dir = entry.attr.clone()?;
+        let file = self.entries.get(&(dir.0, ino))?;
+        // What is still being written to it nobody will miss; but it may be getting another name.
+        let ours = file.bits & EARLY == EARLY && file.losing == 0 && file.changing == 0;
+        let plain = |attr: &&Attr| attr.mode >> 12 == kind::FILE && attr.nlink == 1 && attr.flags == 0;
+        let of_file = file.attr.as_ref().filter(plain)?.clone();
+        ours.then_some((of_dir, of_file))
+    }
+
+    /// The name is taken away: nothing is answered of the file any more without asking.
+    pub fn removed(&mut self, dir: Key, name: &[u8], ino: u64, at: Time) {
+        let next = self.next;
+        if let Some(entry) = self.entries.get_mut(&dir) {
+            entry.changed = next;
+            entry.listing = None;
+            if let Some(of_dir) = &mut entry.attr {
+                of_dir.size = of_dir.size.saturating_sub(1);
+                named_at(of_dir, at);
+            }
+        }
+        self.insert_name(dir, name, None);
+        if let Some(entry) = self.entries.get_mut(&(dir.0, ino)) {
+            entry.changed = next;
+            entry.forget_attr();
+        }
     }
 
     /// The MRC has answered for it. Gives the bits that did not come and were not recalled meanwhile: what was done under them
@@ -117,7 +155,7 @@ fn named_at(dir: &mut Attr, at: Time) {
 
 #[cfg(test)]
 mod tests {
-    use proto::mrc::{Recall, kind};
+    use proto::mrc::Recall;
 
     use super::super::{Permit, Use};
     use super::*;
@@ -228,6 +266,76 @@ mod tests {
         assert_eq!(leases.name(DIR, b"x", NOW), None);
         assert_eq!((leases.attr(FILE, NOW), leases.attr(DIR, NOW)), (None, None));
         assert_eq!(leases.len(), 1);
+    }
+
+    #[test]
+    fn a_file_is_removed_where_others_cannot_look_at_it() {
+        let mut leases = maker();
+        leases.made(DIR, b"x", &file());
+        assert!(leases.may_remove(DIR, b"x", NOW).is_some(), "also when the MRC has yet to hear of it");
+        let ticket = leases.begin();
+        leases.confirm(1, &file(), &[grant(FILE.1, EARLY, 20)], ticket);
+        leases.end(ticket);
+        assert_eq!(leases.may_remove(DIR, b"y", NOW), None, "not there");
+        assert_eq!(leases.may_remove(DIR, b"x", Duration::from_secs(61)), None, "past the leases");
+        let (of_dir, of_file) = leases.may_remove(DIR, b"x", NOW).unwrap();
+        assert_eq!((of_dir.size, of_file.ino), (1, FILE.1));
+        leases.removed(DIR, b"x", FILE.1, time(11));
+        assert_eq!(leases.name(DIR, b"x", NOW), Some(None));
+        let dir = leases.attr(DIR, NOW).unwrap();
+        assert_eq!((dir.size, dir.mtime, dir.ctime), (0, time(11), time(11)));
+        assert_eq!(leases.attr(FILE, NOW), None, "it is asked for");
+        assert!(leases.may_make(DIR, b"x", NOW).is_some());
+        assert_eq!(leases.bits(FILE, NOW), EARLY, "others ask us for it until the MRC has removed it");
+        leases.freed(FILE);
+        assert_eq!(leases.len(), 1);
+    }
+
+    #[test]
+    fn what_was_removed_before_the_mrc_heard_of_it_stays_so_with_the_answer() {
+        let mut leases = maker();
+        leases.made(DIR, b"x", &file());
+        leases.removed(DIR, b"x", FILE.1, time(11));
+        let ticket = leases.begin();
+        assert_eq!(leases.confirm(1, &file(), &[grant(FILE.1, EARLY, 20)], ticket), 0);
+        leases.end(ticket);
+        assert_eq!((leases.name(DIR, b"x", NOW), leases.attr(FILE, NOW)), (Some(None), None));
+        leases.freed(FILE);
+        assert_eq!(leases.len(), 1);
+    }
+
+    #[test]
+    fn what_others_may_know_of_is_the_mrcs_to_remove() {
+        let recall =
+            |ino, bits, number| Recall { recall: 1, volume: 1, ino, bits, number, tell_handles: false };
+        let with = |given: u32, attr: Attr| {
+            let mut leases = maker();
+            let ticket = leases.begin();
+            let grant = grant(FILE.1, given, 20);
+            leases.granted(1, &grant, ticket);
+            leases.keep_attr(1, &attr, &grant, ticket);
+            leases.insert_name(DIR, b"x", Some(FILE.1));
+            leases.end(ticket);
+            leases
+        };
+        assert!(with(EARLY, file()).may_remove(DIR, b"x", NOW).is_some());
+        assert_eq!(with(LEASE_ATTR | LEASE_READ, file()).may_remove(DIR, b"x", NOW), None);
+        for attr in [
+            Attr { nlink: 2, ..file() },
+            Attr { flags: 1, ..file() },
+            Attr { mode: kind::DIR << 12, ..file() },
+            Attr { mode: kind::FIFO << 12, ..file() },
+        ] {
+            assert_eq!(with(EARLY, attr.clone()).may_remove(DIR, b"x", NOW), None, "{attr:?}");
+        }
+        for what in [recall(FILE.1, LEASE_WRITE, 20), recall(DIR.1, LEASE_WRITE, 10)] {
+            let mut leases = with(EARLY, file());
+            leases.recalled(&what);
+            assert_eq!(leases.may_remove(DIR, b"x", NOW), None);
+        }
+        let mut leases = with(EARLY, file());
+        leases.change_begin(FILE, None, NOW);
+        assert_eq!(leases.may_remove(DIR, b"x", NOW), None, "it may be getting another name");
     }
 
     #[test]
