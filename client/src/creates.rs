@@ -1,4 +1,4 @@
-//! Files that are made and removed here first: [`crate::engine::creates`] connected to the session, the stage and the leases. See
+//! Files that are made, moved and removed here first: [`crate::engine::creates`] connected to the session, the stage and the leases. See
 //! `docs/protocols/async-create.md`.
 
 use std::collections::BTreeMap;
@@ -139,7 +139,7 @@ impl Waiting {
         self.state.lock().engine.drop_numbers();
     }
 
-    /// A file was made, or removed.
+    /// A file was made, moved or removed.
     pub(crate) fn add(
         &self,
         volume: &Arc<Volume>,
@@ -219,7 +219,8 @@ impl Drop for Counted<'_> {
 fn lose(session: &Session, made: &Made, kept: Kept, why: &str) {
     let name = String::from_utf8_lossy(&made.file.name).into_owned();
     let EarlyFile { ino, parent, removed, .. } = made.file;
-    tracing::error!(ino, parent, name, removed, why, "a file that was made, or its removal, is lost");
+    let moved = made.file.moved.is_some();
+    tracing::error!(ino, parent, name, removed, moved, why, "what was done with a file here is lost");
     let text = format!("{name:?} was made here, and the MRC never took it: {why}");
     kept.end(session, Err(WireError::new(Code::Io, text)));
 }
@@ -327,7 +328,7 @@ fn refused(session: &Session, waiting: &Waiting, volume: &Volume, why: &str) {
         state.with_kept(answered)
     };
     for (made, kept) in taken {
-        session.leasing().forget_early(volume, (made.file.parent, made.file.ino), &made.file.name);
+        session.leasing().forget_early(volume, &made.file);
         if let Some(kept) = kept {
             lose(session, &made, kept, why);
         }
@@ -351,7 +352,7 @@ fn take(
     let mut surrendered = Vec::new();
     for ((made, kept), answer) in taken.into_iter().zip(&reply.files) {
         let Some(kept) = kept else { continue };
-        if made.file.removed && answer.refused.is_none() {
+        if !made.file.is_made() && answer.refused.is_none() {
             session.leasing().freed(volume.id(), answer.freed);
             kept.end(session, Ok(()));
             continue;
@@ -361,7 +362,7 @@ fn take(
                 .refused
                 .clone()
                 .map_or_else(|| "no reason was given".to_owned(), |error| WireError::from(error).text);
-            session.leasing().forget_early(volume, (made.file.parent, made.file.ino), &made.file.name);
+            session.leasing().forget_early(volume, &made.file);
             lose(session, &made, kept, &why);
             continue;
         };

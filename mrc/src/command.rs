@@ -68,16 +68,16 @@ pub struct CreateAs {
     pub layout: Layout,
 }
 
-/// A file that a session has removed under its leases of the directory and of the file.
+/// A file that a session has moved or removed under its leases of directories and files.
 #[derive(Clone, PartialEq, Message)]
-pub struct RemoveAs {
+pub struct ChangeAs {
     /// Volume and session.
     #[prost(message, required, tag = "1")]
     pub head: Head,
     /// The file.
     #[prost(message, required, tag = "2")]
     pub file: EarlyFile,
-    /// The file, when the leader vouches that nobody has it open.
+    /// What loses its only name, when the leader vouches that nobody has it open.
     #[prost(uint64, tag = "3")]
     pub closed: u64,
 }
@@ -418,7 +418,7 @@ pub enum Body {
     #[prost(message, tag = "57")]
     ReserveInos(ReserveInos),
     #[prost(message, tag = "58")]
-    RemoveAs(RemoveAs),
+    ChangeAs(ChangeAs),
 }
 
 impl Body {
@@ -451,7 +451,7 @@ impl Body {
                 | Self::EncodeCommit(_)
                 | Self::EncodeDrop(_)
                 | Self::CreateAs(_)
-                | Self::RemoveAs(_)
+                | Self::ChangeAs(_)
         )
     }
 }

@@ -143,14 +143,22 @@ fn created_as(txn: &mut Txn<'_>, at: Applied, create: &command::CreateAs) -> Out
     Ok(CreateDone { attr: done.inode.attr, layout, created: true, changed }.encode_to_vec())
 }
 
-/// Removes a file that its session shows no more.
-fn removed_as(txn: &mut Txn<'_>, at: Applied, remove: &command::RemoveAs) -> Outcome<Vec<u8>> {
-    let (head, file) = (&remove.head, &remove.file);
-    if let Some(entry) = link::unlink_as(txn, time_of(at), head, file, remove.closed)? {
-        Log::new(at, head).removed(txn, entry, file.parent, &file.name);
+/// Moves or removes a file, as its session shows it already.
+fn changed_as(txn: &mut Txn<'_>, at: Applied, ask: &command::ChangeAs) -> Outcome<Vec<u8>> {
+    let (head, file, mut log) = (&ask.head, &ask.file, Log::new(at, &ask.head));
+    if let Some(to) = &file.moved {
+        let request = rename::as_told(head, file, to);
+        if let Some(done) = rename::rename_as(txn, &request, file, ask.closed)? {
+            log.renamed(txn, &request, done);
+        }
+    } else if let Some(entry) = link::unlink_as(txn, time_of(at), head, file, ask.closed)? {
+        log.removed(txn, entry, file.parent, &file.name);
     }
     // As for one that was asked for: the kernel's request may come again when its maker was killed.
-    answer(txn, head.volume, &[file.parent, file.ino])
+    let mut touched: Vec<u64> = file.directories().chain(file.known()).collect();
+    touched.sort_unstable();
+    touched.dedup();
+    answer(txn, head.volume, &touched)
 }
 
 /// Makes a file without a name.
@@ -224,13 +232,13 @@ fn of_snapshots(txn: &mut Txn<'_>, at: Applied, body: &Body) -> Outcome<Vec<u8>>
     }
 }
 
-/// Files that are made, and what their makers remove; numbers for them.
+/// Files that are made, and what their makers do with them unheard; numbers for them.
 fn of_makers(txn: &mut Txn<'_>, at: Applied, body: &Body) -> Outcome<Vec<u8>> {
     match body {
         Body::Create(create) => created(txn, at, create),
         Body::TmpFile(create) => nameless(txn, time_of(at), create),
         Body::CreateAs(create) => created_as(txn, at, create),
-        Body::RemoveAs(remove) => removed_as(txn, at, remove),
+        Body::ChangeAs(change) => changed_as(txn, at, change),
         Body::ReserveInos(ask) => {
             let first = volume::reserve(txn, ask.volume, ask.count)?;
             Ok(InosReserved { first }.encode_to_vec())
@@ -256,7 +264,7 @@ fn run(txn: &mut Txn<'_>, at: Applied, body: &Body) -> Outcome<Vec<u8>> {
             Log::new(at, &request.head).named(txn, &inode, request.parent, &request.name, false);
             named(txn, request.head.volume, inode, request.parent)
         }
-        Body::Create(_) | Body::TmpFile(_) | Body::CreateAs(_) | Body::RemoveAs(_) | Body::ReserveInos(_) => {
+        Body::Create(_) | Body::TmpFile(_) | Body::CreateAs(_) | Body::ChangeAs(_) | Body::ReserveInos(_) => {
             of_makers(txn, at, body)
         }
         Body::Unlink(remove) => {

@@ -27,6 +27,7 @@ use proto::mrc::{
 
 use proto::osd::Turn;
 
+pub use early::Moving;
 use entry::Entry;
 use told::Told;
 pub use values::Cached;

@@ -314,7 +314,7 @@ impl Door {
             past::not_the_directory(&new_name)?;
             let (name, new_name) = (&name[..], &new_name[..]);
             let what = Move { parent, name, new_parent, new_name, flags, only_if_no_writer: false };
-            shared.volume.rename(&creds, what).await?;
+            shared.volume.rename_behind(&creds, what, shared.stage.as_ref()).await?;
             shared.moved(parent, new_parent, flags);
             Ok(Answer::done())
         });

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use proto::mrc::{Attr, LeaseGrant, Recall, Time};
+use proto::mrc::{Attr, EarlyFile, LeaseGrant, Recall, Time};
 
 use super::recalls::{ATTEMPTS, PAUSE};
 use super::{Asked, Leasing};
 use crate::creates::Waiting;
-use crate::engine::leases::Key;
+use crate::engine::leases::{Key, Moving};
 use crate::volume::Volume;
 
 impl Leasing {
@@ -48,11 +48,35 @@ impl Leasing {
         Some(())
     }
 
+    /// Moves a file likewise.
+    pub(crate) fn move_early(
+        &self,
+        from: (Key, &[u8]),
+        to: (Key, &[u8]),
+        record: impl FnOnce(&Moving) -> Option<Time>,
+    ) -> Option<()> {
+        let now = self.now();
+        let mut engine = self.engine.lock();
+        let moving = engine.may_move(from, to, now)?;
+        let at = record(&moving)?;
+        engine.moved(from, to, &moving, at);
+        Some(())
+    }
+
     /// See [`crate::engine::leases::Leases::forget_early`].
-    pub(crate) fn forget_early(&self, volume: &Volume, (parent, ino): (u64, u64), name: &[u8]) {
-        self.engine.lock().forget_early(volume.key(ino), volume.key(parent), name);
+    pub(crate) fn forget_early(&self, volume: &Volume, file: &EarlyFile) {
+        let to = file.moved.as_ref();
+        {
+            let mut engine = self.engine.lock();
+            engine.forget_early(volume.key(file.ino), volume.key(file.parent), &file.name);
+            if let Some(to) = to {
+                engine.forget_early(volume.key(to.replaced), volume.key(to.parent), &to.name);
+            }
+        }
         volume.kernel().forget_names();
-        volume.kernel().forget_attr(ino);
+        for ino in std::iter::once(file.ino).chain(file.known()) {
+            volume.kernel().forget_attr(ino);
+        }
     }
 
     /// Whether names are made in the inode.

@@ -1,8 +1,9 @@
-//! Records of files that were made or removed here and of which the MRC has yet to hear: they outlive the process like staged writes.
+//! Records of files that were made, moved or removed here and of which the MRC has yet to hear: they outlive the process like staged
+//! writes.
 //!
 //! ```text
-//! record: order, session, epoch, volume, parent, ino, mode (and whether it was removed), uid, gid, seconds, nanos, origin (session, sequence, acked below),
-//!         length of the name, checksum; the name
+//! record: order, session, epoch, volume, parent, ino, mode and what was done, uid or file replaced, gid or new parent, seconds, nanos,
+//!         origin (session, sequence, acked below), length of the name and of the new one, checksum; the name, the new one
 //! ```
 
 use std::io;
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use proto::limits::NAME_BYTES_MAX;
-use proto::mrc::{EarlyFile, Time};
+use proto::mrc::{EarlyFile, EarlyMove, Time};
 use proto::rpc::Origin;
 
 use super::{RECORDS_AT, Stage};
@@ -23,9 +24,11 @@ pub(super) const RECORD_BYTES: usize = 512;
 const WORDS: usize = 16;
 /// In the word of the mode: the file was removed.
 const REMOVED: u64 = 1 << 32;
+/// Likewise: it was moved.
+const MOVED: u64 = 1 << 33;
 const _: () = assert!(WORDS * 8 + NAME_BYTES_MAX <= RECORD_BYTES);
 
-/// A file that a process made or removed and did not tell.
+/// A file that a process made, moved or removed and did not tell.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct LeftFile {
     pub(crate) session: u64,
@@ -83,6 +86,11 @@ impl Stage {
     }
 }
 
+/// Whether names of a file that moves have room in a record.
+pub(crate) fn have_room(name: &[u8], new_name: &[u8]) -> bool {
+    WORDS * 8 + name.len() + new_name.len() <= RECORD_BYTES
+}
+
 impl Record {
     /// From now on a successor of this process tells of the file.
     pub(crate) fn write(&mut self, session: u64, volume: u64, file: &EarlyFile) -> io::Result<()> {
@@ -118,7 +126,13 @@ fn record_at(place: u32) -> u64 {
 }
 
 fn encode(order: u64, session: u64, volume: u64, file: &EarlyFile) -> Vec<u8> {
-    let EarlyFile { origin, parent, name, ino, mode, uid, gid, at, epoch, removed } = file;
+    let EarlyFile { origin, parent, name, ino, mode, uid, gid, at, epoch, removed, moved } = file;
+    let done = if *removed { REMOVED } else { 0 } | if moved.is_some() { MOVED } else { 0 };
+    let (low, high) = match moved {
+        Some(to) => (to.replaced, to.parent),
+        None => (u64::from(*uid), u64::from(*gid)),
+    };
+    let new_name: &[u8] = moved.as_ref().map_or(&[], |to| &to.name);
     let words = [
         order,
         session,
@@ -126,20 +140,21 @@ fn encode(order: u64, session: u64, volume: u64, file: &EarlyFile) -> Vec<u8> {
         volume,
         *parent,
         *ino,
-        u64::from(*mode) | if *removed { REMOVED } else { 0 },
-        u64::from(*uid),
-        u64::from(*gid),
+        u64::from(*mode) | done,
+        low,
+        high,
         at.seconds.cast_unsigned(),
         u64::from(at.nanos),
         origin.session,
         origin.sequence,
         origin.acked_below,
-        name.len() as u64,
+        name.len() as u64 | (new_name.len() as u64) << 32,
     ];
-    let mut out = Vec::with_capacity(WORDS * 8 + name.len());
+    let names = [name, new_name].concat();
+    let mut out = Vec::with_capacity(WORDS * 8 + names.len());
     words.iter().for_each(|word| out.extend(word.to_le_bytes()));
-    out.extend(sum(&words, name).to_le_bytes());
-    out.extend(name);
+    out.extend(sum(&words, &names).to_le_bytes());
+    out.extend(names);
     out
 }
 
@@ -148,25 +163,31 @@ fn parse(bytes: &[u8]) -> Option<(u64, u64, u64, EarlyFile)> {
     for (word, bytes) in words.iter_mut().zip(bytes.chunks_exact(8)) {
         *word = u64::from_le_bytes(bytes.try_into().ok()?);
     }
-    let [order, session, epoch, volume, parent, ino, mode, uid, gid, seconds, nanos, rest @ ..] = words;
-    let [of, sequence, acked_below, len, check] = rest;
-    let len = usize::try_from(len).ok().filter(|len| *len <= NAME_BYTES_MAX)?;
-    let name = bytes.get(WORDS * 8..WORDS * 8 + len)?;
-    if order == 0 || sum(&words[..WORDS - 1], name) != check {
+    let [order, session, epoch, volume, parent, ino, mode, low, high, seconds, nanos, rest @ ..] = words;
+    let [of, sequence, acked_below, lens, check] = rest;
+    let small = |word: u64| u32::try_from(word).ok();
+    let len = |word: u64| usize::try_from(word).ok().filter(|len| *len <= NAME_BYTES_MAX);
+    let (len, new_len) = (len(lens & u64::from(u32::MAX))?, len(lens >> 32)?);
+    let names = bytes.get(WORDS * 8..WORDS * 8 + len + new_len)?;
+    if order == 0 || sum(&words[..WORDS - 1], names) != check {
         return None;
     }
-    let small = |word: u64| u32::try_from(word).ok();
+    let (name, new_name) = names.split_at(len);
+    let moved =
+        (mode & MOVED != 0).then(|| EarlyMove { parent: high, name: new_name.to_vec(), replaced: low });
+    let (uid, gid) = if moved.is_some() { (0, 0) } else { (small(low)?, small(high)?) };
     let file = EarlyFile {
         origin: Origin { session: of, sequence, acked_below },
         parent,
         name: name.to_vec(),
         ino,
-        mode: small(mode & !REMOVED)?,
-        uid: small(uid)?,
-        gid: small(gid)?,
+        mode: small(mode & !(REMOVED | MOVED))?,
+        uid,
+        gid,
         at: Time { seconds: seconds.cast_signed(), nanos: small(nanos)? },
         epoch,
         removed: mode & REMOVED != 0,
+        moved,
     };
     Some((order, session, volume, file))
 }
@@ -184,17 +205,15 @@ mod tests {
     fn file(name: &[u8], ino: u64) -> EarlyFile {
         let origin = Origin { session: 9, sequence: ino, acked_below: 3 };
         let at = Time { seconds: -5, nanos: 77 };
-        EarlyFile {
-            origin,
-            parent: 4,
-            name: name.to_vec(),
-            ino,
-            mode: 0o640,
-            uid: 1,
-            gid: 2,
-            at,
-            epoch: 6,
-            removed: ino == 11,
+        let made =
+            EarlyFile { origin, parent: 4, name: name.to_vec(), ino, at, epoch: 6, ..EarlyFile::default() };
+        match ino {
+            11 => EarlyFile { removed: true, ..made },
+            13 => {
+                let moved = EarlyMove { parent: u64::MAX, name: b"to".to_vec(), replaced: 1 << 40 };
+                EarlyFile { moved: Some(moved), ..made }
+            }
+            _ => EarlyFile { mode: 0o640, uid: 1, gid: 2, ..made },
         }
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use proto::error::Code;
 
 use super::records::LeftFile;
-use super::{Label, Left, Stage};
+use super::{Left, Stage};
 use crate::config::Creds;
 use crate::error::{Error, Result};
 use crate::remote::Session;
@@ -18,7 +18,7 @@ use crate::volume::inode::Inode;
 pub(crate) struct Predecessor<'a> {
     stage: &'a Arc<Stage>,
     left: Vec<Left>,
-    /// Files that it made or removed and did not tell.
+    /// Files that it made, moved or removed and did not tell.
     files: Vec<LeftFile>,
 }
 
@@ -44,12 +44,12 @@ impl<'a> Predecessor<'a> {
         let Some(last) = epochs.max() else { return };
         session.had_epoch(last);
         // Of a file that was made and not told nobody holds anything yet.
-        let made = |left: &LeftFile, ino| left.file.ino == ino && !left.file.removed;
-        let is_told = |label: &Label| !self.files.iter().any(|left| made(left, label.ino));
-        let written = ours.filter(is_told).map(|label| (label.volume, label.ino));
-        let removed = files.clone().filter(|left| left.file.removed).map(|left| (left.volume, left.file.ino));
-        let directories = files.map(|left| (left.volume, left.file.parent));
-        session.leasing().assume(written.chain(removed).chain(directories));
+        let made = |left: &LeftFile, ino| left.file.ino == ino && left.file.is_made();
+        let is_told = |key: &(u64, u64)| !self.files.iter().any(|left| made(left, key.1));
+        let written = ours.map(|label| (label.volume, label.ino)).filter(is_told);
+        let changed = files
+            .flat_map(|left| left.file.directories().chain(left.file.known()).map(|ino| (left.volume, ino)));
+        session.leasing().assume(written.chain(changed.filter(is_told)));
     }
 
     /// Writes it out, into `volume`, which is within the session that it had. When that was expelled meanwhile others may
@@ -116,7 +116,7 @@ impl<'a> Predecessor<'a> {
             }
         }
         if !self.files.is_empty() {
-            tracing::info!(told, lost, "told of files that an earlier process made or removed");
+            tracing::info!(told, lost, "told of files that an earlier process made, moved or removed");
             self.stage.clear_files(&self.files)?;
         }
         Ok(())

@@ -1,18 +1,23 @@
-//! Making and removing a file before the MRC hears of it. See `docs/protocols/async-create.md`.
+//! Making, moving and removing a file before the MRC hears of it. See `docs/protocols/async-create.md`.
 
 use std::sync::Arc;
 
 use proto::error::{Code, WireError};
-use proto::mrc::{ACL_DEFAULT, Attr, CreateMany, CreateManyRequest, CreatedReply, EarlyFile, kind};
+use proto::mrc::{
+    ACL_DEFAULT, Attr, CreateMany, CreateManyRequest, CreatedReply, EarlyFile, EarlyMove, RENAME_NOREPLACE,
+    Time, kind,
+};
 
 use super::Volume;
 use super::inode::Inode;
+use super::names::Move;
 use super::open::{CreateOptions, Created};
 use crate::config::Creds;
-use crate::creates::{self, Early};
+use crate::creates::{self, Early, Numbered};
 use crate::error::Result;
 use crate::file::File;
 use crate::stage::Stage;
+use crate::stage::records::{Record, have_room};
 
 /// Mode bits that take a decision of the MRC.
 const SPECIAL: u32 = 0o7000;
@@ -53,16 +58,11 @@ impl Volume {
         let dir = self.key(parent);
         let (file, attr, made) = self.leasing().make_early(dir, name, |of_dir| {
             let file = self.file_of(creds, of_dir, name, options)?;
-            let mut record = stage.take_record()?;
+            let record = stage.take_record()?;
             let ino = session.creates().take_number(&volume)?;
             let numbered = session.number_now()?;
             let file = EarlyFile { ino, origin: numbered.origin, ..file };
-            if let Err(error) = record.write(session.id(), self.id(), &file) {
-                tracing::warn!(%error, "a file that is made cannot be recorded; the MRC makes it");
-                session.number_is_over(numbered);
-                record.cross_out();
-                return None;
-            }
+            let record = self.recorded(record, &file, numbered)?;
             let attr = creates::attributes(&file);
             let early = Arc::new(Early::default());
             let inode = Inode::made(volume.clone(), attr.clone(), early.clone());
@@ -93,39 +93,91 @@ impl Volume {
         if !creds.may_use_kept() || !super::names::is_plain(name) || self.is_past() {
             return None;
         }
-        let (session, volume) = (self.session(), self.arc());
         self.leasing().remove_early(self.key(parent), name, |of_dir, of_file| {
-            let ino = of_file.ino;
-            // What a program has open lives on. Nobody opens it from here on without asking.
-            let leaving = self.inode(ino).map_or(0, |inode| inode.leaving());
-            if session.handles(self.key(ino)) > leaving || of_dir.nlink == 0 || of_dir.flags != 0 {
+            if self.is_open_to_programs(of_file.ino) || !may_change(of_dir) {
                 return None;
             }
-            let mut record = stage.take_record()?;
-            let numbered = session.number_now()?;
             let file = EarlyFile {
-                origin: numbered.origin,
                 parent,
                 name: name.to_vec(),
-                ino,
-                at: self.now(),
-                epoch: session.epoch(),
+                ino: of_file.ino,
                 removed: true,
                 ..EarlyFile::default()
             };
-            if let Err(error) = record.write(session.id(), self.id(), &file) {
-                tracing::warn!(%error, "a removal cannot be recorded; the MRC is asked for it");
-                session.number_is_over(numbered);
-                record.cross_out();
-                return None;
-            }
-            let at = file.at;
-            session.creates().add(&volume, file, (record, numbered), None);
-            Some(at)
+            self.tell_later(stage, file)
         })
     }
 
-    /// Tells of a file that an earlier process of this session made or removed.
+    /// Like [`Volume::rename`]; with a stage the file is moved here, and the MRC hears of it afterwards, when nobody else may look.
+    pub(crate) async fn rename_behind(
+        &self,
+        creds: &Creds,
+        what: Move<'_>,
+        stage: Option<&Arc<Stage>>,
+    ) -> Result<()> {
+        match stage.and_then(|stage| self.rename_early(creds, what, stage)) {
+            Some(()) => Ok(()),
+            None => self.rename(creds, what).await,
+        }
+    }
+
+    /// `None`: the MRC has to move it.
+    fn rename_early(&self, creds: &Creds, what: Move<'_>, stage: &Arc<Stage>) -> Option<()> {
+        let Move { parent, name, new_parent, new_name, flags, only_if_no_writer } = what;
+        let plain =
+            super::names::is_plain(name) && super::names::is_plain(new_name) && have_room(name, new_name);
+        let plain = plain && flags & !RENAME_NOREPLACE == 0 && !only_if_no_writer;
+        if !creds.may_use_kept() || !plain || self.is_past() {
+            return None;
+        }
+        let (from, to) = ((self.key(parent), name), (self.key(new_parent), new_name));
+        self.leasing().move_early(from, to, |moving| {
+            let replaced = moving.replaced.as_ref().map(|attr| attr.ino);
+            let kept = replaced.is_some_and(|ino| flags != 0 || self.is_open_to_programs(ino));
+            if kept || !may_change(&moving.from_dir) || !may_change(&moving.to_dir) {
+                return None;
+            }
+            let (new_name, replaced) = (new_name.to_vec(), replaced.unwrap_or(0));
+            let moved = EarlyMove { parent: new_parent, name: new_name, replaced };
+            let file = EarlyFile {
+                parent,
+                name: name.to_vec(),
+                ino: moving.file.ino,
+                moved: Some(moved),
+                ..EarlyFile::default()
+            };
+            self.tell_later(stage, file)
+        })
+    }
+
+    /// What a program has open lives on without a name. Nobody opens here without asking what lost its name.
+    fn is_open_to_programs(&self, ino: u64) -> bool {
+        let leaving = self.inode(ino).map_or(0, |inode| inode.leaving());
+        self.session().handles(self.key(ino)) > leaving
+    }
+
+    /// Records what is done with a file now; gives when that is.
+    fn tell_later(&self, stage: &Arc<Stage>, file: EarlyFile) -> Option<Time> {
+        let session = self.session();
+        let record = stage.take_record()?;
+        let numbered = session.number_now()?;
+        let (at, epoch) = (self.now(), session.epoch());
+        let file = EarlyFile { origin: numbered.origin, at, epoch, ..file };
+        let record = self.recorded(record, &file, numbered)?;
+        session.creates().add(&self.arc(), file, (record, numbered), None);
+        Some(at)
+    }
+
+    /// `None`: it cannot be recorded, so the MRC is asked.
+    fn recorded(&self, mut record: Record, file: &EarlyFile, numbered: Numbered) -> Option<Record> {
+        let Err(error) = record.write(self.session().id(), self.id(), file) else { return Some(record) };
+        tracing::warn!(%error, "what is done with a file cannot be recorded; the MRC is asked for it");
+        self.session().number_is_over(numbered);
+        record.cross_out();
+        None
+    }
+
+    /// Tells of a file that an earlier process of this session made, moved or removed.
     pub(crate) async fn tell_file(&self, file: EarlyFile) -> Result<()> {
         let request =
             CreateManyRequest { head: self.head(&Creds::checked(0, 0)), files: vec![file], reserve: 0 };
@@ -169,4 +221,9 @@ impl Volume {
             ..EarlyFile::default()
         })
     }
+}
+
+/// Whether names of a directory may be changed, for all that its flags say.
+fn may_change(directory: &Attr) -> bool {
+    directory.nlink > 0 && directory.flags == 0
 }

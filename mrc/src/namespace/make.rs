@@ -72,6 +72,10 @@ pub fn create_as(txn: &mut Txn<'_>, head: &Head, file: &EarlyFile, layout: &Layo
         }
         found => found.is_some(),
     };
+    if let Some(inode) = inode::find(txn, volume, file.ino)?.filter(|inode| inode.attr.btime == file.at) {
+        // A repeat; it has another name since.
+        return Ok(Created { inode, created: false });
+    }
     let mut record = volume::live(txn, volume)?;
     if taken || file.ino >= record.next_ino || inode::find_any(txn, volume, file.ino)?.is_some() {
         return refuse(

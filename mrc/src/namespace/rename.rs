@@ -3,13 +3,13 @@
 use proto::error::Code;
 use proto::id::Ino;
 use proto::limits::LINKS_MAX;
-use proto::mrc::{RENAME_EXCHANGE, RENAME_NOREPLACE, RenameRequest, Time};
+use proto::mrc::{EarlyFile, EarlyMove, Head, RENAME_EXCHANGE, RENAME_NOREPLACE, RenameRequest, Time};
 use rt::table::{Reader, Txn};
 
 use super::entry::{self, Entry};
 use super::inode::{self, Inode};
 use super::name::Name;
-use super::{Outcome, access, collect, home, refuse};
+use super::{Outcome, access, collect, home, refuse, session};
 use crate::quota::{self, Shift};
 use crate::{trash, usage};
 
@@ -66,6 +66,51 @@ pub fn rename(
         replace(txn, request, plan, closed)?;
     }
     Ok(Some(done))
+}
+
+/// The move of a file that a session tells of, as one that is asked for.
+#[must_use]
+pub fn as_told(head: &Head, file: &EarlyFile, to: &EarlyMove) -> RenameRequest {
+    RenameRequest {
+        head: head.clone(),
+        parent: file.parent,
+        name: file.name.clone(),
+        new_parent: to.parent,
+        new_name: to.name.clone(),
+        victim: to.replaced,
+        ..RenameRequest::default()
+    }
+}
+
+/// Moves a file that a session has moved under its leases, as [`rename`] does, at the time that it tells. `None`: that was done already.
+/// The kernel of the mount has checked the rights.
+pub fn rename_as(
+    txn: &mut Txn<'_>,
+    request: &RenameRequest,
+    file: &EarlyFile,
+    closed: u64,
+) -> Outcome<Option<Renamed>> {
+    let volume = request.head.volume;
+    let (from, to) = (Name::parse(&request.name)?, Name::parse_new(&request.new_name)?);
+    session::require_epoch(txn, request.head.session, file.epoch, from)?;
+    let (moved, target) = ends(txn, request)?;
+    if moved.is_none_or(|entry| entry.ino != file.ino) {
+        return Ok(None);
+    }
+    if target.map_or(0, |entry| entry.ino) != request.victim {
+        let what = format!("{to} in directory {} is not what its mover saw there", Ino(request.new_parent));
+        return refuse(Code::Exists, what);
+    }
+    // Times do not go back by it.
+    let mut now = Time { nanos: file.at.nanos.min(999_999_999), ..file.at };
+    for ino in [request.parent, request.new_parent, file.ino] {
+        let attr = inode::get(txn, volume, ino)?.attr;
+        now = now.max(attr.ctime);
+        if ino != file.ino {
+            now = now.max(attr.mtime);
+        }
+    }
+    rename(txn, now, request, closed)
 }
 
 fn within_quotas(txn: &mut Txn<'_>, request: &RenameRequest, plan: &Plan<'_>) -> Outcome<()> {

@@ -1,7 +1,7 @@
-//! Files that a session has made or removed under its leases of their directories: one command each, replicated together. See
+//! Files that a session has made, moved or removed under its leases of their directories: one command each, replicated together. See
 //! `docs/protocols/async-create.md`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,11 +16,11 @@ use proto::rpc::Origin;
 use rt::rpc::{Request, Response, parse};
 
 use super::create::{Made, rights};
-use crate::command::{Body, CreateAs, CreateDone, InosReserved, RemoveAs, ReserveInos};
+use crate::command::{Body, ChangeAs, CreateAs, CreateDone, InosReserved, ReserveInos};
 use crate::engine::leases::{Claim, Claims};
 use crate::leasing::read::Reading;
 use crate::leasing::{Change, claims};
-use crate::namespace::link;
+use crate::namespace::{inode, link};
 use crate::service::{Mrc, Signer};
 use crate::trash;
 
@@ -55,9 +55,9 @@ fn unreadable(error: prost::DecodeError) -> WireError {
     WireError::new(Code::Internal, format!("unreadable answer to CreateMany: {error}"))
 }
 
-/// Changes begin of the directories, and of files that were removed. Nobody else holds anything that stands against them, so nobody is
-/// waited for, not even those who have yet to come back after a change of leader. What a new leader was not told of is waited for like
-/// any change, and so is the trash.
+/// Changes begin of the directories, and of files that were moved or removed. Nobody else holds anything that stands against them, so
+/// nobody is waited for, not even those who have yet to come back after a change of leader. What a new leader was not told of is waited
+/// for like any change, and so is the trash.
 async fn announce(
     mrc: &Mrc,
     head: &Head,
@@ -65,12 +65,10 @@ async fn announce(
     deadline: Duration,
 ) -> Result<Vec<Change>, WireError> {
     let (volume, leasing) = (head.volume, mrc.leader().leasing());
-    let removed: BTreeMap<u64, &EarlyFile> =
-        files.iter().filter(|file| file.removed).map(|file| (file.ino, file)).collect();
-    let directories: BTreeSet<u64> = files.iter().map(|file| file.parent).collect();
+    let known: BTreeSet<u64> = files.iter().flat_map(EarlyFile::known).collect();
+    let directories: BTreeSet<u64> = files.iter().flat_map(EarlyFile::directories).collect();
     let of_directories = directories.into_iter().map(|ino| (ino, claims::DIRECTORY));
-    let of_files = removed.keys().map(|ino| (*ino, claims::DATA));
-    let all: Vec<(u64, u32)> = of_directories.chain(of_files).collect();
+    let all: Vec<(u64, u32)> = of_directories.chain(known.iter().map(|ino| (*ino, claims::DATA))).collect();
     let mut begun = Vec::with_capacity(all.len() / Claims::MAX + 1);
     for some in all.chunks(Claims::MAX) {
         let with =
@@ -78,14 +76,15 @@ async fn announce(
         begun.push(leasing.begin_as_maker(head.session, some.iter().fold(Claims::default(), with))?);
     }
     let is_ours = |ino| leasing.with(|engine, _| engine.held(head.session, (volume, ino)) & LEASE_WRITE != 0);
-    for (ino, file) in removed.iter().filter(|(ino, _)| !is_ours(**ino)) {
-        let victim = link::victim(mrc.table(), volume, file.parent, &file.name)?;
-        if let Some(entry) = victim.filter(|entry| entry.ino == *ino) {
-            let claims = Claims::default().with(claims::victim(mrc.table(), volume, entry, true)?);
-            begun.push(leasing.begin_change(head.session, claims, deadline).await?);
+    for ino in known.into_iter().filter(|ino| !is_ours(*ino)) {
+        // Not one that has yet to be made.
+        if inode::find(mrc.table(), volume, ino)?.is_some() {
+            let all = Claim { tell: true, ..Claim::change((volume, ino), claims::DATA) };
+            begun.push(leasing.begin_change(head.session, Claims::default().with(all), deadline).await?);
         }
     }
-    if !removed.is_empty()
+    let takes = |file: &EarlyFile| file.removed || file.moved.as_ref().is_some_and(|to| to.replaced != 0);
+    if files.iter().any(takes)
         && let Some(trash) = trash::is_kept(mrc.table(), volume)?
     {
         let claims = claims::one(volume, trash, claims::DIRECTORY);
@@ -117,8 +116,12 @@ async fn in_order(
 fn independent(files: &[EarlyFile]) -> usize {
     let (mut names, mut inos) = (BTreeSet::new(), BTreeSet::new());
     let mut follows = |at: usize| {
-        let EarlyFile { parent, name, ino, .. } = &files[at];
-        !names.insert((*parent, name)) || !inos.insert(*ino)
+        let file = &files[at];
+        let to = file.moved.as_ref();
+        !names.insert((file.parent, &file.name))
+            || to.is_some_and(|to| !names.insert((to.parent, &to.name)))
+            || !inos.insert(file.ino)
+            || to.is_some_and(|to| to.replaced != 0 && !inos.insert(to.replaced))
     };
     (0..files.len()).find(|at| follows(*at)).unwrap_or(files.len())
 }
@@ -131,11 +134,11 @@ async fn one(
     file: &EarlyFile,
     deadline: Duration,
 ) -> Result<(CreatedReply, Vec<LeaseGrant>), WireError> {
-    let result = match file.removed {
-        true => remove(mrc, head, file, deadline)
+    let result = match file.is_made() {
+        true => make(mrc, signer, head, file, deadline).await,
+        false => change(mrc, head, file, deadline)
             .await
             .map(|freed| (CreatedReply { freed, ..CreatedReply::default() }, Vec::new())),
-        false => make(mrc, signer, head, file, deadline).await,
     };
     match result {
         Err(error) if !may_be_told_again(error.code) => {
@@ -145,14 +148,17 @@ async fn one(
     }
 }
 
-fn must_hold(mrc: &Mrc, head: &Head, parent: u64) -> Result<(), WireError> {
-    let directory = (head.volume, parent);
-    let held = mrc.leader().leasing().with(|engine, _| engine.held(head.session, directory));
-    if held & LEASE_WRITE == 0 {
-        let text = format!("ino-{parent}: the session has lost the right to make names in it");
-        return Err(WireError::new(Code::CapabilityExpired, text));
+fn must_hold(mrc: &Mrc, head: &Head, file: &EarlyFile) -> Result<(), WireError> {
+    let leasing = mrc.leader().leasing();
+    let holds =
+        |ino| leasing.with(|engine, _| engine.held(head.session, (head.volume, ino)) & LEASE_WRITE != 0);
+    match file.directories().find(|ino| !holds(*ino)) {
+        None => Ok(()),
+        Some(ino) => {
+            let text = format!("ino-{ino}: the session has lost the right to change names in it");
+            Err(WireError::new(Code::CapabilityExpired, text))
+        }
     }
-    Ok(())
 }
 
 async fn make(
@@ -162,7 +168,7 @@ async fn make(
     file: &EarlyFile,
     deadline: Duration,
 ) -> Result<(CreatedReply, Vec<LeaseGrant>), WireError> {
-    must_hold(mrc, head, file.parent)?;
+    must_hold(mrc, head, file)?;
     let layout = mrc.place_promised(head.volume, file.parent)?;
     let body = Body::CreateAs(CreateAs { head: head.clone(), file: file.clone(), layout });
     let done = CreateDone::decode(propose(mrc, file, body, deadline).await?).map_err(unreadable)?;
@@ -172,23 +178,30 @@ async fn make(
     Ok((CreatedReply { attr, credentials, refused: None, freed: 0 }, leases))
 }
 
-/// Gives the number of the inode if it exists no more.
-async fn remove(mrc: &Mrc, head: &Head, file: &EarlyFile, deadline: Duration) -> Result<u64, WireError> {
-    must_hold(mrc, head, file.parent)?;
+/// Moves or removes it. Gives the number of the inode that exists no more by it, or 0.
+async fn change(mrc: &Mrc, head: &Head, file: &EarlyFile, deadline: Duration) -> Result<u64, WireError> {
+    must_hold(mrc, head, file)?;
     let volume = head.volume;
-    let victim = link::victim(mrc.table(), volume, file.parent, &file.name)?;
+    let (parent, name, gone) = match &file.moved {
+        Some(to) => (to.parent, &to.name, to.replaced),
+        None => (file.parent, &file.name, file.ino),
+    };
+    let victim = link::victim(mrc.table(), volume, parent, name)?.filter(|entry| entry.ino == gone);
+    if file.moved.is_some() {
+        mrc.leader().replaces(volume, victim);
+    }
     let is_kept = trash::is_kept(mrc.table(), volume)?.is_some();
     // What goes to the trash is not freed.
-    let freeing = mrc.leader().begin_free(volume, victim.filter(|entry| entry.ino == file.ino && !is_kept));
+    let freeing = mrc.leader().begin_free(volume, victim.filter(|_| !is_kept));
     let closed = freeing.as_ref().map_or(0, |freeing| freeing.ino());
-    let body = Body::RemoveAs(RemoveAs { head: head.clone(), file: file.clone(), closed });
+    let body = Body::ChangeAs(ChangeAs { head: head.clone(), file: file.clone(), closed });
     propose(mrc, file, body.clone(), deadline).await?;
     let is_there = link::victim(mrc.table(), volume, file.parent, &file.name)?;
     if is_there.is_some_and(|entry| entry.ino == file.ino) {
         // Made once more by a repeat whose answer was not kept any more, and this is another repeat, whose answer was.
         mrc.propose(Origin::default(), body, deadline).await?;
     }
-    super::freed(mrc, (volume, file.ino))
+    super::freed(mrc, (volume, gone))
 }
 
 /// Proposes it under its origin; when the answer to that is not kept any more its number tells as well whether it was done.

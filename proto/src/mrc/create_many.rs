@@ -1,4 +1,4 @@
-//! Files that a mount has made or removed under its lease of their directory, told afterwards. See `docs/protocols/async-create.md`.
+//! Files that a mount has made, moved or removed under its lease of their directory, told afterwards. See `docs/protocols/async-create.md`.
 
 use super::{Attr, FileCredentials, Head, LeaseGrant, Time};
 use crate::error::{Code, ErrorMessage};
@@ -54,9 +54,45 @@ pub struct EarlyFile {
     /// It was removed, with its only name, under [`super::LEASE_WRITE`] of it too: mode and owner say nothing.
     #[prost(bool, tag = "10")]
     pub removed: bool,
+    /// It was moved, with [`super::LEASE_WRITE`] of it and of both directories: mode and owner say nothing.
+    #[prost(message, optional, tag = "11")]
+    pub moved: Option<EarlyMove>,
 }
 
-/// Tells of files that were made or removed, and asks for numbers for further ones.
+impl EarlyFile {
+    /// Whether it is new.
+    #[must_use]
+    pub fn is_made(&self) -> bool {
+        !self.removed && self.moved.is_none()
+    }
+
+    /// Directories in which names change.
+    pub fn directories(&self) -> impl Iterator<Item = u64> {
+        std::iter::once(self.parent).chain(self.moved.iter().map(|to| to.parent))
+    }
+
+    /// Inodes that existed before and change with it.
+    pub fn known(&self) -> impl Iterator<Item = u64> {
+        let replaced = self.moved.iter().map(|to| to.replaced).filter(|ino| *ino != 0);
+        (!self.is_made()).then_some(self.ino).into_iter().chain(replaced)
+    }
+}
+
+/// Where a file went.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct EarlyMove {
+    /// Directory.
+    #[prost(uint64, tag = "1")]
+    pub parent: u64,
+    /// Name.
+    #[prost(bytes = "vec", tag = "2")]
+    pub name: Vec<u8>,
+    /// The file that had the name and no other; 0: none.
+    #[prost(uint64, tag = "3")]
+    pub replaced: u64,
+}
+
+/// Tells of files that were made, moved or removed, and asks for numbers for further ones.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct CreateManyRequest {
     /// Head.
@@ -73,7 +109,7 @@ pub struct CreateManyRequest {
 /// What became of one file.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct CreatedReply {
-    /// Its attributes and rights; absent when it was refused or removed.
+    /// Its attributes and rights; absent when it was refused, moved or removed.
     #[prost(message, optional, tag = "1")]
     pub attr: Option<Attr>,
     /// See [`super::OpenReply::credentials`]; for writing.

@@ -1,4 +1,4 @@
-//! Names made, and taken away, under the right to make them (`W` of the directory) before the MRC hears of them, and the files that they lead to: what
+//! Names made, moved and taken away under the right to make them (`W` of the directory) before the MRC hears of them, and the files that they lead to: what
 //! is held of these is **early**, until the answer brings grants. See `docs/protocols/async-create.md`.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -12,6 +12,19 @@ use super::{KEEPS_ATTR, Key, Leases, Ticket};
 const MAKES: u32 = LEASE_ATTR | LEASE_NAMES | LEASE_WRITE;
 /// What the maker of a file holds of it.
 const EARLY: u32 = LEASE_ATTR | LEASE_READ | LEASE_WRITE;
+
+/// A file that may be moved without asking: attributes before.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Moving {
+    /// Of the directory that it leaves.
+    pub from_dir: Attr,
+    /// Of the directory that it comes to.
+    pub to_dir: Attr,
+    /// Its own.
+    pub file: Attr,
+    /// Of the file that loses its only name.
+    pub replaced: Option<Attr>,
+}
 
 impl Leases {
     /// The directory's attributes, when a name that is not there may be made in it without asking.
@@ -30,16 +43,7 @@ impl Leases {
     /// A file was made there, which nobody else knows.
     pub fn made(&mut self, dir: Key, name: &[u8], attr: &Attr) {
         let (key, next) = ((dir.0, attr.ino), self.next);
-        if let Some(entry) = self.entries.get_mut(&dir) {
-            // Answers that are on their way do not tell of it.
-            entry.changed = next;
-            entry.listing = None;
-            if let Some(of_dir) = &mut entry.attr {
-                of_dir.size += 1;
-                named_at(of_dir, attr.mtime);
-            }
-        }
-        self.insert_name(dir, name, Some(attr.ino));
+        self.named(dir, name, Some(attr.ino), (1, attr.mtime));
         let entry = self.entries.entry(key).or_default();
         if entry.bits == 0 {
             self.holding += 1;
@@ -55,35 +59,90 @@ impl Leases {
     /// file nobody else may ask for, either.
     #[must_use]
     pub fn may_remove(&mut self, dir: Key, name: &[u8], now: Duration) -> Option<(Attr, Attr)> {
+        let (of_dir, ino) = self.may_change(dir, name, now)?;
+        let of_file = self.is_ours((dir.0, ino?)).filter(|attr| attr.nlink == 1)?.clone();
+        Some((of_dir, of_file))
+    }
+
+    /// What there is to know of a move that may be made without asking.
+    #[must_use]
+    pub fn may_move(&mut self, from: (Key, &[u8]), to: (Key, &[u8]), now: Duration) -> Option<Moving> {
+        let (from_dir, ino) = self.may_change(from.0, from.1, now)?;
+        let (to_dir, replaced) = self.may_change(to.0, to.1, now)?;
+        let of_file = self.is_ours((from.0.0, ino?))?.clone();
+        let replaced = match replaced {
+            // Two names of one file both stay.
+            Some(replaced) if Some(replaced) == ino => return None,
+            Some(replaced) => Some(self.is_ours((to.0.0, replaced)).filter(|attr| attr.nlink == 1)?.clone()),
+            None => None,
+        };
+        Some(Moving { from_dir, to_dir, file: of_file, replaced })
+    }
+
+    /// A directory whose names this session alone may use, and what one of them means.
+    fn may_change(&mut self, dir: Key, name: &[u8], now: Duration) -> Option<(Attr, Option<u64>)> {
         if !self.is_good(now) {
             return None;
         }
         let entry = self.entries.get_mut(&dir)?;
-        let free = entry.bits & MAKES == MAKES && entry.losing == 0 && entry.changing == 0;
-        let ino = entry.name(name).flatten().filter(|_| free)?;
+        if entry.bits & MAKES != MAKES || entry.losing != 0 || entry.changing != 0 {
+            return None;
+        }
+        let ino = entry.name(name)?;
         entry.used = true;
-        let of_dir = entry.attr.clone()?;
-        let file = self.entries.get(&(dir.0, ino))?;
-        // What is still being written to it nobody will miss; but it may be getting another name.
+        Some((entry.attr.clone()?, ino))
+    }
+
+    /// A file of which nobody else knows anything. What is still being written to it does not matter; but it may not be getting
+    /// another name.
+    fn is_ours(&self, key: Key) -> Option<&Attr> {
+        let file = self.entries.get(&key)?;
         let ours = file.bits & EARLY == EARLY && file.losing == 0 && file.changing == 0;
-        let plain = |attr: &&Attr| attr.mode >> 12 == kind::FILE && attr.nlink == 1 && attr.flags == 0;
-        let of_file = file.attr.as_ref().filter(plain)?.clone();
-        ours.then_some((of_dir, of_file))
+        file.attr.as_ref().filter(|attr| ours && attr.mode >> 12 == kind::FILE && attr.flags == 0)
     }
 
     /// The name is taken away: nothing is answered of the file any more without asking.
     pub fn removed(&mut self, dir: Key, name: &[u8], ino: u64, at: Time) {
+        self.named(dir, name, None, (-1, at));
+        self.gone((dir.0, ino));
+    }
+
+    /// The file has moved.
+    pub fn moved(&mut self, from: (Key, &[u8]), to: (Key, &[u8]), moving: &Moving, at: Time) {
+        let ino = moving.file.ino;
+        self.named(from.0, from.1, None, (-1, at));
+        self.named(to.0, to.1, Some(ino), (i64::from(moving.replaced.is_none()), at));
+        let next = self.next;
+        if let Some(entry) = self.entries.get_mut(&(from.0.0, ino)) {
+            entry.changed = next;
+            if let Some(attr) = &mut entry.attr {
+                attr.ctime = attr.ctime.max(at);
+            }
+        }
+        if let Some(replaced) = &moving.replaced {
+            self.gone((to.0.0, replaced.ino));
+        }
+    }
+
+    /// A name of a directory means something else.
+    fn named(&mut self, dir: Key, name: &[u8], ino: Option<u64>, (entries, at): (i64, Time)) {
         let next = self.next;
         if let Some(entry) = self.entries.get_mut(&dir) {
+            // Answers that are on their way do not tell of it.
             entry.changed = next;
             entry.listing = None;
             if let Some(of_dir) = &mut entry.attr {
-                of_dir.size = of_dir.size.saturating_sub(1);
-                named_at(of_dir, at);
+                of_dir.size = of_dir.size.saturating_add_signed(entries);
+                of_dir.mtime = of_dir.mtime.max(at);
+                of_dir.ctime = of_dir.ctime.max(at);
             }
         }
-        self.insert_name(dir, name, None);
-        if let Some(entry) = self.entries.get_mut(&(dir.0, ino)) {
+        self.insert_name(dir, name, ino);
+    }
+
+    fn gone(&mut self, key: Key) {
+        let next = self.next;
+        if let Some(entry) = self.entries.get_mut(&key) {
             entry.changed = next;
             entry.forget_attr();
         }
@@ -113,11 +172,11 @@ impl Leases {
         missing
     }
 
-    /// The MRC did not take it: name and file are not there.
+    /// The MRC did not take what was done: what the name means, and the file, are asked for.
     pub fn forget_early(&mut self, key: Key, dir: Key, name: &[u8]) {
         self.take_early(key);
         self.mark(key);
-        if let Some(entry) = self.entries.get_mut(&key).filter(|entry| entry.bits & KEEPS_ATTR == 0) {
+        if let Some(entry) = self.entries.get_mut(&key) {
             entry.forget_attr();
         }
         let next = self.next;
@@ -145,12 +204,6 @@ impl Leases {
     pub fn is_directory(&self, key: Key) -> bool {
         self.entries.get(&key).is_some_and(|entry| entry.directory)
     }
-}
-
-/// As the MRC does when it hears of it: times do not go back.
-fn named_at(dir: &mut Attr, at: Time) {
-    dir.mtime = dir.mtime.max(at);
-    dir.ctime = dir.ctime.max(at);
 }
 
 #[cfg(test)]
@@ -289,6 +342,31 @@ mod tests {
         assert_eq!(leases.bits(FILE, NOW), EARLY, "others ask us for it until the MRC has removed it");
         leases.freed(FILE);
         assert_eq!(leases.len(), 1);
+    }
+
+    #[test]
+    fn a_file_moves_and_what_it_replaces_is_gone() {
+        let mut leases = maker();
+        leases.made(DIR, b"x", &file());
+        let other = Attr { ino: 71, ..file() };
+        leases.made(DIR, b"y", &other);
+        let moving = leases.may_move((DIR, b"x"), (DIR, b"z"), NOW).unwrap();
+        assert_eq!((moving.file.ino, moving.replaced.is_none()), (FILE.1, true));
+        leases.moved((DIR, b"x"), (DIR, b"z"), &moving, time(11));
+        assert_eq!(leases.name(DIR, b"x", NOW), Some(None));
+        assert_eq!(leases.name(DIR, b"z", NOW), Some(Some(FILE.1)));
+        assert_eq!(leases.attr(FILE, NOW).unwrap().ctime, time(11));
+        let dir = leases.attr(DIR, NOW).unwrap();
+        assert_eq!((dir.size, dir.mtime), (2, time(11)));
+        assert_eq!(leases.may_move((DIR, b"x"), (DIR, b"z"), NOW), None, "not there any more");
+        assert_eq!(leases.may_move((DIR, b"z"), (DIR, b"z"), NOW), None, "nothing to do");
+        let moving = leases.may_move((DIR, b"z"), (DIR, b"y"), NOW).unwrap();
+        assert_eq!(moving.replaced.as_ref().map(|attr| attr.ino), Some(71));
+        leases.moved((DIR, b"z"), (DIR, b"y"), &moving, time(12));
+        assert_eq!(leases.name(DIR, b"y", NOW), Some(Some(FILE.1)));
+        assert_eq!((leases.attr(DIR, NOW).unwrap().size, leases.attr((1, 71), NOW)), (1, None));
+        // Into a directory that others may use.
+        assert_eq!(leases.may_move((DIR, b"y"), ((1, 6), b"y"), NOW), None);
     }
 
     #[test]
