@@ -43,16 +43,18 @@ done
 # Files that were made while no MRC could hear of them: made by the mount alone.
 pids_of_mrcs() { for n in 0 1 2; do pid_of "mrc-$n"; done; }
 for n in $(seq "$(sized 4 2)"); do
-  check_sh "a directory to make files in, $n" 20 'mkdir "$mnt/made-'$n'"; for i in 1 2 3; do echo $i >"$mnt/made-'$n'/first-$i"; done; sync -f "$mnt"'
+  check_sh "a directory to make files in, $n" 20 'mkdir "$mnt/made-'$n'"; for i in 1 2 3; do echo $i >"$mnt/made-'$n'/first-$i"; done; mkdir "$mnt/old-'$n'"; for i in $(seq 40); do echo "old $i" >"$mnt/old-'$n'/$i"; done; sync -f "$mnt"'
   mrcs=$(pids_of_mrcs) mount=$(pid_of mount-0)
   # shellcheck disable=SC2086
   kill -STOP $mrcs
   check_sh "20 files are made and written, and 60 made, while every MRC stands still, $n" 3 'for i in $(seq 20); do echo "$i of '$n'" >"$mnt/made-'$n'/$i"; done; for i in $(seq 60); do : >"$mnt/made-'$n'/empty-$i"; done'
+  check_sh "10 files are removed, 10 moved to the other directory and 10 put in the place of others meanwhile, $n" 3 'cd "$mnt/old-'$n'" && rm $(seq 10) && for i in $(seq 11 20); do mv $i "../made-'$n'/moved-$i" || exit 1; done && for i in $(seq 21 30); do mv $i $((i + 10)) || exit 1; done'
   slay "$mount"
   # shellcheck disable=SC2086
   kill -CONT $mrcs
   revive mount-0 || bad "xtfs start mount-0: $(tail -n 2 "$work/start.out")"
-  check_sh "kill -9 of the mount: they are there, $n" 40 '[ "$(ls "$mnt/made-'$n'" | wc -l)" = 83 ] && for i in $(seq 20); do [ "$(cat "$mnt/made-'$n'/$i")" = "$i of '$n'" ] || exit 1; done'
+  check_sh "kill -9 of the mount: what was removed is gone, what was moved is where it went, $n" 40 'cd "$mnt/old-'$n'" && [ "$(echo $(ls | sort -n))" = "$(echo $(seq 31 40))" ] && for i in $(seq 21 30); do [ "$(cat $((i + 10)))" = "old $i" ] || exit 1; done && for i in $(seq 11 20); do [ "$(cat "../made-'$n'/moved-$i")" = "old $i" ] || exit 1; done'
+  check_sh "kill -9 of the mount: they are there, $n" 40 '[ "$(ls "$mnt/made-'$n'" | wc -l)" = 93 ] && for i in $(seq 20); do [ "$(cat "$mnt/made-'$n'/$i")" = "$i of '$n'" ] || exit 1; done'
 done
 for n in $(seq "$(sized 4 2)"); do
   writer "$mnt/both-$n" 30 "$work/both-$n"

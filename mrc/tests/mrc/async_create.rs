@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mrc::command::{Body, CreateAs, ReserveInos, SessionBegin, SessionRaise};
+use mrc::command::{Body, ChangeAs, CreateAs, ReserveInos, SessionBegin, SessionRaise};
 use proto::error::Code;
 use proto::mrc::{
     AwaitRecalls, AwaitRecallsRequest, Create, CreateMany, CreateManyReply, CreateManyRequest, CreateRequest,
-    CreatedReply, DropVolume, EarlyFile, EntryRequest, GetAttr, HeldLease, InoRequest, LEASE_ATTR as A,
-    LEASE_NAMES as N, LEASE_READ as R, LEASE_WRITE as W, Lookup, MakeRequest, Open, OpenRequest, OpenSession,
-    RESERVE_MAX, ReadDir, ReadDirRequest, ReturnLeases, ReturnLeasesRequest, ReturnedLease, SessionOpen,
-    Time, VolumeDrop,
+    CreatedReply, DropVolume, EarlyFile, EarlyMove, EntryRequest, GetAttr, HeldLease, InoRequest,
+    LEASE_ATTR as A, LEASE_NAMES as N, LEASE_READ as R, LEASE_WRITE as W, Lookup, MakeRequest, Open,
+    OpenRequest, OpenSession, RESERVE_MAX, ReadDir, ReadDirRequest, ReturnLeases, ReturnLeasesRequest,
+    ReturnedLease, SessionOpen, Time, VolumeDrop,
 };
 use proto::quota::{QuotaKind, QuotaLimits, QuotaSet, SetQuota};
 use proto::rpc::Origin;
@@ -71,7 +71,27 @@ impl World {
 
     fn file(&self, name: &str, ino: u64, epoch: u64) -> EarlyFile {
         let (origin, name) = (self.origin(), name.into());
-        EarlyFile { origin, parent: ROOT, name, ino, mode: 0o640, uid: 3, gid: 4, at: at(9), epoch }
+        let file = EarlyFile { origin, parent: ROOT, name, ino, at: at(9), epoch, ..EarlyFile::default() };
+        EarlyFile { mode: 0o640, uid: 3, gid: 4, ..file }
+    }
+
+    fn removed(&self, name: &str, ino: u64, epoch: u64) -> EarlyFile {
+        EarlyFile { removed: true, at: at(11), ..self.file(name, ino, epoch) }
+    }
+
+    fn moved(&self, name: &str, to: (&str, u64), ino: u64, epoch: u64) -> EarlyFile {
+        let moved = EarlyMove { parent: ROOT, name: to.0.into(), replaced: to.1 };
+        EarlyFile { moved: Some(moved), at: at(12), ..self.file(name, ino, epoch) }
+    }
+
+    /// Names of the root and what they lead to, as another client sees them.
+    async fn names(&self) -> Vec<(String, u64)> {
+        let list = ReadDirRequest { head: head(OTHER), ino: ROOT, after: 0, limit: 100, with_attrs: false };
+        let entries = self.ask::<ReadDir>(&list).await.unwrap().entries;
+        let name = |name: &[u8]| String::from_utf8(name.to_vec()).unwrap();
+        let mut all: Vec<_> = entries.iter().map(|entry| (name(&entry.name), entry.ino)).collect();
+        all.sort();
+        all
     }
 }
 
@@ -220,18 +240,8 @@ fn numbers_are_reserved_and_times_of_the_directory_do_not_go_back() {
     replica.run(Body::ReserveInos(ReserveInos { volume: harness::VOLUME, count: 3 })).unwrap();
     let epoch = mrc::namespace::session::find(&replica.table, 5).unwrap().unwrap().epoch;
     let make = |name: &str, ino, at| {
-        let origin = Origin::default();
-        let file = EarlyFile {
-            origin,
-            parent: ROOT,
-            name: name.into(),
-            ino,
-            mode: 0o600,
-            uid: 0,
-            gid: 0,
-            at,
-            epoch,
-        };
+        let file = EarlyFile { parent: ROOT, name: name.into(), ino, ..EarlyFile::default() };
+        let file = EarlyFile { mode: 0o600, at, epoch, ..file };
         Body::CreateAs(CreateAs { head: harness::head(0, 0, true), file, layout: layout() })
     };
     let root =
@@ -251,4 +261,124 @@ fn numbers_are_reserved_and_times_of_the_directory_do_not_go_back() {
     replica.run(Body::SessionRaise(SessionRaise { session: 5, fence: false })).unwrap();
     assert_eq!(code(replica.run(make("late", 3, at(9)))), Some(Code::CapabilityExpired));
     assert_eq!(root(&replica).size, 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_follows_from_what_comes_after_it_in_one_call() {
+    let world = World::new(2).await;
+    let epoch = world.takes_part(SESSION).await;
+    assert_eq!(world.makes("first").await, A | N | W);
+    let ino = world.tell(Vec::new(), RESERVE_MAX).await.first;
+    let all = vec![
+        world.file("x", ino, epoch),
+        world.removed("x", ino, epoch),
+        world.file("x", ino + 1, epoch),
+        world.moved("x", ("y", 0), ino + 1, epoch),
+        world.file("x", ino + 2, epoch),
+        world.moved("x", ("y", ino + 1), ino + 2, epoch),
+        world.moved("y", ("z", 0), ino + 2, epoch),
+        world.file("w", ino + 3, epoch),
+    ];
+    // The same again, as after an answer that was lost, and with the answers not kept any more.
+    for origin in [true, true, false] {
+        let mut all = all.clone();
+        if !origin {
+            all.iter_mut().for_each(|file| file.origin = Origin::default());
+        }
+        let told = world.tell(all, 0).await;
+        let refused: Vec<_> = told.files.iter().map(refusal).collect();
+        if origin {
+            assert_eq!(refused, [None; 8]);
+            let freed: Vec<u64> = told.files.iter().map(|one| one.freed).collect();
+            // What was replaced can be opened for a while: a kernel may be about to.
+            assert_eq!(freed, [0, ino, 0, 0, 0, 0, 0, 0]);
+        }
+        let list = InoRequest { head: head(SESSION), ino: ROOT };
+        let root = world.ask::<GetAttr>(&list).await.unwrap().attr;
+        assert_eq!((root.size, root.mtime >= at(12)), (3, true));
+        let find = |name: &str| EntryRequest { head: head(SESSION), parent: ROOT, name: name.into() };
+        assert_eq!(world.ask::<Lookup>(&find("z")).await.unwrap().attr.ino, ino + 2);
+        assert_eq!(code(world.ask::<Lookup>(&find("x")).await), Some(Code::NotFound));
+        assert_eq!(code(world.ask::<Lookup>(&find("y")).await), Some(Code::NotFound));
+        let gone = InoRequest { head: head(SESSION), ino };
+        assert_eq!(code(world.ask::<GetAttr>(&gone).await), Some(Code::Stale));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_else_sees_a_name_or_a_file_that_was_removed_or_moved() {
+    let world = Arc::new(World::new(2).await);
+    let epoch = world.takes_part(SESSION).await;
+    world.takes_part(OTHER).await;
+    assert_eq!(world.makes("first").await, A | N | W);
+    let ino = world.tell(Vec::new(), RESERVE_MAX).await.first;
+    let made = ["a", "b", "c"].iter().zip(ino..).map(|(name, ino)| world.file(name, ino, epoch)).collect();
+    world.tell(made, 0).await;
+    // Whoever asks for the file by its number waits for its right too.
+    let asking = tokio::spawn({
+        let world = world.clone();
+        async move { world.ask::<GetAttr>(&InoRequest { head: head(OTHER), ino }).await }
+    });
+    let wanted = world.wanted(SESSION, 10_000).await;
+    assert_eq!(wanted.iter().map(|one| (one.0, one.1)).collect::<Vec<_>>(), [(ino, W)]);
+    let told = world.tell(vec![world.removed("a", ino, epoch)], 0).await;
+    assert_eq!((refusal(&told.files[0]), told.files[0].freed), (None, ino));
+    world.gives_back(SESSION, &wanted).await;
+    assert_eq!(code(asking.await.unwrap()), Some(Code::Stale));
+    let told = world.tell(vec![world.moved("b", ("c", ino + 2), ino + 1, epoch)], 0).await;
+    assert_eq!(refusal(&told.files[0]), None);
+    let looking = tokio::spawn({
+        let world = world.clone();
+        async move { world.names().await }
+    });
+    let wanted = world.wanted(SESSION, 10_000).await;
+    world.gives_back(SESSION, &wanted).await;
+    let first = looking.await.unwrap();
+    assert_eq!(first.iter().map(|(name, _)| &name[..]).collect::<Vec<_>>(), ["c", "first"]);
+    assert_eq!(first[0].1, ino + 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_somebody_has_open_lives_on_when_its_maker_has_removed_it() {
+    let world = World::new(2).await;
+    let epoch = world.takes_part(SESSION).await;
+    assert_eq!(world.makes("first").await, A | N | W);
+    let ino = world.tell(Vec::new(), RESERVE_MAX).await.first;
+    world.tell(vec![world.file("a", ino, epoch)], 0).await;
+    let open = OpenRequest { head: head(SESSION), ino, ..OpenRequest::default() };
+    world.ask::<Open>(&open).await.unwrap();
+    let told = world.tell(vec![world.removed("a", ino, epoch)], 0).await;
+    assert_eq!((refusal(&told.files[0]), told.files[0].freed), (None, 0));
+    let attr = world.ask::<GetAttr>(&InoRequest { head: head(SESSION), ino }).await.unwrap().attr;
+    assert_eq!((attr.nlink, attr.ctime >= at(11)), (0, true));
+}
+
+#[test]
+fn an_expelled_session_has_removed_and_moved_nothing() {
+    let mut replica = Replica::new();
+    let begin = SessionBegin { session: SESSION, client: "test".into() };
+    replica.run(Body::SessionBegin(begin)).unwrap();
+    let epoch = mrc::namespace::session::find(&replica.table, SESSION).unwrap().unwrap().epoch;
+    replica.run(Body::ReserveInos(ReserveInos { volume: harness::VOLUME, count: 10 })).unwrap();
+    let head = proto::mrc::Head { session: SESSION, ..harness::head(0, 0, true) };
+    let file = |name: &str, ino| EarlyFile {
+        parent: ROOT,
+        name: name.into(),
+        ino,
+        epoch,
+        at: at(9),
+        ..EarlyFile::default()
+    };
+    let make = Body::CreateAs(CreateAs { head: head.clone(), file: file("x", 2), layout: layout() });
+    replica.run(make).unwrap();
+    replica.run(Body::SessionRaise(SessionRaise { session: SESSION, fence: false })).unwrap();
+    let moved = EarlyMove { parent: ROOT, name: b"y".to_vec(), replaced: 0 };
+    for file in
+        [EarlyFile { removed: true, ..file("x", 2) }, EarlyFile { moved: Some(moved), ..file("x", 2) }]
+    {
+        let change = Body::ChangeAs(ChangeAs { head: head.clone(), file, closed: 2 });
+        assert_eq!(code(replica.run(change)), Some(Code::CapabilityExpired));
+    }
+    let root = mrc::namespace::read::getattr(&replica.table, harness::VOLUME, ROOT).unwrap();
+    assert_eq!(root.size, 1);
 }
