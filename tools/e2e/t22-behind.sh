@@ -56,6 +56,18 @@ for n in $(seq "$(sized 4 2)"); do
   check_sh "kill -9 of the mount: what was removed is gone, what was moved is where it went, $n" 40 'cd "$mnt/old-'$n'" && [ "$(echo $(ls | sort -n))" = "$(echo $(seq 31 40))" ] && for i in $(seq 21 30); do [ "$(cat $((i + 10)))" = "old $i" ] || exit 1; done && for i in $(seq 11 20); do [ "$(cat "../made-'$n'/moved-$i")" = "old $i" ] || exit 1; done'
   check_sh "kill -9 of the mount: they are there, $n" 40 '[ "$(ls "$mnt/made-'$n'" | wc -l)" = 93 ] && for i in $(seq 20); do [ "$(cat "$mnt/made-'$n'/$i")" = "$i of '$n'" ] || exit 1; done'
 done
+# Names are changed as in a local directory while the mount, and the leader, are killed.
+for n in $(seq "$(sized 4 1)"); do
+  timeout -k 5 200 python3 "$here/names.py" "$mnt/names-$n" "$work/names-$n" --seed "$n" --seconds "$(sized 30 12)" >"$work/names.out" 2>&1 </dev/null &
+  pid=$!
+  for kill in $(seq "$(sized 12 4)"); do
+    sleep 1.5
+    murder mount-0
+    revive mount-0 || bad "xtfs start mount-0: $(tail -n 2 "$work/start.out")"
+    [ $((kill % 3)) = 0 ] && { leader=$(leader_of mrc); murder "$leader"; revive "$leader" || bad "xtfs start $leader"; }
+  done
+  wait $pid && ok "names under kill -9 of mount and MRC leader, $n: $(cat "$work/names.out")" || bad "names under kills, $n: $(head -c 3000 "$work/names.out")"
+done
 for n in $(seq "$(sized 4 2)"); do
   writer "$mnt/both-$n" 30 "$work/both-$n"
   pid=$!

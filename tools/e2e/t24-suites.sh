@@ -12,6 +12,8 @@ check "fsx through two mounts, $(sized 20000 3000) operations" 240 \
   python3 "$here/fsx-mounts.py" "$mnt" "$second" --seed "${SEED:-1}" --ops "$(sized 20000 3000)"
 
 # The counters of a byte under a lock: each of two takes turns, so the other's last step is what it reads.
+check "names change as in a local directory, and so the second mount sees them" 120 \
+  python3 "$here/names.py" "$mnt/names" "$work/names" --second "$second/names" --seed "${SEED:-1}" --seconds "$(sized 40 8)"
 check "locks and data take turns over two mounts" 60 python3 "$here/turns.py" "$mnt" "$second" --seconds "$(sized 5 2)"
 
 cat >"$work/skip.py" <<'PY'
