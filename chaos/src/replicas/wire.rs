@@ -441,7 +441,9 @@ impl Sim {
                 let (payload, local, damaged) = (Payload::Cut { value }, local(object), damaged(object));
                 Cause::Change { object, range: Range::ALL, payload, local, damaged, waiter }
             }
-            Op::Read { object, .. } => Cause::Read { object, waiter },
+            Op::Read { object, block, .. } => {
+                Cause::Read { object, range: self.looks_after(block), waiter }
+            }
             Op::Sync { .. } => Cause::Sync { waiter },
         };
         self.tell(id, column, cause);

@@ -56,7 +56,7 @@ impl State {
 
     /// Opens the column for nobody in particular.
     pub(super) fn touch(&mut self, model: &Replication, osd: usize) {
-        self.tell(model, osd, Event::Read { object: OBJECT, waiter: Waiter::Nobody }, NOW);
+        self.tell(model, osd, Event::Read { object: OBJECT, range: Range::NONE, waiter: Waiter::Nobody }, NOW);
     }
 
     fn issue(&mut self, model: &Replication, client: usize, osd: usize) {
@@ -80,7 +80,7 @@ impl State {
                 damaged: false,
                 waiter,
             },
-            Op::Read => Event::Read { object: OBJECT, waiter },
+            Op::Read => Event::Read { object: OBJECT, range: Range::ALL, waiter },
         };
         self.tell(model, osd, cause, NOW);
     }
