@@ -53,11 +53,13 @@ pub enum Fault {
     OneWord,
     /// A replica says its word without having adopted what it promised.
     OpenNotAsked,
+    /// A replica that may have forgotten what it acknowledged says its word.
+    DoubtfulSays,
 }
 
 impl Fault {
     /// All of them, with their names on the command line.
-    pub const ALL: [(&'static str, Self); 9] = [
+    pub const ALL: [(&'static str, Self); 10] = [
         ("acked-not-applied", Self::AckedNotApplied),
         ("promise-not-durable", Self::PromiseNotDurable),
         ("epoch-ignored", Self::EpochIgnored),
@@ -67,6 +69,7 @@ impl Fault {
         ("loss-not-told", Self::LossNotTold),
         ("one-word", Self::OneWord),
         ("open-not-asked", Self::OpenNotAsked),
+        ("doubtful-says", Self::DoubtfulSays),
     ];
 }
 

@@ -54,6 +54,7 @@ fn reads_without_the_primary_need_two_words_of_an_epoch() {
     let stale = "no read is older than what was acknowledged before it";
     column_breaks(replication::Fault::OneWord, Replication::clean(0), stale);
     column_breaks(replication::Fault::OpenNotAsked, Replication::clean(1), LOST);
+    column_breaks(replication::Fault::DoubtfulSays, Replication::clean(1), stale);
 }
 
 /// Replication without a part of it.

@@ -10,15 +10,12 @@ use super::client::Op;
 use super::{CLIENT_PATIENCE, Event, Sim};
 use crate::invariants::Violation;
 
-/// A condition that is left out, so that the invariants must notice.
+/// A condition that is left out, so that the invariants must notice. What takes more luck is left out of the model
+/// (`chaos/models`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Broken {
     /// One replica's word is enough.
     OneWord,
-    /// Whoever promised an epoch counts as having adopted it.
-    NotAdopted,
-    /// A replica that may have forgotten what it acknowledged has its say.
-    Doubtful,
     /// Nobody looks whether the object changed while it was read.
     LooksOnce,
     /// The primary looks into its store although it has yet to apply what it has numbered.
@@ -30,7 +27,7 @@ pub enum Broken {
 pub(super) struct Asking {
     ballot: Ballot<Word>,
     giver: u64,
-    given: Option<u64>,
+    given: Option<(Word, u64)>,
     /// Who has answered: messages may arrive twice.
     answered: BTreeSet<u64>,
     asked: usize,
@@ -97,7 +94,10 @@ impl Sim {
         let others: Vec<u64> = lists.list.iter().copied().filter(|osd| Some(*osd) != primary).collect();
         let giver = self.world.pick(&others).copied().filter(|_| lists.previous.is_empty());
         let Some(giver) = giver else {
-            return if alone { self.ask_primary(id) } else { () };
+            if alone {
+                self.ask_primary(id);
+            }
+            return;
         };
         let replicas = if self.broken == Some(Broken::OneWord) { 1 } else { lists.list.len() };
         let (ballot, asked) = (Ballot::new(replicas), lists.list.len());
@@ -116,19 +116,15 @@ impl Sim {
     /// A replica's word as the driver asks the engine for it.
     fn word(&self, id: u64, column: u64, object: u64) -> Option<Word> {
         let node = &self.nodes[&id];
-        let mut kept = Kept {
+        let kept = Kept {
             adopted: node.adopted(column),
             doubtful: node.is_doubtful(column),
             local: node.version(column, object),
             damaged: node.damaged.contains(&(column, object)),
         };
-        kept.doubtful &= self.broken != Some(Broken::Doubtful);
         let role = self.role(id, column);
         let fresh = || Column::new(id, role, node.numbers);
         let engine = node.columns.get(&column).cloned().unwrap_or_else(fresh);
-        if self.broken == Some(Broken::NotAdopted) {
-            kept.adopted = engine.promised();
-        }
         engine.word(object, kept).ok()
     }
 
@@ -189,7 +185,7 @@ impl Sim {
         }
         match said {
             Some((word, value)) if node == asking.giver => {
-                asking.given = Some(value);
+                asking.given = Some((word, value));
                 asking.ballot.gives(word);
             }
             Some((word, _)) => asking.ballot.says(word),
@@ -198,8 +194,12 @@ impl Sim {
         let open = asking.asked - asking.answered.len();
         let refused = said.is_none() && node == asking.giver;
         if asking.ballot.is_decided()
-            && let Some(value) = asking.given
+            && let Some((Word { version, .. }, value)) = asking.given
         {
+            if let Some(Op::Read { column, object, block }) = self.op(id, attempt) {
+                let version = (version.epoch, version.number);
+                self.checks.bytes.shows((column, object), version, block, value)?;
+            }
             *self.faults.entry("read by replicas").or_default() += 1;
             return self.client_answer(id, attempt, Ok(value));
         }

@@ -104,8 +104,13 @@ fn osd_patches() {
 #[test]
 fn osd_reads_of_replicas() {
     let of = osd::ColumnOf { layout: layout(), column: 1 };
-    let head =
-        osd::ObjectHead { capability: capability(), object: 5, map_epoch: 14, replicas: Some(of), turn: None };
+    let head = osd::ObjectHead {
+        capability: capability(),
+        object: 5,
+        map_epoch: 14,
+        replicas: Some(of),
+        turn: None,
+    };
     let read = osd::ReadRequest { head, offset: 4096, len: 8192, check: false };
     let message = osd::ReplicaReadRequest { read, word_only: true };
     check("osd-read-replica", Kind::Request, osd::ReadReplica::NUMBER, &message, b"");
@@ -116,8 +121,7 @@ fn osd_reads_of_replicas() {
         object_bytes: 12_288,
         holes: vec![1, 1],
     };
-    let message =
-        osd::ReplicaReadReply { epoch: 9, version_epoch: 8, version_number: 407, read: Some(read) };
+    let message = osd::ReplicaReadReply { epoch: 9, version_epoch: 8, version_number: 407, read: Some(read) };
     check("osd-read-replica-reply", Kind::Reply, osd::ReadReplica::NUMBER, &message, &[7; 8192]);
 }
 

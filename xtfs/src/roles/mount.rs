@@ -155,9 +155,11 @@ fn publish_reads(host: &Host, client: &Arc<Client>, volume: &str, at: &std::path
             reads.map(|reads| (labels.to_vec(), count(reads) as f64)).into_iter().collect()
         });
     };
-    told("client_hedged_reads", "Times that a read was asked of replicas too, the primary taking long", |reads| {
-        reads.hedged
-    });
+    told(
+        "client_hedged_reads",
+        "Times that a read was asked of replicas too, the primary taking long",
+        |reads| reads.hedged,
+    );
     told("client_replica_reads", "Reads that replicas answered in place of the primary", |reads| {
         reads.by_replicas
     });

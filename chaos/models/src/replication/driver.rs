@@ -57,7 +57,12 @@ impl State {
 
     /// Opens the column for nobody in particular.
     pub(super) fn touch(&mut self, model: &Replication, osd: usize) {
-        self.tell(model, osd, Event::Read { object: OBJECT, range: Range::NONE, waiter: Waiter::Nobody }, NOW);
+        self.tell(
+            model,
+            osd,
+            Event::Read { object: OBJECT, range: Range::NONE, waiter: Waiter::Nobody },
+            NOW,
+        );
     }
 
     fn issue(&mut self, model: &Replication, client: usize, osd: usize) {

@@ -352,6 +352,7 @@ impl State {
             }
         };
         let adopted = if model.fault == Some(Fault::OpenNotAsked) { column.promised() } else { adopted };
+        let doubtful = doubtful && model.fault != Some(Fault::DoubtfulSays);
         column.word(OBJECT, Kept { adopted, doubtful, local: version, damaged: false }).ok()
     }
 

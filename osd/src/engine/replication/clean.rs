@@ -1,8 +1,8 @@
 //! Reads that a majority of replicas answers without the primary: what one replica may say of an object. The argument is in
 //! `docs/protocols/replication.md`, "Reads"; who asks compares the words.
 
-use super::column::Column;
 use super::Version;
+use super::column::Column;
 
 /// A replica's word: it has promised and adopted the epoch, and has this version of the object. A majority of the list that says
 /// the same, all asked after a read began, holds what the read may show.
