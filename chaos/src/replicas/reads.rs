@@ -144,7 +144,8 @@ impl Sim {
         let early = node.content(column, object).map_or(0, |content| content.value(block));
         let life = node.life;
         let look = Look { client, attempt, node: id, life, column, object, block, word, early };
-        let delay = self.world.micros(1, 3_000);
+        let most = if self.world.percent(20) { 100_000 } else { 3_000 };
+        let delay = self.world.micros(1, most);
         self.world.after(delay, Event::Look(Box::new(look)));
     }
 

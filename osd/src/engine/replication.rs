@@ -67,5 +67,8 @@ impl Range {
 }
 
 #[cfg(test)]
+#[path = "replication/clean_test.rs"]
+mod clean_test;
+#[cfg(test)]
 #[path = "replication/column_test.rs"]
 mod column_test;

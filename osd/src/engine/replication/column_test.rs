@@ -269,6 +269,19 @@ fn a_change_is_answered_when_a_majority_has_it() {
     assert_eq!(done, [("w", Outcome::Committed(1)), ("r", Outcome::Readable(7))]);
 }
 
+/// Others may have applied a change already, and shown it to who reads without the primary.
+#[test]
+fn a_read_looks_when_what_was_numbered_before_it_is_applied_here() {
+    let mut engine = serving();
+    let effects = engine.handle(change("w"), NOW);
+    let (own, _) = works(&effects)[0].clone();
+    let read = |from, to, waiter| Event::Read { object: 4, range: Range { from, to }, waiter };
+    assert_eq!(answers(&engine.handle(read(9, 20, "beside"), NOW)), [("beside", Outcome::Readable(7))]);
+    assert_eq!(answers(&engine.handle(read(8, 20, "r"), NOW)), []);
+    assert!(!engine.is_idle());
+    assert_eq!(answers(&engine.handle(worked(own), NOW)), [("r", Outcome::Readable(7))]);
+}
+
 #[test]
 fn without_a_lease_a_read_asks_a_majority() {
     let mut engine = serving();
