@@ -19,7 +19,7 @@ fn seeds_hold_all_invariants() {
         assert!(patches.get(way).is_some_and(|count| *count > 10), "{way} is missing in {patches:?}");
     }
     for way in ["hedged", "read by replicas"] {
-        assert!(patches.get(way).is_some_and(|count| *count > 200), "{way} is missing in {patches:?}");
+        assert!(patches.get(way).is_some_and(|count| *count > 100), "{way} is missing in {patches:?}");
     }
     assert!(operations > 2500, "only {operations} operations in all runs: the clients do not get through");
 }
@@ -38,7 +38,7 @@ fn a_condition_that_is_left_out_is_noticed() {
     let cases = [
         (Broken::OneWord, 0..20, "fresh reads"),
         (Broken::LooksOnce, 0..20, "same bytes"),
-        (Broken::LooksEarly, 29..30, "fresh reads"),
+        (Broken::LooksEarly, 0..400, "fresh reads"),
     ];
     for (broken, mut seeds, invariant) in cases {
         let noticed = seeds.find_map(|seed| {
