@@ -5,11 +5,14 @@ use std::collections::BTreeMap;
 
 use super::Violation;
 
+/// Column, object, and its version: epoch and number.
+type OfVersion = (u64, u64, u64, u64);
+
 /// See the module.
 #[derive(Debug, Default)]
 pub struct SameBytes {
-    /// (object, version) -> the content, block by block, and who had it first.
-    seen: BTreeMap<(u64, u64, u64, u64), (Vec<u64>, u64)>,
+    /// The content, block by block, and who had it first.
+    seen: BTreeMap<OfVersion, (Vec<u64>, u64)>,
 }
 
 impl SameBytes {
