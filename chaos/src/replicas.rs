@@ -5,6 +5,7 @@ mod check;
 mod client;
 mod nemesis;
 mod node;
+mod reads;
 mod views;
 mod wire;
 
@@ -20,7 +21,9 @@ use crate::world::World;
 use check::Checks;
 use client::Client;
 use node::{Content, Node};
-use osd::engine::replication::{Lists, Version};
+use osd::engine::replication::{Lists, Version, Word};
+pub use reads::Broken;
+use reads::{Look, Question};
 use wire::Delivery;
 
 /// Heartbeats of OSDs.
@@ -111,6 +114,18 @@ pub(crate) enum Event {
         attempt: u64,
         result: Result<u64, ()>,
     },
+    Hedge {
+        client: u64,
+        attempt: u64,
+    },
+    Question(Box<Question>),
+    Look(Box<Look>),
+    Said {
+        client: u64,
+        attempt: u64,
+        node: u64,
+        said: Option<(Word, u64)>,
+    },
     GiveUp {
         client: u64,
         attempt: u64,
@@ -156,6 +171,8 @@ impl Event {
             | Event::BeatAnswered { node, .. }
             | Event::Request { node, .. } => Some(*node),
             Event::Deliver(delivery) => Some(delivery.to),
+            Event::Question(question) => Some(question.node),
+            Event::Look(look) => Some(look.node),
             _ => None,
         }
     }
@@ -184,6 +201,7 @@ pub struct Sim {
     quiet: bool,
     quiet_since: Duration,
     faults: BTreeMap<&'static str, u64>,
+    broken: Option<Broken>,
 }
 
 /// The DIR in the net.
@@ -197,7 +215,14 @@ fn block_id(column: u64, object: u64, block: u32) -> u64 {
 /// Runs a plan to its end.
 #[must_use]
 pub fn run(plan: Plan) -> Outcome {
+    run_broken(plan, None)
+}
+
+/// The same without one of the conditions.
+#[must_use]
+pub fn run_broken(plan: Plan, broken: Option<Broken>) -> Outcome {
     let mut sim = Sim::new(plan);
+    sim.broken = broken;
     let violation = sim.run(plan.steps).err();
     if let Some(violation) = &violation {
         sim.world.note(format_args!("VIOLATION {violation}"));
@@ -242,6 +267,7 @@ impl Sim {
             quiet: false,
             quiet_since: Duration::ZERO,
             faults: BTreeMap::new(),
+            broken: None,
         }
     }
 
@@ -292,6 +318,10 @@ impl Sim {
                 self.request(client, attempt, node, sent, lists);
             }
             Event::Answer { client, attempt, result } => self.client_answer(client, attempt, result)?,
+            Event::Hedge { client, attempt } => self.hedge(client, attempt),
+            Event::Question(question) => self.question(*question),
+            Event::Look(look) => self.looked(*look),
+            Event::Said { client, attempt, node, said } => self.said(client, attempt, node, said)?,
             Event::GiveUp { client, attempt } => self.give_up(client, attempt),
             Event::Begin { client } => self.begin(client),
             Event::Fault => {

@@ -5,6 +5,7 @@
 pub mod backoff;
 pub mod coding;
 pub mod creates;
+pub mod hedging;
 pub mod kept;
 pub mod kernel;
 pub mod leases;

@@ -7,6 +7,6 @@ pub mod osd;
 pub mod session;
 
 pub use group::Group;
-pub use osd::{MapView, Osds};
+pub use osd::{HedgedReads, MapView, Osds};
 pub use session::Session;
 pub(crate) use session::Telling;

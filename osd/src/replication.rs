@@ -1,11 +1,12 @@
 //! Replicated columns: carries out what the engines ask, between the store and the other OSDs.
 //!
 //! [`cell`] one column in memory · [`carry`] effects · [`calls`] to other OSDs · [`clients`] requests of clients ·
-//! [`peers`] requests of other OSDs · [`resync`] what a replica lacks · [`mend`] damaged blocks.
+//! [`clean`] reads without the primary · [`peers`] requests of other OSDs · [`resync`] what a replica lacks · [`mend`] damaged blocks.
 
 mod calls;
 mod carry;
 mod cell;
+mod clean;
 mod clients;
 mod mend;
 mod peers;

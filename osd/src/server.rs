@@ -70,6 +70,8 @@ pub struct Load {
     pub read_bytes: u64,
     /// Bytes written.
     pub written_bytes: u64,
+    /// Of the reads, those given without leading the column.
+    pub replica_reads: u64,
 }
 
 /// Requests served since the start.
@@ -79,6 +81,7 @@ struct Counters {
     writes: AtomicU64,
     read_bytes: AtomicU64,
     written_bytes: AtomicU64,
+    replica_reads: AtomicU64,
 }
 
 /// An OSD: the store behind the service's door.
@@ -260,6 +263,7 @@ impl Osd {
             writes: count(&self.counters.writes),
             read_bytes: count(&self.counters.read_bytes),
             written_bytes: count(&self.counters.written_bytes),
+            replica_reads: count(&self.counters.replica_reads),
         }
     }
 
@@ -292,6 +296,7 @@ impl Osd {
             resync_bytes: moved.bytes,
             resync_objects: moved.objects,
             resync_patches: moved.patches,
+            replica_reads: count(&self.counters.replica_reads),
         }
     }
 

@@ -135,6 +135,35 @@ pub struct ReadReply {
     pub holes: Vec<u32>,
 }
 
+/// Asks any replica of a column what it has of an object, with the data or without: a majority that says the same answers a
+/// read. See `docs/protocols/replication.md`, "Reads". A replica that is in any doubt refuses.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ReplicaReadRequest {
+    /// What is to be read. Its `map_epoch` is not looked at.
+    #[prost(message, required, tag = "1")]
+    pub read: ReadRequest,
+    /// Only what it says of the object, no data.
+    #[prost(bool, tag = "2")]
+    pub word_only: bool,
+}
+
+/// What a replica says of an object, and the data as in [`ReadReply`].
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ReplicaReadReply {
+    /// The epoch that it has promised and adopted.
+    #[prost(uint64, tag = "1")]
+    pub epoch: u64,
+    /// The object's version: epoch; 0 when there is no such object.
+    #[prost(uint64, tag = "2")]
+    pub version_epoch: u64,
+    /// The object's version: number.
+    #[prost(uint64, tag = "3")]
+    pub version_number: u64,
+    /// What was read; absent when it was not asked for.
+    #[prost(message, optional, tag = "4")]
+    pub read: Option<ReadReply>,
+}
+
 /// Cuts the file on this OSD: objects beyond go, the boundary object is cut.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct TruncateRequest {
@@ -306,6 +335,9 @@ pub struct OsdStatus {
     /// Of them as patches: only the blocks that differ.
     #[prost(uint64, tag = "16")]
     pub resync_patches: u64,
+    /// Of the reads, those given without leading the column.
+    #[prost(uint64, tag = "17")]
+    pub replica_reads: u64,
 }
 
 /// An OSD whose replicas lag, as a leader of their columns knows it.
@@ -514,4 +546,6 @@ crate::methods! {
     FetchDelta = 0x031a reads (DeltaRequest) -> DeltaReply,
     /// See [`ProbeRequest`].
     Probe = 0x031b reads (ProbeRequest) -> Empty,
+    /// See [`ReplicaReadRequest`].
+    ReadReplica = 0x031c reads (ReplicaReadRequest) -> ReplicaReadReply,
 }

@@ -35,6 +35,9 @@ struct Args {
     /// Each client does less: what the unit tests search
     #[arg(long)]
     small: bool,
+    /// Replication: one client reads what a majority says, without the primary
+    #[arg(long)]
+    clean: bool,
     /// Leases: the faults are those of clocks
     #[arg(long)]
     clocks_only: bool,
@@ -86,7 +89,11 @@ fn run(args: &Args) -> Report {
     match args.model {
         Which::Replication => {
             let fault = named(&replication::Fault::ALL, wanted);
-            let model = if small { Replication::small(faults) } else { Replication::new(faults) };
+            let model = match (args.clean, small) {
+                (true, _) => Replication::clean(faults),
+                (_, true) => Replication::small(faults),
+                _ => Replication::new(faults),
+            };
             search(Replication { fault, ..model }, limits)
         }
         Which::LeasesAttributes => {

@@ -6,6 +6,7 @@
 //! | Action | On the page |
 //! |---|---|
 //! | [`Action::Issue`] | a client's change or read comes to an OSD that leads by the map it knows ("Changes", "Reads"; first touch: "Opening") |
+//! | [`Action::Vouch`] | another OSD says the same of the object as the one that a clean read got data of ("Reads") |
 //! | [`Action::Deliver`] | a question or an answer between OSDs arrives; any order |
 //! | [`Action::Lose`] | fault: the asker gives up. A question may arrive all the same, later |
 //! | [`Action::Repeat`] | fault: a question arrives twice |
@@ -48,11 +49,17 @@ pub enum Fault {
     DoubtNotTold,
     /// The engine does not hear that a call to another OSD was lost.
     LossNotTold,
+    /// A clean read needs one replica's word only.
+    OneWord,
+    /// A replica says its word without having adopted what it promised.
+    OpenNotAsked,
+    /// A replica that may have forgotten what it acknowledged says its word.
+    DoubtfulSays,
 }
 
 impl Fault {
     /// All of them, with their names on the command line.
-    pub const ALL: [(&'static str, Self); 7] = [
+    pub const ALL: [(&'static str, Self); 10] = [
         ("acked-not-applied", Self::AckedNotApplied),
         ("promise-not-durable", Self::PromiseNotDurable),
         ("epoch-ignored", Self::EpochIgnored),
@@ -60,6 +67,9 @@ impl Fault {
         ("lease-beyond-bound", Self::LeaseBeyondBound),
         ("doubt-not-told", Self::DoubtNotTold),
         ("loss-not-told", Self::LossNotTold),
+        ("one-word", Self::OneWord),
+        ("open-not-asked", Self::OpenNotAsked),
+        ("doubtful-says", Self::DoubtfulSays),
     ];
 }
 
@@ -93,6 +103,12 @@ impl Replication {
         Self { scripts: [vec![Op::Write(1)], Vec::new()], faults, fault: None }
     }
 
+    /// One writes, the other one reads what a majority says, and then of whoever leads.
+    #[must_use]
+    pub fn clean(faults: u8) -> Self {
+        Self { scripts: [vec![Op::Write(1)], vec![Op::Clean, Op::Read]], faults, fault: None }
+    }
+
     /// One writes, the other one reads.
     #[must_use]
     pub fn small(faults: u8) -> Self {
@@ -105,6 +121,7 @@ impl Replication {
 #[allow(missing_docs, reason = "the table of the module")]
 pub enum Action {
     Issue { client: usize, osd: usize },
+    Vouch { client: usize },
     Deliver { at: usize },
     Lose { at: usize },
     Repeat { at: usize },
@@ -143,8 +160,18 @@ impl Model for Replication {
         }
         for client in 0..self.scripts.len() {
             if state.clients[client].idle(&self.scripts[client]) {
-                let leads = (0..NODES).filter(|osd| state.believes_to_lead(*osd));
-                actions.extend(leads.map(|osd| Action::Issue { client, osd }));
+                let clean = self.scripts[client][state.clients[client].next] == Op::Clean;
+                let serves = |osd: &usize| match clean {
+                    true => state.word(self, *osd).is_some(),
+                    false => state.believes_to_lead(*osd),
+                };
+                actions.extend((0..NODES).filter(serves).map(|osd| Action::Issue { client, osd }));
+            }
+            if let Some((giver, word, _)) = state.clients[client].given {
+                let says = |osd: usize| osd != giver && state.word(self, osd) == Some(word);
+                if (0..NODES).any(says) {
+                    actions.push(Action::Vouch { client });
+                }
             }
         }
         for (at, message) in state.net.iter().enumerate() {
@@ -244,6 +271,7 @@ impl Readable for Replication {
                 let op = self.scripts[client][state.clients[client].next];
                 format!("client {} comes to {} with {op:?}", client + 1, osd(at))
             }
+            Action::Vouch { client } => format!("client {} hears the same of another OSD", client + 1),
             Action::Deliver { at } => format!("arrives: {}", state.net[at]),
             Action::Lose { at } => format!("FAULT lost: {}", state.net[at]),
             Action::Repeat { at } => format!("FAULT arrives twice: {}", state.net[at]),

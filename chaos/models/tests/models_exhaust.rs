@@ -43,6 +43,20 @@ fn replication_with_a_fault_holds() {
     holds(&search(Replication::small(1), Limits::default()), &one_write);
 }
 
+#[test]
+fn reads_without_the_primary_with_a_fault_hold() {
+    let one_write = ["two writes are acknowledged", "two epochs commit"];
+    holds(&search(Replication::clean(1), Limits::default()), &one_write);
+}
+
+#[test]
+fn reads_without_the_primary_need_two_words_of_an_epoch() {
+    let stale = "no read is older than what was acknowledged before it";
+    column_breaks(replication::Fault::OneWord, Replication::clean(0), stale);
+    column_breaks(replication::Fault::OpenNotAsked, Replication::clean(1), LOST);
+    column_breaks(replication::Fault::DoubtfulSays, Replication::clean(1), stale);
+}
+
 /// Replication without a part of it.
 fn column_breaks(fault: replication::Fault, model: Replication, property: &'static str) {
     breaks(&format!("{fault:?}"), Replication { fault: Some(fault), ..model }, property);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use osd::engine::replication::Lists;
 use proto::dir::OsdMap;
 
+use super::reads::Asking;
 use super::{BLOCKS, CLIENT_PATIENCE, Event, OBJECTS, Sim, block_id};
 use crate::invariants::Violation;
 
@@ -34,8 +35,10 @@ pub(super) struct Client {
     pub(super) id: u64,
     pub(super) map: OsdMap,
     /// As its capabilities say.
-    lists: BTreeMap<u64, Lists>,
+    pub(super) lists: BTreeMap<u64, Lists>,
     attempt: u64,
+    /// Replicas that do not lead are asked.
+    pub(super) asking: Option<Asking>,
     pub(super) op: Option<(Op, Duration)>,
     pub(super) done: u64,
     /// It hears nothing of newer maps until then.
@@ -53,6 +56,7 @@ impl Client {
             lists,
             map: OsdMap::default(),
             attempt: 0,
+            asking: None,
             op: None,
             done: 0,
             deaf_until: Duration::ZERO,
@@ -64,6 +68,11 @@ impl Client {
     /// From now on it reads every block, again and again.
     pub(super) fn reads_all(&mut self) {
         self.last_reads = Some(0);
+    }
+
+    /// Its last attempt.
+    pub(super) fn attempt(&self) -> u64 {
+        self.attempt
     }
 
     /// It has read everything at least once.
@@ -139,11 +148,24 @@ impl Sim {
         let client = &mut self.clients[usize::try_from(id).expect("few clients")];
         client.attempt += 1;
         client.op = Some((op, now));
+        client.asking = None;
+        let attempt = client.attempt;
+        self.world.after(CLIENT_PATIENCE, Event::GiveUp { client: id, attempt });
+        match op {
+            Op::Read { .. } => self.read_somehow(id),
+            _ => self.ask_primary(id),
+        }
+    }
+
+    /// Sends what a client wants to whoever leads, as it knows.
+    pub(super) fn ask_primary(&mut self, id: u64) {
+        let now = self.world.now();
+        let client = &self.clients[usize::try_from(id).expect("few clients")];
+        let Some((op, _)) = client.op else { return };
         let attempt = client.attempt;
         let lists = client.lists[&op.column()].clone();
         let primary = osd::engine::replication::role(&client.map, &lists).primary;
         self.world.note(format_args!("client {id} attempt {attempt} {op:?} at {primary:?}"));
-        self.world.after(CLIENT_PATIENCE, Event::GiveUp { client: id, attempt });
         if let Some(node) = primary {
             for delay in self.net.fate(&mut self.world, 2000 + id, node) {
                 let lists = lists.clone();

@@ -43,6 +43,11 @@ impl Content {
         self.blocks.get(&block).copied().unwrap_or(self.ground)
     }
 
+    /// All blocks.
+    pub(super) fn values(&self) -> Vec<u64> {
+        (0..BLOCKS).map(|block| self.value(block)).collect()
+    }
+
     pub(super) fn hash(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         (0..BLOCKS).for_each(|block| self.value(block).hash(&mut hasher));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use osd::engine::replication::{Event as Cause, Lists, first_of, role};
+use osd::engine::replication::{Event as Cause, Lists, Range, first_of, role};
 
 use super::wire::Waiter;
 use super::{Event, Sim};
@@ -59,7 +59,7 @@ impl Sim {
             if complete && same && !lists.previous.is_empty() {
                 return self.complete(column, &lists);
             }
-            self.tell(primary, column, Cause::Read { object: 0, waiter: Waiter::Nobody });
+            self.tell(primary, column, Cause::Read { object: 0, range: Range::NONE, waiter: Waiter::Nobody });
         }
         if !lists.previous.is_empty() {
             self.touch_again(column);

@@ -341,7 +341,7 @@ impl Sim {
                 let content = self.nodes[&id].content(column, object);
                 if let Some(content) = content {
                     let at = (content.version.epoch, content.version.number);
-                    self.checks.bytes.holds(id, (column, object), at, content.hash())?;
+                    self.checks.bytes.holds(id, (column, object), at, content.values())?;
                 }
                 Reply::Done
             }
@@ -441,7 +441,7 @@ impl Sim {
                 let (payload, local, damaged) = (Payload::Cut { value }, local(object), damaged(object));
                 Cause::Change { object, range: Range::ALL, payload, local, damaged, waiter }
             }
-            Op::Read { object, .. } => Cause::Read { object, waiter },
+            Op::Read { object, block, .. } => Cause::Read { object, range: self.looks_after(block), waiter },
             Op::Sync { .. } => Cause::Sync { waiter },
         };
         self.tell(id, column, cause);

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
@@ -249,33 +250,33 @@ impl Inode {
     }
 
     async fn ask_data(self: &Arc<Self>, data: u64, piece: Piece) -> Result<(Told, Bytes)> {
-        let mut again = false;
-        loop {
-            let made_for = std::sync::atomic::AtomicU64::new(0);
-            let make = |ticket: &Ticket<'_>| {
-                made_for.store(ticket.capability.ino, std::sync::atomic::Ordering::Relaxed);
-                ReadRequest {
-                    head: ticket.head(piece.object.0),
-                    offset: piece.offset,
-                    len: piece.len,
-                    check: again,
-                }
-            };
-            let result = self.call_object_of::<Read>(data, piece.object, make, Bytes::new()).await;
-            let key = ObjectKey { ino: Ino(made_for.into_inner()), ..self.object_key(piece) };
-            let cut = result.and_then(|(reply, payload)| {
-                let bytes = cut_verified(key, piece, &reply, &payload)?;
-                Ok((Told::of(&reply, &payload), bytes))
-            });
-            match cut {
-                // Once more: it may have been damaged on the way; if on the disk, the OSD finds it now and mends it.
-                Err(error) if error.code == Code::Corrupt && !again => {
-                    tracing::warn!(%error, "a read is done again, with a check at the OSD");
-                    again = true;
-                }
-                other => return other,
+        match self.ask_hedged(data, piece).await {
+            // Once more: it may have been damaged on the way; if on the disk, the OSD finds it now and mends it.
+            Err(error) if error.code == Code::Corrupt => {
+                tracing::warn!(%error, "a read is done again, with a check at the OSD");
+                self.ask_primary(data, piece, true).await
             }
+            other => other,
         }
+    }
+
+    /// One piece of whoever leads, checked.
+    pub(crate) async fn ask_primary(
+        self: &Arc<Self>,
+        data: u64,
+        piece: Piece,
+        check: bool,
+    ) -> Result<(Told, Bytes)> {
+        let made_for = AtomicU64::new(0);
+        let make = |ticket: &Ticket<'_>| {
+            made_for.store(ticket.capability.ino, Ordering::Relaxed);
+            ReadRequest { head: ticket.head(piece.object.0), offset: piece.offset, len: piece.len, check }
+        };
+        let result = self.call_object_of::<Read>(data, piece.object, make, Bytes::new()).await;
+        let key = ObjectKey { ino: Ino(made_for.load(Ordering::Relaxed)), ..self.object_key(piece) };
+        let (reply, payload) = result?;
+        let bytes = cut_verified(key, piece, &reply, &payload)?;
+        Ok((Told::of(&reply, &payload), bytes))
     }
 
     pub(crate) fn object_key(&self, piece: Piece) -> ObjectKey {

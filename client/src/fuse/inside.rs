@@ -102,7 +102,16 @@ impl Texts {
 /// The text of a file.
 pub(super) fn text(shared: &Shared, ino: u64, creds: &Creds) -> Result<String> {
     match ino.checked_sub(FIRST + 1) {
-        Some(0) => Ok(format!("open_handles {}\n{}", shared.handles.count(), shared.record.stats())),
+        Some(0) => {
+            let reads = shared.volume.osds().hedged_reads();
+            Ok(format!(
+                "open_handles {}\nhedged_reads {}\nreplica_reads {}\n{}",
+                shared.handles.count(),
+                reads.hedged,
+                reads.by_replicas,
+                shared.record.stats()
+            ))
+        }
         Some(1) => Ok(config(shared)),
         Some(2) => Ok(shared.record.access_log()),
         Some(3) => Ok(format!("uid {}\ngid {}\n", creds.uid, creds.gid)),

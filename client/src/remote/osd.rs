@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use proto::dir::{GetMap, Map, OsdMap, OsdState, Report, ReportDown, digest};
 use proto::error::{Code, WireError};
 use proto::rpc::Method;
@@ -16,6 +17,7 @@ use tokio::sync::watch;
 
 use super::Group;
 use crate::config::Patience;
+use crate::engine::hedging::Hedging;
 use crate::error::Result;
 
 /// One attempt at one OSD.
@@ -69,6 +71,25 @@ pub struct Osds {
     reported: Mutex<BTreeMap<(u64, bool), Duration>>,
     /// order: a leaf.
     space: Mutex<Space>,
+    /// order: a leaf.
+    hedging: Mutex<Hedging>,
+    reads: ReadCounters,
+}
+
+/// See [`HedgedReads`].
+#[derive(Debug, Default)]
+struct ReadCounters {
+    hedged: AtomicU64,
+    by_replicas: AtomicU64,
+}
+
+/// How reads of replicated files were answered, since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct HedgedReads {
+    /// Times that a read was asked of replicas as well, because the primary took long.
+    pub hedged: u64,
+    /// Reads that replicas answered.
+    pub by_replicas: u64,
 }
 
 /// What the OSDs told of their space when the map was last heard of.
@@ -91,7 +112,28 @@ impl Osds {
     ) -> Arc<Self> {
         let map = watch::Sender::new(Arc::new(MapView::default()));
         let (reported, space) = (Mutex::default(), Mutex::default());
-        Arc::new(Self { connector, clock, dir, reporter, map, reported, space })
+        let (hedging, reads) = (Mutex::default(), ReadCounters::default());
+        Arc::new(Self { connector, clock, dir, reporter, map, reported, space, hedging, reads })
+    }
+
+    /// When reads are asked of replicas that do not lead. Not to be held.
+    pub(crate) fn hedging(&self) -> MutexGuard<'_, Hedging> {
+        self.hedging.lock()
+    }
+
+    pub(crate) fn count_hedged(&self) {
+        self.reads.hedged.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_by_replicas(&self) {
+        self.reads.by_replicas.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How reads of replicated files were answered.
+    #[must_use]
+    pub fn hedged_reads(&self) -> HedgedReads {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        HedgedReads { hedged: count(&self.reads.hedged), by_replicas: count(&self.reads.by_replicas) }
     }
 
     /// The map as known now.

@@ -3,6 +3,7 @@
 mod behind;
 mod coded;
 mod early;
+mod hedged;
 pub(crate) mod kept;
 mod layers;
 mod rights;

@@ -3,8 +3,9 @@
 //!
 //! Module ladder: [`epoch`] from the map to an epoch · [`event`], [`effect`] all that can happen and be asked ·
 //! [`column`] one column at one OSD: promise, replica · [`primary`] opening, members · [`operations`] changes, reads,
-//! syncs.
+//! syncs · [`clean`] what a replica says of an object to who reads without the primary.
 
+pub mod clean;
 pub mod column;
 pub mod effect;
 pub mod epoch;
@@ -15,6 +16,7 @@ mod primary;
 
 use std::time::Duration;
 
+pub use clean::{Doubt, Kept, Word};
 pub use column::Column;
 pub use effect::{Effect, Outcome, Reply, Request, Work};
 pub use epoch::{Lists, Role, Standing, first_of, map_part, role, view_of};
@@ -52,6 +54,8 @@ pub struct Range {
 }
 
 impl Range {
+    /// Nothing.
+    pub const NONE: Self = Self { from: 0, to: 0 };
     /// All that an object can have.
     pub const ALL: Self = Self { from: 0, to: u32::MAX };
 
@@ -62,6 +66,9 @@ impl Range {
     }
 }
 
+#[cfg(test)]
+#[path = "replication/clean_test.rs"]
+mod clean_test;
 #[cfg(test)]
 #[path = "replication/column_test.rs"]
 mod column_test;

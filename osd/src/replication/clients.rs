@@ -22,7 +22,7 @@ const OPENING: std::time::Duration = std::time::Duration::from_secs(1);
 /// A column that a client means.
 #[derive(Clone)]
 pub(crate) struct Asked {
-    cell: Arc<Cell>,
+    pub(super) cell: Arc<Cell>,
 }
 
 impl Replicas {
@@ -99,11 +99,16 @@ impl Replicas {
         }
     }
 
-    /// Waits until this OSD serves the column and has the object; gives the epoch.
-    async fn readable(self: &Arc<Self>, cell: &Arc<Cell>, object: u64) -> Result<u64, WireError> {
+    /// Waits until this OSD serves the column and has the object, with all that it has numbered of the range; gives the epoch.
+    async fn readable(
+        self: &Arc<Self>,
+        cell: &Arc<Cell>,
+        object: u64,
+        range: Range,
+    ) -> Result<u64, WireError> {
         loop {
             let (waiter, answer) = oneshot::channel();
-            self.tell(cell, Event::Read { object, waiter });
+            self.tell(cell, Event::Read { object, range, waiter });
             match outcome(cell, answer).await? {
                 Outcome::Readable(epoch) => return Ok(epoch),
                 Outcome::Again => {}
@@ -139,7 +144,11 @@ impl Replicas {
     ) -> Result<ReadOutcome, WireError> {
         let cell = &asked.cell;
         in_column(cell, key.object.0)?;
-        let epoch = self.readable(cell, key.object.0).await?;
+        let block = proto::limits::BLOCK_BYTES as u32;
+        // Whole blocks are shown.
+        let from = offset / block * block;
+        let range = Range { from, to: offset.saturating_add(len).saturating_add(block) };
+        let epoch = self.readable(cell, key.object.0, range).await?;
         let read = || async {
             if check {
                 self.store.read_checked(key, offset, len).await
@@ -151,10 +160,6 @@ impl Replicas {
             Err(StoreError::Corrupt(_)) if self.mend(key).await? => read().await?,
             read => read?,
         };
-        let block = proto::limits::BLOCK_BYTES as u32;
-        // Whole blocks are shown.
-        let from = offset / block * block;
-        let range = Range { from, to: offset.saturating_add(len).saturating_add(block) };
         self.showable(cell, epoch, key.object.0, range).await?;
         Ok(outcome)
     }
@@ -198,17 +203,17 @@ impl Replicas {
             self.listed(cell)?.into_iter().map(|(object, record)| (object.0, Some(record.length))).collect();
         objects.extend(busy.into_iter().map(|object| (object, None)));
         objects.retain(|object, _| *object >= first);
-        self.showable(cell, epoch, 0, Range { from: 0, to: 0 }).await?;
+        self.showable(cell, epoch, 0, Range::NONE).await?;
         Ok(objects.into_iter().collect())
     }
 
     /// Waits until this OSD has every object of the column.
     async fn all_here(self: &Arc<Self>, cell: &Arc<Cell>) -> Result<u64, WireError> {
-        let mut epoch = self.readable(cell, 0).await?;
+        let mut epoch = self.readable(cell, 0, Range::NONE).await?;
         loop {
             let lacking = cell.engine.lock().lacking();
             let Some(object) = lacking else { return Ok(epoch) };
-            epoch = self.readable(cell, object).await?;
+            epoch = self.readable(cell, object, Range::NONE).await?;
         }
     }
 
@@ -227,7 +232,7 @@ impl Replicas {
         let cell = &asked.cell;
         let epoch = self.all_here(cell).await?;
         let mut found = self.listed(cell)?;
-        self.showable(cell, epoch, 0, Range { from: 0, to: 0 }).await?;
+        self.showable(cell, epoch, 0, Range::NONE).await?;
         found.retain(|(object, record)| object.0 >= first && record.length > 0);
         let more = found.len() > limit;
         found.truncate(limit);
@@ -241,7 +246,7 @@ impl Replicas {
     ) -> Result<ColumnStatusReply, WireError> {
         let cell = &asked.cell;
         let (waiter, answer) = oneshot::channel();
-        self.tell(cell, Event::Read { object: 0, waiter });
+        self.tell(cell, Event::Read { object: 0, range: Range::NONE, waiter });
         // It may lack a majority for long: then this says so.
         if let Ok(outcome) = tokio::time::timeout(OPENING, outcome(cell, answer)).await {
             outcome?;
@@ -278,7 +283,7 @@ impl Replicas {
     }
 }
 
-fn in_column(cell: &Cell, object: u64) -> Result<(), WireError> {
+pub(super) fn in_column(cell: &Cell, object: u64) -> Result<(), WireError> {
     if object % cell.width.max(1) == u64::from(cell.key.2) {
         return Ok(());
     }

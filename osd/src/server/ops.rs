@@ -17,7 +17,7 @@ use rt::rpc::{Request, Response, parse, unknown_method};
 
 use super::{FENCES, Osd};
 use crate::replication::{Asked, Change};
-use crate::store::{Committed, Stamp};
+use crate::store::{Committed, ReadOutcome, Stamp};
 
 type Answer = Result<Response, WireError>;
 
@@ -30,6 +30,7 @@ pub(super) async fn dispatch(server: &Arc<Osd>, request: &Request) -> Answer {
     match request.method {
         osd::Write::NUMBER => server.write(parse::<osd::Write>(request)?, request.payload.clone()).await,
         osd::Read::NUMBER => server.read(parse::<osd::Read>(request)?).await,
+        osd::ReadReplica::NUMBER => server.read_replica(parse::<osd::ReadReplica>(request)?).await,
         osd::Truncate::NUMBER => server.truncate(parse::<osd::Truncate>(request)?).await,
         osd::Punch::NUMBER => server.punch(parse::<osd::Punch>(request)?).await,
         osd::Sync::NUMBER => server.sync(parse::<osd::Sync>(request)?).await,
@@ -186,6 +187,11 @@ impl Osd {
                 self.replicas.read_object(&asked, key, range, request.check).await?
             }
         };
+        let (reply, data) = self.read_reply(outcome);
+        Ok(Response::with_payload(&reply, data))
+    }
+
+    fn read_reply(&self, outcome: ReadOutcome) -> (ReadReply, Bytes) {
         self.counters.reads.fetch_add(1, Ordering::Relaxed);
         self.counters.read_bytes.fetch_add(outcome.data.len() as u64, Ordering::Relaxed);
         let reply = ReadReply {
@@ -195,7 +201,35 @@ impl Osd {
             object_bytes: outcome.length,
             holes: outcome.holes.iter().flat_map(|(first, count)| [*first, *count]).collect(),
         };
-        Ok(Response::with_payload(&reply, outcome.data))
+        (reply, outcome.data)
+    }
+
+    async fn read_replica(&self, request: osd::ReplicaReadRequest) -> Answer {
+        let osd::ReplicaReadRequest { read, word_only } = request;
+        let (head, capability) = (&read.head, &read.head.capability);
+        // Who leads by whose map does not matter: a majority's word counts.
+        self.admit(capability, READ)?;
+        let key = key_of(head);
+        let Some(asked) = self.column(capability, head.replicas.as_ref(), 0).await? else {
+            let what = format!("ino-{} has one copy; ask its OSD", capability.ino);
+            return Err(WireError::new(Code::BadRequest, what));
+        };
+        let (word, outcome) = if word_only {
+            (self.replicas.word_of(&asked, key)?, None)
+        } else {
+            let range = (read.offset, read.len);
+            let (word, outcome) = self.replicas.read_clean(&asked, key, range, read.check).await?;
+            self.counters.replica_reads.fetch_add(1, Ordering::Relaxed);
+            (word, Some(outcome))
+        };
+        let (read, data) = outcome.map(|outcome| self.read_reply(outcome)).unzip();
+        let reply = osd::ReplicaReadReply {
+            epoch: word.epoch,
+            version_epoch: word.version.epoch,
+            version_number: word.version.number,
+            read,
+        };
+        Ok(Response::with_payload(&reply, data.unwrap_or_default()))
     }
 
     async fn truncate(&self, request: osd::TruncateRequest) -> Answer {

@@ -102,6 +102,30 @@ fn osd_patches() {
 }
 
 #[test]
+fn osd_reads_of_replicas() {
+    let of = osd::ColumnOf { layout: layout(), column: 1 };
+    let head = osd::ObjectHead {
+        capability: capability(),
+        object: 5,
+        map_epoch: 14,
+        replicas: Some(of),
+        turn: None,
+    };
+    let read = osd::ReadRequest { head, offset: 4096, len: 8192, check: false };
+    let message = osd::ReplicaReadRequest { read, word_only: true };
+    check("osd-read-replica", Kind::Request, osd::ReadReplica::NUMBER, &message, b"");
+    let read = osd::ReadReply {
+        first_block: 1,
+        checksums: vec![1, 2],
+        version: 407,
+        object_bytes: 12_288,
+        holes: vec![1, 1],
+    };
+    let message = osd::ReplicaReadReply { epoch: 9, version_epoch: 8, version_number: 407, read: Some(read) };
+    check("osd-read-replica-reply", Kind::Reply, osd::ReadReplica::NUMBER, &message, &[7; 8192]);
+}
+
+#[test]
 fn osd_probe() {
     let message = osd::ProbeRequest { capability: right(), from: 3, slow: Some(false) };
     check("osd-probe", Kind::Request, osd::Probe::NUMBER, &message, b"");
@@ -195,6 +219,7 @@ fn osd_views() {
         resync_bytes: 9,
         resync_objects: 10,
         resync_patches: 11,
+        replica_reads: 12,
     };
     check("osd-status-reply", Kind::Reply, osd::Status::NUMBER, &status, b"");
 }

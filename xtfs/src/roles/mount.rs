@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use client::fuse::{self, Counts, MountOptions, OpCount};
+use client::remote::HedgedReads;
 use client::{Client, ClientConfig, Patience, Volume};
 use rt::rpc::{BoxFuture, Service};
 use serde_json::{Value, json};
@@ -144,6 +145,26 @@ fn publish(host: &Host, counts: &Counts, volume: &str, at: &std::path::Path) {
     bytes("mount_written_bytes", "Bytes written through the mount", |(_, written)| written);
 }
 
+/// Shows at `/metrics` how reads of replicated files were answered.
+fn publish_reads(host: &Host, client: &Arc<Client>, volume: &str, at: &std::path::Path) {
+    let told = |name, help, count: fn(HedgedReads) -> u64| {
+        let labels = [("volume", volume.to_owned()), ("mount", at.display().to_string())];
+        let osds = Arc::downgrade(client.osds());
+        host.metrics.told(name, help, move || {
+            let reads = osds.upgrade().map(|osds| osds.hedged_reads());
+            reads.map(|reads| (labels.to_vec(), count(reads) as f64)).into_iter().collect()
+        });
+    };
+    told(
+        "client_hedged_reads",
+        "Times that a read was asked of replicas too, the primary taking long",
+        |reads| reads.hedged,
+    );
+    told("client_replica_reads", "Reads that replicas answered in place of the primary", |reads| {
+        reads.by_replicas
+    });
+}
+
 async fn serve(
     host: &Host,
     client: Arc<Client>,
@@ -170,6 +191,7 @@ async fn serve(
     let mounted = started.await.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
     let (state, volume) = (mounted.state().to_owned(), mounted.volume().clone());
     publish(host, &mounted.counts(), &volume.entry().name, &at);
+    publish_reads(host, &client, &volume.entry().name, &at);
     let (end, ended) = watch::channel(false);
     std::thread::spawn(move || {
         if let Err(error) = mounted.join() {

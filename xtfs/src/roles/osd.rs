@@ -74,6 +74,7 @@ fn publish(host: &Host, osd: &Arc<Osd>, uuid: &str) {
     };
     told("osd_reads", "Reads answered", |load| load.reads);
     told("osd_writes", "Writes answered", |load| load.writes);
+    told("osd_replica_reads", "Reads answered without leading the column", |load| load.replica_reads);
     told("osd_read_bytes", "Bytes read", |load| load.read_bytes);
     told("osd_written_bytes", "Bytes written", |load| load.written_bytes);
 }
@@ -158,6 +159,7 @@ impl Role for Running {
                 "resync_bytes": status.resync_bytes,
                 "resync_objects": status.resync_objects,
                 "resync_patches": status.resync_patches,
+                "replica_reads": status.replica_reads,
                 "osd": number,
                 "map_epoch": self.osd.map_epoch(),
                 "total_bytes": status.total_bytes,

@@ -15,6 +15,7 @@ impl State {
     pub(super) fn step(&mut self, model: &Replication, action: Action) {
         match action {
             Action::Issue { client, osd } => self.issue(model, client, osd),
+            Action::Vouch { client } => self.vouched(client),
             Action::Deliver { at } => {
                 let message = self.net.remove(at);
                 self.deliver(model, message);
@@ -56,16 +57,42 @@ impl State {
 
     /// Opens the column for nobody in particular.
     pub(super) fn touch(&mut self, model: &Replication, osd: usize) {
-        self.tell(model, osd, Event::Read { object: OBJECT, waiter: Waiter::Nobody }, NOW);
+        self.tell(
+            model,
+            osd,
+            Event::Read { object: OBJECT, range: Range::NONE, waiter: Waiter::Nobody },
+            NOW,
+        );
     }
 
     fn issue(&mut self, model: &Replication, client: usize, osd: usize) {
-        self.clients[client].at = Some(osd);
-        match model.scripts[client][self.clients[client].next] {
+        let op = model.scripts[client][self.clients[client].next];
+        match op {
             Op::Write(value) => self.history.begin(value),
-            Op::Read => self.clients[client].forbidden = self.history.superseded,
+            Op::Read | Op::Clean => self.clients[client].forbidden = self.history.superseded,
         }
-        self.ask_for(model, client, osd);
+        if op != Op::Clean {
+            self.clients[client].at = Some(osd);
+            return self.ask_for(model, client, osd);
+        }
+        let word = self.word(model, osd);
+        self.clients[client].given = word.map(|word| (osd, word, self.osds[osd].disk.value));
+        if model.fault == Some(Fault::OneWord) && word.is_some() {
+            self.vouched(client);
+        }
+    }
+
+    /// Two of three said the same of the object.
+    fn vouched(&mut self, client: usize) {
+        let Some((_, word, value)) = self.clients[client].given.take() else { return };
+        if self.clients[client].forbidden & (1 << value) != 0 {
+            self.broken = Some(broken::STALE);
+        }
+        self.history.settle(value);
+        // What was shown must stay, as if it had been acknowledged.
+        self.history.acknowledged = self.history.acknowledged.max(word.version);
+        self.clients[client].read = Some((value, value != 0 && word.version.epoch < word.epoch));
+        self.over(client);
     }
 
     /// A client's request, also when it is told to ask again.
@@ -80,7 +107,7 @@ impl State {
                 damaged: false,
                 waiter,
             },
-            Op::Read => Event::Read { object: OBJECT, waiter },
+            Op::Read | Op::Clean => Event::Read { object: OBJECT, range: Range::ALL, waiter },
         };
         self.tell(model, osd, cause, NOW);
     }

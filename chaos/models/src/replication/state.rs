@@ -4,10 +4,10 @@ use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
-use osd::engine::replication::{Column, LEASE, Lists, PARKED, Reply, Role, Version, role};
+use osd::engine::replication::{Column, Kept, LEASE, Lists, PARKED, Reply, Role, Version, Word, role};
 use proto::dir::{OsdEntry, OsdMap, OsdState};
 
-use super::Replication;
+use super::{Fault, Replication};
 
 /// OSDs; the one at place `n` has the number `n + 1`.
 pub(super) const NODES: usize = 3;
@@ -21,8 +21,10 @@ pub(super) const OBJECT: u64 = 0;
 pub enum Op {
     /// Writes this value.
     Write(u8),
-    /// Reads.
+    /// Reads of whoever leads.
     Read,
+    /// Reads what a majority says the same of, leading or not.
+    Clean,
 }
 
 /// Who waits at an engine.
@@ -177,6 +179,8 @@ pub(super) struct Client {
     pub(super) next: usize,
     /// Where the present one waits.
     pub(super) at: Option<usize>,
+    /// Which OSD gave data for a clean read, what it said of it, and the data.
+    pub(super) given: Option<(usize, Word, u8)>,
     /// Values that its read must not see.
     pub(super) forbidden: u8,
     /// What it read last, and whether that came from an epoch before.
@@ -185,7 +189,7 @@ pub(super) struct Client {
 
 impl Client {
     pub(super) fn idle(&self, script: &[Op]) -> bool {
-        self.at.is_none() && self.next < script.len()
+        self.at.is_none() && self.given.is_none() && self.next < script.len()
     }
 }
 
@@ -332,6 +336,24 @@ impl State {
     pub(super) fn same_bytes(&self) -> bool {
         let disks = || self.osds.iter().map(|node| node.disk);
         disks().all(|one| disks().all(|other| one.version != other.version || one.value == other.value))
+    }
+
+    /// What an OSD says of the object.
+    pub(super) fn word(&self, model: &Replication, osd: usize) -> Option<Word> {
+        let node = &self.osds[osd];
+        let role = node.map.filter(|_| node.runs)?.role();
+        let Disk { version, adopted, doubtful, .. } = node.disk;
+        let fresh;
+        let column = match &node.column {
+            Some(column) => column,
+            None => {
+                fresh = Column::<u8, Waiter>::new(osd as u64 + 1, role, 0);
+                &fresh
+            }
+        };
+        let adopted = if model.fault == Some(Fault::OpenNotAsked) { column.promised() } else { adopted };
+        let doubtful = doubtful && model.fault != Some(Fault::DoubtfulSays);
+        column.word(OBJECT, Kept { adopted, doubtful, local: version, damaged: false }).ok()
     }
 
     fn meaning(&self, osd: usize, call: u64) -> u64 {

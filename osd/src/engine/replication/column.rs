@@ -114,7 +114,7 @@ impl<P: Clone, W> Column<P, W> {
             Event::Change { object, range, payload, local, damaged, waiter } => {
                 self.change(object, range, payload, (local, damaged), waiter, now);
             }
-            Event::Read { object, waiter } => self.read(object, waiter, now),
+            Event::Read { object, range, waiter } => self.read(object, range, waiter, now),
             Event::Looked { epoch, object, range, leased, waiter } => {
                 self.looked(epoch, object, range, leased, waiter);
             }
@@ -219,6 +219,11 @@ impl<P: Clone, W> Column<P, W> {
             self.work(Work::List, After::Answer { changes: false, waiter });
         }
         self.list_own_state();
+    }
+
+    /// A replica's change of the object is under way.
+    pub(super) fn is_applying(&self, object: u64) -> bool {
+        self.applying.contains_key(&object)
     }
 
     pub(super) fn is_still(&self) -> bool {

@@ -80,7 +80,7 @@ fn change(waiter: &'static str) -> Event<u32, &'static str> {
 /// A primary that serves in epoch 7, with all three equal and empty.
 fn serving() -> Engine {
     let mut engine = Engine::new(1, role(7), 0);
-    let effects = engine.handle(Event::Read { object: 4, waiter: "first" }, NOW);
+    let effects = engine.handle(Event::Read { object: 4, range: Range::ALL, waiter: "first" }, NOW);
     let asks = calls(&effects, |what| matches!(what, Request::Ask));
     assert_eq!(asks.iter().map(|(osd, _)| *osd).collect::<Vec<_>>(), [2, 3]);
     let (list, _) = works(&effects)[0];
@@ -102,7 +102,7 @@ fn serving() -> Engine {
 #[test]
 fn who_has_no_room_to_adopt_is_asked_again_and_nothing_breaks() {
     let mut engine = Engine::new(1, role(7), 0);
-    let effects = engine.handle(Event::Read { object: 4, waiter: "first" }, NOW);
+    let effects = engine.handle(Event::Read { object: 4, range: Range::ALL, waiter: "first" }, NOW);
     let asks = calls(&effects, |what| matches!(what, Request::Ask));
     let (list, _) = works(&effects)[0];
     engine.handle(Event::Worked { work: list, done: Some(told(3, &[])) }, NOW);
@@ -157,7 +157,7 @@ fn what_finds_no_room_at_the_primary_is_told_and_tried_again_until_it_is_there()
         "{what:?}"
     );
     engine.handle(worked(next), later);
-    let read = engine.handle(Event::Read { object: 4, waiter: "reader" }, later);
+    let read = engine.handle(Event::Read { object: 4, range: Range::ALL, waiter: "reader" }, later);
     assert_eq!(answers(&read), [("reader", Outcome::Readable(7))]);
     assert!(engine.busy_objects().is_empty());
 }
@@ -188,7 +188,7 @@ fn nobody_is_waited_for_in_an_epoch_that_is_older_than_a_lease() {
     let now = NOW + LEASE;
     for (heard, waits) in [(NOW, false), (NOW + Duration::from_millis(1), true)] {
         let mut engine = Engine::new(1, role(7).heard_at(Some(heard)), 0);
-        let effects = engine.handle(Event::Read { object: 4, waiter: "r" }, now);
+        let effects = engine.handle(Event::Read { object: 4, range: Range::ALL, waiter: "r" }, now);
         let asks = calls(&effects, |what| matches!(what, Request::Ask));
         let (list, _) = works(&effects)[0];
         engine.handle(Event::Worked { work: list, done: Some(told(3, &[])) }, now);
@@ -230,7 +230,7 @@ fn a_patch_is_taken_on_its_base_alone() {
 #[test]
 fn who_does_not_tell_is_waited_for_as_long_as_it_may_have_a_lease() {
     let mut engine = Engine::new(1, role(7), 0);
-    let effects = engine.handle(Event::Read { object: 4, waiter: "r" }, NOW);
+    let effects = engine.handle(Event::Read { object: 4, range: Range::ALL, waiter: "r" }, NOW);
     let asks = calls(&effects, |what| matches!(what, Request::Ask));
     let (list, _) = works(&effects)[0];
     engine.handle(Event::Worked { work: list, done: Some(told(3, &[])) }, NOW);
@@ -242,7 +242,7 @@ fn who_does_not_tell_is_waited_for_as_long_as_it_may_have_a_lease() {
     assert_eq!(calls(&effects, |what| matches!(what, Request::Adopt)).len(), 1, "without osd 3");
     // Or until it is known to be down.
     let mut engine = Engine::new(1, role(7), 0);
-    let effects = engine.handle(Event::Read { object: 4, waiter: "r" }, NOW);
+    let effects = engine.handle(Event::Read { object: 4, range: Range::ALL, waiter: "r" }, NOW);
     let asks = calls(&effects, |what| matches!(what, Request::Ask));
     let (list, _) = works(&effects)[0];
     engine.handle(Event::Worked { work: list, done: Some(told(3, &[])) }, NOW);
@@ -267,6 +267,19 @@ fn a_change_is_answered_when_a_majority_has_it() {
     assert_eq!(answers(&engine.handle(read, NOW)), [], "not committed: not shown");
     let done = answers(&engine.handle(called(sends[0].1, Reply::Applied), NOW));
     assert_eq!(done, [("w", Outcome::Committed(1)), ("r", Outcome::Readable(7))]);
+}
+
+/// Others may have applied a change already, and shown it to who reads without the primary.
+#[test]
+fn a_read_looks_when_what_was_numbered_before_it_is_applied_here() {
+    let mut engine = serving();
+    let effects = engine.handle(change("w"), NOW);
+    let (own, _) = works(&effects)[0].clone();
+    let read = |from, to, waiter| Event::Read { object: 4, range: Range { from, to }, waiter };
+    assert_eq!(answers(&engine.handle(read(9, 20, "beside"), NOW)), [("beside", Outcome::Readable(7))]);
+    assert_eq!(answers(&engine.handle(read(8, 20, "r"), NOW)), []);
+    assert!(!engine.is_idle());
+    assert_eq!(answers(&engine.handle(worked(own), NOW)), [("r", Outcome::Readable(7))]);
 }
 
 #[test]
@@ -337,7 +350,7 @@ fn a_replica_takes_changes_in_order_and_repeats_for_nothing() {
 #[test]
 fn the_newest_state_of_those_who_adopted_last_wins() {
     let mut engine = Engine::new(1, role(7), 0);
-    let effects = engine.handle(Event::Read { object: 4, waiter: "r" }, NOW);
+    let effects = engine.handle(Event::Read { object: 4, range: Range::ALL, waiter: "r" }, NOW);
     let asks = calls(&effects, |what| matches!(what, Request::Ask));
     let (list, _) = works(&effects)[0];
     // Osd 1 kept a change of epoch 3 that epoch 5 was opened without: it is dead.
@@ -371,7 +384,7 @@ fn all_calls<'a>(effects: &'a [Effect<u32, &'static str>]) -> Vec<(u64, u64, &'a
 fn an_osd_that_comes_back_serves_before_it_has_everything() {
     // It lacks 64 objects, and of one of them only one replica has the last change: that one goes first.
     let mut engine = Engine::new(1, role(7), 0);
-    let effects = engine.handle(Event::Read { object: 4, waiter: "r" }, NOW);
+    let effects = engine.handle(Event::Read { object: 4, range: Range::ALL, waiter: "r" }, NOW);
     let asks = calls(&effects, |what| matches!(what, Request::Ask));
     let (list, _) = works(&effects)[0];
     engine.handle(Event::Worked { work: list, done: Some(told(5, &[])) }, NOW);
@@ -483,11 +496,11 @@ fn a_late_refusal_does_not_end_the_epoch_that_it_names() {
     // This OSD leads the next epoch as well.
     let effects = engine.handle(Event::Map(role(9)), NOW);
     assert_eq!(answers(&effects), [("w", Outcome::Failed(Failure::OldEpoch(9)))]);
-    let effects = engine.handle(Event::Read { object: 4, waiter: "r" }, NOW);
+    let effects = engine.handle(Event::Read { object: 4, range: Range::ALL, waiter: "r" }, NOW);
     let asks = calls(&effects, |what| matches!(what, Request::Ask));
     assert_eq!(asks.len(), 2);
     let late = Event::Called { call: sends[0].1, result: Err(Trouble::OldEpoch(9)), mine: Vec::new() };
     assert_eq!(answers(&engine.handle(late, NOW)), [], "the opening goes on");
-    let effects = engine.handle(Event::Read { object: 4, waiter: "again" }, NOW);
+    let effects = engine.handle(Event::Read { object: 4, range: Range::ALL, waiter: "again" }, NOW);
     assert!(all_calls(&effects).is_empty(), "it is the same opening");
 }

@@ -52,8 +52,8 @@ pub enum Event<P, W> {
     /// A client changes an object; `local` is the version here, `damaged`: some of its bytes are not (both looked up in
     /// the same step).
     Change { object: u64, range: Range, payload: P, local: Version, damaged: bool, waiter: W },
-    /// A client wants to read an object: may this OSD look into its store?
-    Read { object: u64, waiter: W },
+    /// A client wants to read a range of an object: may this OSD look into its store?
+    Read { object: u64, range: Range, waiter: W },
     /// It looked, in this epoch. `leased`: the lease at the DIR still holds. May the client have it?
     Looked { epoch: u64, object: u64, range: Range, leased: bool, waiter: W },
     /// A client wants all that was acknowledged on disk.

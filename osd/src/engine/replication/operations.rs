@@ -29,6 +29,15 @@ pub(super) struct Operation<W> {
     pub(super) waiter: Option<W>,
 }
 
+/// A read that may not look into the store yet: others may have shown what this OSD has numbered and not applied.
+#[derive(Clone, Debug, Hash)]
+pub(super) struct Looking<W> {
+    object: u64,
+    /// Changes up to this number must be applied here.
+    upto: u64,
+    pub(super) waiter: W,
+}
+
 /// A read that was done and may not be shown yet.
 #[derive(Clone, Debug, Hash)]
 pub(super) struct Waiting<W> {
@@ -178,6 +187,7 @@ impl<P: Clone, W> Column<P, W> {
         }
         let me = self.me;
         self.acknowledge(me, object, number);
+        self.wake_looking(object, number);
         self.progress(now);
     }
 
@@ -260,11 +270,37 @@ impl<P: Clone, W> Column<P, W> {
         }
     }
 
-    pub(super) fn read(&mut self, object: u64, waiter: W, now: Duration) {
+    pub(super) fn read(&mut self, object: u64, range: Range, waiter: W, now: Duration) {
         let Some(waiter) = self.when_serving(waiter, now) else { return };
         let Some(waiter) = self.when_here(object, waiter) else { return };
-        let epoch = self.primary.as_ref().expect("it serves").epoch();
-        self.answer(waiter, Outcome::Readable(epoch));
+        let me = self.me;
+        let primary = self.primary.as_mut().expect("it serves");
+        let of_object = primary.changes.range((object, 0)..=(object, u64::MAX));
+        let not_here = of_object
+            .filter(|(_, change)| change.range.overlaps(range) && !change.acks.contains(&me))
+            .map(|((_, number), _)| *number)
+            .max();
+        let epoch = primary.epoch();
+        match not_here {
+            None => self.answer(waiter, Outcome::Readable(epoch)),
+            Some(_) if primary.looking.len() >= WAITING_MAX => {
+                self.answer(waiter, Outcome::Failed(Failure::Busy));
+            }
+            Some(upto) => primary.looking.push(Looking { object, upto, waiter }),
+        }
+    }
+
+    /// This OSD has applied the changes of an object up to a number.
+    fn wake_looking(&mut self, object: u64, upto: u64) {
+        let Some(primary) = &mut self.primary else { return };
+        let epoch = primary.epoch();
+        let due = |looking: &Looking<W>| looking.object == object && looking.upto <= upto;
+        let (due, waiting) = std::mem::take(&mut primary.looking).into_iter().partition(due);
+        primary.looking = waiting;
+        let due: Vec<Looking<W>> = due;
+        for looking in due {
+            self.answer(looking.waiter, Outcome::Readable(epoch));
+        }
     }
 
     /// What was seen in the store may hold changes that are not committed: it is shown when they are.

@@ -11,7 +11,7 @@ use super::column::{After, Called, Column};
 use super::effect::{Outcome, Reply, Request, Work};
 use super::event::{Failure, Told, Trouble};
 use super::member::{Contact, Member};
-use super::operations::{Object, Operation, Round, Waiting};
+use super::operations::{Looking, Object, Operation, Round, Waiting};
 use super::{ASK_AGAIN, LEASE, Role, Version};
 
 /// A member without room is tried again after this.
@@ -61,6 +61,8 @@ pub(super) struct Primary<P, W> {
     pub(super) waiting: Vec<W>,
     /// Who waits for an object that is being fetched.
     pub(super) stalled: BTreeMap<u64, Vec<W>>,
+    /// Reads that wait until what was numbered before them is applied here.
+    pub(super) looking: Vec<Looking<W>>,
     /// Reads that wait for commits or for a round.
     pub(super) reads: BTreeMap<u64, Waiting<W>>,
     /// Syncs and confirmations under way.
@@ -96,6 +98,7 @@ impl<P, W> Primary<P, W> {
             changes: BTreeMap::new(),
             waiting: Vec::new(),
             stalled: BTreeMap::new(),
+            looking: Vec::new(),
             reads: BTreeMap::new(),
             rounds: BTreeMap::new(),
             ids: 0,
@@ -153,7 +156,8 @@ impl<P, W> Primary<P, W> {
 
     pub(super) fn is_idle(&self) -> bool {
         let quiet = self.changes.is_empty() && self.waiting.is_empty() && self.stalled.is_empty();
-        let done = self.reads.is_empty() && self.rounds.is_empty() && self.objects.is_empty();
+        let read = self.looking.is_empty() && self.reads.is_empty();
+        let done = read && self.rounds.is_empty() && self.objects.is_empty();
         let in_sync = self.listed().all(|(_, member)| member.has_all(u64::MAX - 1));
         self.phase == Phase::Serving && quiet && done && in_sync
     }
@@ -202,7 +206,8 @@ impl<P: Clone, W> Column<P, W> {
 
     fn fail_all(&mut self, primary: Primary<P, W>, why: Failure) {
         let changes = primary.changes.into_values().filter_map(|change| change.waiter);
-        let reads = primary.reads.into_values().map(|read| read.waiter);
+        let looking = primary.looking.into_iter().map(|read| read.waiter);
+        let reads = primary.reads.into_values().map(|read| read.waiter).chain(looking);
         let rounds = primary.rounds.into_values().filter_map(|round| round.waiter);
         let waiting = primary.waiting.into_iter().chain(primary.stalled.into_values().flatten());
         for waiter in changes.chain(reads).chain(rounds).chain(waiting) {
