@@ -73,7 +73,7 @@ impl Trail {
             limit(&mut leg.blocks);
         }
         self.legs.push(Leg { epoch, first: number, last: number, blocks: Ranges::new() });
-        if self.legs.len() > LEGS_MAX {
+        if rt::site!("trail.shortened", self.legs.len() > LEGS_MAX) {
             self.shorten();
         }
     }
@@ -106,7 +106,9 @@ impl Trail {
     fn since(&self, (epoch, number): Version) -> Option<Ranges> {
         let on = |leg: &Leg| leg.epoch == epoch && (leg.first..=leg.last).contains(&number);
         // The last one: what is passed twice was the same both times.
-        let at = self.legs.iter().rposition(on)?;
+        let at = self.legs.iter().rposition(on);
+        rt::site!("trail.version_not_on_it", at.is_none());
+        let at = at?;
         let mut blocks = Ranges::new();
         self.legs[at..].iter().flat_map(|leg| &leg.blocks).for_each(|range| add(&mut blocks, *range));
         Some(blocks)
@@ -133,9 +135,10 @@ impl<K: Ord> Trails<K> {
     /// changed by it.
     pub fn step(&mut self, key: K, from: Version, to: Version, ranges: impl Iterator<Item = (u32, u32)>) {
         let known = self.young.remove(&key).or_else(|| self.old.remove(&key));
+        rt::site!("trail.head_overtaken", known.as_ref().is_some_and(|trail| trail.head() != from));
         let mut trail = known.filter(|trail| trail.head() == from).unwrap_or_else(|| Trail::new(from));
         trail.step(to, ranges);
-        if self.young.len() >= self.most {
+        if rt::site!("trail.old_forgotten", self.young.len() >= self.most) {
             self.old = std::mem::take(&mut self.young);
         }
         self.young.insert(key, trail);
@@ -157,7 +160,11 @@ impl<K: Ord> Trails<K> {
     pub fn since(&self, key: &K, head: Version, since: Version) -> Option<Vec<(u32, u32)>> {
         let trail = self.young.get(key).or_else(|| self.old.get(key))?;
         // (0, 0) is no object at all, and may be so more than once.
-        if since == (0, 0) || trail.head() != head { None } else { trail.since(since) }
+        if since == (0, 0) || rt::site!("trail.head_elsewhere", trail.head() != head) {
+            None
+        } else {
+            trail.since(since)
+        }
     }
 }
 

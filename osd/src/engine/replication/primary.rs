@@ -163,6 +163,7 @@ impl<P, W> Primary<P, W> {
     }
 
     fn gather_anew(&mut self, now: Duration) {
+        rt::site!("column.open.gathers_anew");
         self.phase = Phase::Gathering;
         self.told.clear();
         self.heads.clear();
@@ -186,6 +187,7 @@ impl<P: Clone, W> Column<P, W> {
             return false;
         }
         if self.primary.is_none() {
+            rt::site!("column.open.begun");
             self.primary = Some(Primary::new(self.me, &self.role, now));
             self.ask_members(now);
             self.list_own_state();
@@ -196,6 +198,10 @@ impl<P: Clone, W> Column<P, W> {
     /// Somebody else leads, or this OSD in another epoch: nobody waits for us any more.
     pub(super) fn depose(&mut self, epoch: u64) {
         if let Some(primary) = self.primary.take() {
+            rt::site!("column.primary.deposed");
+            rt::site!("column.primary.deposed_opening", primary.phase != Phase::Serving);
+            rt::site!("column.primary.deposed_in_change", !primary.changes.is_empty());
+            rt::site!("column.primary.deposed_in_round", !primary.rounds.is_empty());
             self.fail_all(primary, Failure::OldEpoch(epoch));
         }
     }
@@ -213,6 +219,7 @@ impl<P: Clone, W> Column<P, W> {
     /// A change failed here: this OSD's state is not what it numbered.
     pub(super) fn break_off(&mut self, why: Failure) {
         let Some(primary) = self.primary.take() else { return };
+        rt::site!("column.primary.breaks_off");
         let mut broken = Primary::new(self.me, &self.role, Duration::ZERO);
         broken.phase = Phase::Broken;
         self.fail_all(primary, why);
@@ -229,6 +236,8 @@ impl<P: Clone, W> Column<P, W> {
         for standing in self.role.members.iter().chain(&self.role.previous) {
             let Some(member) = primary.members.get_mut(&standing.osd) else { continue };
             if (member.up, member.since) != (standing.up, standing.since) && standing.osd != self.me {
+                rt::site!("column.member.down", !standing.up);
+                rt::site!("column.member.new_life", standing.up);
                 (member.up, member.since) = (standing.up, standing.since);
                 member.forget(now);
                 primary.told.remove(&standing.osd);
@@ -246,12 +255,14 @@ impl<P: Clone, W> Column<P, W> {
             && !primary.waited
             && now >= primary.opened + LEASE
         {
+            rt::site!("column.open.lease_waited_out");
             primary.waited = true;
             self.try_settle(now);
         }
         if let Some(primary) = &mut self.primary {
             // Tried again now; whoever still has no room says so again.
             for member in primary.members.values_mut().filter(|member| member.full_until <= now) {
+                rt::site!("column.member.room_tried_again", member.full_until > Duration::ZERO);
                 member.full_until = Duration::ZERO;
             }
             if primary.own().full_until.is_zero() {
@@ -337,6 +348,9 @@ impl<P: Clone, W> Column<P, W> {
             member.dirty.extend(told.damaged);
             member.told_of(&theirs);
             member.adopted = told.adopted == primary.epoch && !told.doubtful;
+            rt::site!("column.open.member_adopted_before", member.adopted);
+            rt::site!("column.open.member_doubtful", told.doubtful);
+            rt::site!("column.open.primary_behind", osd == self.me && !member.dirty.is_empty());
             primary.fixed |= member.adopted;
             if osd == self.me {
                 let head = |object: &u64| (*object, state.get(object).copied().unwrap_or_default());
@@ -363,7 +377,7 @@ impl<P: Clone, W> Column<P, W> {
         member.adopted = told.adopted == primary.epoch && !told.doubtful;
         let mut acked = Vec::new();
         for ((object, number), change) in &mut primary.changes {
-            change.acks.remove(&osd);
+            rt::site!("column.member.ack_taken_back", change.acks.remove(&osd));
             let has = theirs.get(object).is_some_and(|v| v.epoch == primary.epoch && v.number >= *number);
             if has && !told.damaged.contains(object) {
                 acked.push((*object, *number));
@@ -392,12 +406,16 @@ impl<P: Clone, W> Column<P, W> {
                 primary.told.insert(osd, told);
                 self.try_settle(now);
             }
-            (Called::Ask, Ok(Reply::Told(told))) => self.compare(osd, told, mine),
+            (Called::Ask, Ok(Reply::Told(told))) => {
+                rt::site!("column.member.joins_late");
+                self.compare(osd, told, mine);
+            }
             (Called::Apply { object, number }, Ok(Reply::Applied)) => {
                 member.outstanding.remove(&number);
                 self.acknowledge(osd, object, number);
             }
             (Called::Apply { object, number }, Ok(Reply::NeedsObject)) => {
+                rt::site!("column.member.missed_change");
                 member.outstanding.remove(&number);
                 member.dirty.insert(object);
             }
@@ -414,6 +432,7 @@ impl<P: Clone, W> Column<P, W> {
                 }
             }
             (Called::Push { object }, Ok(Reply::NeedsObject)) => {
+                rt::site!("column.push.other_version_there");
                 // It has another version than it told: nothing is known of it now.
                 member.moving.remove(&object);
                 member.dirty.insert(object);
@@ -422,13 +441,16 @@ impl<P: Clone, W> Column<P, W> {
                 member.moving.remove(&object);
                 member.dirty.insert(object);
                 if primary.objects.contains_key(&object) {
+                    rt::site!("column.push.damaged_in_change");
                     // Changes of it are under way: what becomes of them comes first.
                     member.full_until = now + FULL;
                 } else if let Ok(at) = mine.binary_search_by_key(&object, |(object, _)| *object) {
+                    rt::site!("column.push.damaged_here");
                     self.lost_bytes(object, mine[at].1);
                 }
             }
             (Called::Push { object }, Err(Trouble::NoSpace)) => {
+                rt::site!("column.push.no_space");
                 member.moving.remove(&object);
                 member.dirty.insert(object);
                 member.full_until = now + FULL;
@@ -438,6 +460,7 @@ impl<P: Clone, W> Column<P, W> {
                 self.commit_all();
             }
             (Called::Adopt, Err(Trouble::NoSpace)) => {
+                rt::site!("column.adopt.no_space");
                 member.adopting = false;
                 member.full_until = now + FULL;
             }
@@ -445,7 +468,10 @@ impl<P: Clone, W> Column<P, W> {
                 self.round_answered(osd, round);
             }
             // Lost, a refusal of an epoch that is not above ours, or nonsense: ask for its state again.
-            _ => return self.lose(osd, now),
+            _ => {
+                rt::site!("column.member.lost");
+                return self.lose(osd, now);
+            }
         }
         self.progress(now);
     }
@@ -474,7 +500,7 @@ impl<P: Clone, W> Column<P, W> {
     ) {
         let Some(primary) = &mut self.primary else { return };
         let epoch = primary.epoch;
-        if !primary.own().moving.contains(&object) {
+        if rt::site!("column.fetch.not_wanted_any_more", !primary.own().moving.contains(&object)) {
             return;
         }
         let wanted = primary.heads.get(&object).copied();
@@ -484,6 +510,8 @@ impl<P: Clone, W> Column<P, W> {
                 self.work(work, After::Fetched { epoch, object });
             }
             _ => {
+                rt::site!("column.fetch.other_version", got.is_some());
+                rt::site!("column.fetch.lost", got.is_none());
                 let own = primary.own();
                 own.moving.remove(&object);
                 own.dirty.insert(object);
@@ -504,6 +532,8 @@ impl<P: Clone, W> Column<P, W> {
         }
         let stalled = primary.stalled.remove(&object).unwrap_or_default();
         if matches!(done, None | Some(Reply::NoSpace)) {
+            rt::site!("column.fetch.no_space");
+            rt::site!("column.fetch.waiters_refused", !stalled.is_empty());
             let own = primary.own();
             own.dirty.insert(object);
             own.full_until = now + FULL;
@@ -513,7 +543,7 @@ impl<P: Clone, W> Column<P, W> {
             }
             return;
         }
-        if done == Some(Reply::NeedsObject) {
+        if rt::site!("column.fetch.patch_does_not_fit", done == Some(Reply::NeedsObject)) {
             primary.own().dirty.insert(object);
             primary.whole.insert(object);
         } else {
@@ -521,6 +551,7 @@ impl<P: Clone, W> Column<P, W> {
             primary.whole.remove(&object);
         }
         for waiter in stalled {
+            rt::site!("column.fetch.waiter_goes_on");
             self.answer(waiter, Outcome::Again);
         }
         self.progress(now);
@@ -532,7 +563,10 @@ impl<P: Clone, W> Column<P, W> {
         match done {
             Some(Reply::Done) => (own.adopted, own.adopting) = (true, false),
             // Not even the reserve has room. Another epoch would find none either.
-            Some(Reply::NoSpace) => (own.adopting, own.full_until) = (false, now + FULL),
+            Some(Reply::NoSpace) => {
+                rt::site!("column.adopt.no_space_here");
+                (own.adopting, own.full_until) = (false, now + FULL);
+            }
             _ => return self.break_off(Failure::Broken),
         }
         self.commit_all();
@@ -551,7 +585,7 @@ impl<P: Clone, W> Column<P, W> {
                 self.answer(waiter, Outcome::Again);
             }
         }
-        if self.is_hopeless() {
+        if rt::site!("column.open.hopeless", self.is_hopeless()) {
             return self.break_off(Failure::Broken);
         }
         self.ask_to_adopt(now);
@@ -565,7 +599,7 @@ impl<P: Clone, W> Column<P, W> {
         // Not before a majority has all of it: otherwise the only holder of an object could be lost after the state
         // of the epoch was fixed.
         let agreeing = primary.listed().filter(|(_, member)| member.agrees()).count();
-        if !primary.fixed && agreeing < primary.majority() {
+        if rt::site!("column.adopt.no_majority_agrees", !primary.fixed && agreeing < primary.majority()) {
             return;
         }
         let ready = |member: &Member| {
@@ -612,6 +646,7 @@ impl<P: Clone, W> Column<P, W> {
                 let first = member.may_hurry(now).then(|| urgent(member)).flatten();
                 let next =
                     || member.may_move(now).then(|| member.dirty.iter().find(still).copied()).flatten();
+                rt::site!("column.repair.somebody_waits", first.is_some());
                 let Some(object) = first.or_else(next) else { break };
                 member.dirty.remove(&object);
                 member.moving.insert(object);
@@ -619,6 +654,7 @@ impl<P: Clone, W> Column<P, W> {
             }
         }
         for (osd, talk, object, has) in calls {
+            rt::site!("column.repair.unknown_version", has.is_none());
             self.call(osd, epoch, talk, Request::Push { object, has }, Called::Push { object });
         }
         while let Some(object) = self.fetchable(now) {
@@ -660,6 +696,7 @@ impl<P: Clone, W> Column<P, W> {
     pub(super) fn fetch(&mut self, object: u64, urgent: bool) {
         let holder = self.holder(object);
         let Some(primary) = &mut self.primary else { return };
+        rt::site!("column.fetch.nobody_has_it", holder.is_none());
         let (Some(holder), epoch) = (holder, primary.epoch) else { return };
         let own = primary.own();
         if !own.dirty.remove(&object) {
@@ -667,7 +704,7 @@ impl<P: Clone, W> Column<P, W> {
         }
         own.moving.insert(object);
         let talk = primary.members[&holder].talk;
-        let whole = primary.whole.contains(&object);
+        let whole = rt::site!("column.fetch.whole", primary.whole.contains(&object));
         let what = Request::Fetch { object, whole, urgent };
         self.call(holder, epoch, talk, what, Called::Fetch { object });
     }
