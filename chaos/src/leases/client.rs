@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use proto::mrc::{LEASE_ATTR, LEASE_READ, LEASE_WRITE};
 
-use super::{Answer, Ask, Broken, Event, FILES, Sim};
+use super::{Answer, Ask, Broken, Event, Sim};
 use crate::invariants::Violation;
 
 const RENEW: Duration = Duration::from_millis(2000);
@@ -20,6 +20,8 @@ struct Kept {
     losing: u32,
     number: u64,
     version: u64,
+    /// The data that its capability is for.
+    top: u64,
 }
 
 #[derive(Default, Debug)]
@@ -55,9 +57,24 @@ pub(crate) struct Client {
     renewed: Duration,
     polled: Duration,
     pub(crate) hangs_until: Duration,
+    /// What its clock takes for a thousand seconds: the margin of the leader's times allows for it.
+    rate: u32,
 }
 
 impl Client {
+    /// One that has not begun.
+    pub(crate) fn new<E>(world: &mut crate::world::World<E>) -> Self {
+        let rate = if world.percent(50) { 1000 } else { 920 + u32::try_from(world.below(161)).unwrap_or(0) };
+        rt::site!("clock.client.slow", rate > 1000);
+        rt::site!("clock.client.fast", rate < 1000);
+        Self { rate, ..Self::default() }
+    }
+
+    /// How long a time lasts in truth that this client measures.
+    fn lasts(&self, time: Duration) -> Duration {
+        time * self.rate / 1000
+    }
+
     /// Whether it would answer with `bits` of a file at this moment.
     pub(crate) fn keeps(&self, now: Duration, file: u64, bits: u32, broken: Option<Broken>) -> bool {
         let in_time = now < self.until || broken == Some(Broken::Time);
@@ -97,7 +114,7 @@ impl Sim {
         let now = self.world.now();
         let pause = self.world.micros(200, 60_000);
         self.world.after(pause, Event::Client(id));
-        let file = 1 + self.world.below(FILES);
+        let file = self.world.pick(&self.files).copied().expect("there are files");
         let client = self.clients.get_mut(&id).expect("made at the start");
         if now < client.hangs_until {
             return Ok(());
@@ -106,6 +123,11 @@ impl Sim {
             if now >= client.opened + REOPEN {
                 client.opened = now;
                 client.number += 1;
+                if self.world.percent(70) {
+                    // What is gone is forgotten sooner or later.
+                    let files = &self.files;
+                    client.kept.retain(|file, _| files.contains(file));
+                }
                 let told: Vec<(u64, u32)> =
                     client.kept.iter().map(|(file, kept)| (*file, kept.bits | kept.losing)).collect();
                 let Client { number, meant_for, epoch, .. } = *client;
@@ -127,7 +149,7 @@ impl Sim {
             client.polled = now;
             self.ask(id, Ask::Await);
         }
-        for file in 1..=FILES {
+        for file in self.files.clone() {
             if !self.clients[&id].has_untold(file) {
                 continue;
             }
@@ -143,7 +165,7 @@ impl Sim {
             return Ok(());
         }
         if self.world.percent(20) {
-            for file in 1..=FILES {
+            for file in self.files.clone() {
                 self.make(id, file);
             }
             return Ok(());
@@ -182,7 +204,7 @@ impl Sim {
 
     /// What it had taken on to tell goes out, and may arrive late.
     pub(crate) fn tell_late(&mut self, id: u64) {
-        for file in 1..=FILES {
+        for file in self.files.clone() {
             let client = &self.clients[&id];
             if client.has_untold(file) {
                 let ask = Ask::Tell { file, epoch: client.epoch, upto: client.made(file) };
@@ -212,7 +234,8 @@ impl Sim {
         if let Some(kept) = client.kept.get_mut(&file) {
             kept.version = u64::MAX;
         }
-        self.ask(id, Ask::Change { file, incarnation });
+        let remove = self.world.percent(15);
+        self.ask(id, Ask::Change { file, incarnation, remove });
     }
 
     fn changed(&mut self, id: u64, file: u64) {
@@ -259,10 +282,13 @@ impl Sim {
         if !holds || self.durable.fences.get(&id).is_some_and(|fence| client.epoch < *fence) {
             return Ok(());
         }
+        let top = client.kept[&file].top;
+        self.durable.snapshots.written(id, (file, top))?;
         self.operations += 1;
+        let client = id;
         for (other, theirs) in self.clients.iter().filter(|(other, _)| **other != id) {
             if theirs.keeps(now, file, LEASE_READ | LEASE_WRITE, None) {
-                let what = format!("client {id} writes file {file} while client {other} holds it");
+                let what = format!("client {client} writes file {file} while client {other} holds it");
                 return Err(Violation::new("leases: fenced data", what));
             }
         }
@@ -311,7 +337,7 @@ impl Sim {
                 client.forgotten = now;
                 client.incarnation = incarnation;
                 client.meant_for = incarnation;
-                client.until = asked + ttl;
+                client.until = asked + client.lasts(ttl);
                 client.polled = Duration::ZERO;
             }
             Answer::Renewed { asked, ttl, epoch, incarnation } if incarnation == client.incarnation => {
@@ -320,7 +346,7 @@ impl Sim {
                     client.drop_all();
                     client.epoch = epoch;
                 }
-                client.until = client.until.max(asked + ttl);
+                client.until = client.until.max(asked + client.lasts(ttl));
             }
             Answer::Unknown { incarnation } if incarnation >= client.incarnation => {
                 client.opening = true;
@@ -330,7 +356,7 @@ impl Sim {
             Answer::Refused { incarnation, file } if incarnation == client.changing_at => {
                 self.changed(id, file)
             }
-            Answer::Row { asked, incarnation, file, version, bits, number, changed } => {
+            Answer::Row { asked, incarnation, file, version, bits, number, changed, top } => {
                 let older = client.changed.get(&file).is_some_and(|ended| asked <= *ended);
                 let unsure = older || client.changing.contains_key(&file);
                 let version = if unsure { u64::MAX } else { version };
@@ -340,7 +366,7 @@ impl Sim {
                 let older = client.kept.get(&file).is_some_and(|kept| number < kept.number);
                 if current && bits != 0 && (!late || broken == Some(Broken::LateAnswer)) && !older {
                     let losing = client.kept.get(&file).map_or(0, |kept| kept.losing);
-                    client.kept.insert(file, Kept { bits: bits & !losing, losing, number, version });
+                    client.kept.insert(file, Kept { bits: bits & !losing, losing, number, version, top });
                 }
                 if changed && incarnation == client.changing_at {
                     self.changed(id, file);

@@ -78,6 +78,16 @@ fn names_of_an_expelled_session_are_noticed() {
 }
 
 #[test]
+fn a_snapshot_beside_writers_is_noticed() {
+    assert!(breaks(Broken::Hush).is_some_and(|seen| seen.starts_with("snapshots: ")));
+}
+
+#[test]
+fn a_write_into_what_a_snapshot_shows_is_noticed() {
+    assert_eq!(breaks(Broken::Thaw), Some("snapshots: nothing later shows"));
+}
+
+#[test]
 fn recalls_that_never_end_are_noticed() {
     assert_eq!(breaks(Broken::Expel), Some("leases: recalls end"));
 }

@@ -24,6 +24,10 @@ pub(super) struct Node {
     pub(super) first: Vec<u64>,
     /// It lost power and may have forgotten acknowledgements (class `Quorum`), and has not caught up.
     pub(super) unsound: bool,
+    /// Its disk is about to fail: from some write or sync on every one does, and what was not synced is gone.
+    pub(super) dying: bool,
+    /// Its disk has no room.
+    pub(super) full: bool,
 }
 
 /// Sizes with which a short run compacts, rolls segments and sends snapshots.
@@ -38,13 +42,29 @@ const SMALL: Sizes = Sizes {
 impl Node {
     /// A node that does not run.
     pub(super) fn new<E>(world: &mut World<E>, id: u64, first: Vec<u64>) -> Self {
-        Self { id, machine: Machine::new(world), replica: None, seen: Arc::default(), first, unsound: false }
+        Self {
+            id,
+            machine: Machine::new(world),
+            replica: None,
+            seen: Arc::default(),
+            first,
+            unsound: false,
+            dying: false,
+            full: false,
+        }
     }
 
     /// Both clocks of the node.
     pub(super) fn now<E>(&self, world: &World<E>) -> quorum::replica::Now {
         let unix = std::time::Duration::from_secs(1_700_000_000) + world.now() + self.machine.ahead;
         quorum::replica::Now { monotonic: self.machine.monotonic(world.now()), unix }
+    }
+
+    /// Whether the disk has room for more. One that has none gives some back only to whoever starts anew.
+    pub(super) fn set_full(&mut self, spare: Option<u64>) {
+        self.full = spare.is_some();
+        self.machine.disk.leave_room(spare);
+        self.machine.table.set_full(self.full);
     }
 
     /// Starts the process. An error is what an operator would read.

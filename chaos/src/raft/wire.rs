@@ -17,10 +17,14 @@ impl Sim {
         let mut out = Vec::new();
         replica.handle(input, now, &mut out);
         replica.settle(now, &mut out);
-        if let Some(cause) = replica.stopped() {
+        if let Some(cause) = replica.stopped().filter(|_| !node.full) {
+            if node.dying {
+                self.world.note(format_args!("the disk of node {id} failed: {cause}"));
+                return self.lose_disk(id);
+            }
             return Err(Violation::new("no member stops by itself", format!("node {id}: {cause}")));
         }
-        if !replica.is_rejoining() && node.unsound {
+        if !replica.is_rejoining() && node.unsound && !node.dying {
             node.unsound = false;
             self.world.note(format_args!("node {id} is sound"));
         }
@@ -102,7 +106,12 @@ impl Sim {
     fn send(&mut self, client: u64) {
         let Some(asker) = self.client(client) else { return };
         asker.attempt += 1;
-        let (attempt, node) = (asker.attempt, asker.target);
+        let (attempt, node, origin) = (asker.attempt, asker.target, asker.origin());
+        let write = asker.op.and_then(|(_, task)| task.command());
+        if let Some(command) = write.filter(|_| !self.quiet && self.world.percent(4)) {
+            let late = self.world.micros(50_000, 2_500_000);
+            self.world.after(late, Event::Late { node, origin, command });
+        }
         let delay = self.world.micros(100, 3_000);
         if !self.world.percent(if self.quiet { 0 } else { 2 }) {
             self.world.after(delay, Event::Request { client, attempt, node });

@@ -338,6 +338,7 @@ impl Sim {
                     self.tell(id, column, Cause::Worked { work, done: Some(Reply::NeedsObject) });
                     return Ok(());
                 }
+                self.misdirected(id, column, object);
                 let content = self.nodes[&id].content(column, object);
                 if let Some(content) = content {
                     let at = (content.version.epoch, content.version.number);
@@ -349,6 +350,11 @@ impl Sim {
             Work::Adopt { epoch } => {
                 node.adopt(column, epoch);
                 Reply::Done
+            }
+            Work::Sync if std::mem::take(&mut node.sync_fails) => {
+                rt::site!("disk.sync.failed");
+                self.tell(id, column, Cause::Worked { work, done: None });
+                return Ok(());
             }
             Work::Sync => {
                 node.sync(column);

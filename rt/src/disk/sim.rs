@@ -153,6 +153,13 @@ impl SimDisk {
         lock(&self.state).fail_after = Some(changes);
     }
 
+    /// From now on so many bytes fit beside what is there; `None`: everything does.
+    pub fn leave_room(&self, bytes: Option<u64>) {
+        let mut state = lock(&self.state);
+        let used: u64 = state.live.values().map(|node| lock(node).live.len() as u64).sum();
+        state.size = bytes.map(|bytes| used + bytes);
+    }
+
     /// From now on so many bytes fit onto it. What is there stays, also when it is more.
     pub fn resize(&self, size: u64) {
         lock(&self.state).size = Some(size);
