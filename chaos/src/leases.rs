@@ -104,8 +104,10 @@ pub(crate) enum Ask {
         told: Vec<(u64, u32)>,
     },
     Renew,
+    /// With `others`: with rows of other inodes, as a directory is listed.
     Get {
         file: u64,
+        others: bool,
     },
     Acquire {
         file: u64,
@@ -217,6 +219,16 @@ pub(crate) enum Event {
         incarnation: u64,
         ticket: u64,
     },
+    /// The row of a session that opens was read a while ago.
+    Open {
+        from: u64,
+        asked: Duration,
+        incarnation: u64,
+        read: u64,
+        number: u64,
+        epoch: u64,
+        told: Vec<(u64, u32)>,
+    },
     Snapshot,
     /// The group has decided on a snapshot.
     SnapshotApply {
@@ -312,6 +324,12 @@ impl Sim {
             Event::Apply { process, incarnation, number } => self.apply(process, incarnation, number)?,
             Event::Thawed { incarnation, of, grant } => self.thawed(incarnation, of, grant),
             Event::GiveUp { incarnation, ticket } => self.give_up(incarnation, ticket)?,
+            Event::Open { from, asked, incarnation, read, number, epoch, told } => {
+                if incarnation == self.leader.incarnation {
+                    self.opened(from, asked, read, (number, epoch, &told));
+                    self.effects()?;
+                }
+            }
             Event::Snapshot => {
                 let next = self.world.micros(1_000_000, 12_000_000);
                 self.world.after(next, Event::Snapshot);
@@ -362,7 +380,7 @@ pub fn run(plan: Plan) -> Outcome {
     sim.new_leader();
     for id in 1..=CLIENTS {
         // Mounts come one after the other.
-        let later = sim.world.micros(1, 3_000_000);
+        let later = sim.world.micros(1, 6_000_000);
         sim.world.after(later * u32::try_from(id - 1).expect("few clients"), Event::Client(id));
     }
     for (delay, event) in [(1, Event::Tick), (5_000, Event::NewLeader), (2_000, Event::Hang)] {

@@ -11,6 +11,8 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 /// Events in the phase with faults.
 const STEPS: u64 = 6000;
+/// In a soak every so many seeds end with a loss of power everywhere.
+const BLACKOUTS: u64 = 8;
 /// Events of the world of leases for each of those.
 const LEASE_STEPS: u64 = 4;
 
@@ -192,6 +194,7 @@ fn soak(scenario: Scenario, seeds: std::ops::Range<u64>, steps: u64, all: bool, 
     let mut faults = std::collections::BTreeMap::<&str, u64>::new();
     for seed in seeds {
         runs += 1;
+        let blackout = blackout || seed % BLACKOUTS == BLACKOUTS - 1;
         let plan = Plan { seed, steps, keep_log: false, blackout };
         match attempt(scenario, plan) {
             Ok(outcome) => {

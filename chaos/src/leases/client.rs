@@ -119,6 +119,10 @@ impl Sim {
         if now < client.hangs_until {
             return Ok(());
         }
+        if self.world.below(300) == 0 {
+            // Its connection broke: it opens its session anew, and what it holds is still good.
+            client.opening = true;
+        }
         if client.opening || client.incarnation == 0 {
             if now >= client.opened + REOPEN {
                 client.opened = now;
@@ -131,6 +135,11 @@ impl Sim {
                 let told: Vec<(u64, u32)> =
                     client.kept.iter().map(|(file, kept)| (*file, kept.bits | kept.losing)).collect();
                 let Client { number, meant_for, epoch, .. } = *client;
+                let mut told = told;
+                if self.world.percent(8) && !told.iter().any(|(of, _)| *of == file) {
+                    // It believes to hold what it does not, as one that was put back to an earlier state would.
+                    told.push((file, LEASE_READ));
+                }
                 if self.world.percent(10) {
                     // A try that is given up after a while, and arrives after all.
                     let asked = now;
@@ -176,7 +185,12 @@ impl Sim {
             2 => self.ask(id, Ask::Acquire { file, bits: LEASE_READ }),
             3..=4 => self.write(id, file)?,
             5 => self.give_back(id, file),
-            6..=8 => self.ask(id, Ask::Get { file }),
+            6..=8 => {
+                // Names that were made are told before anything is asked that may show them.
+                let told = self.files.iter().all(|file| !self.clients[&id].has_untold(*file));
+                let others = told && self.world.percent(40);
+                self.ask(id, Ask::Get { file, others });
+            }
             _ => self.read_kept(id, file)?,
         }
         Ok(())
@@ -260,7 +274,7 @@ impl Sim {
             if client.has_untold(file) {
                 return Ok(());
             }
-            self.ask(id, Ask::Get { file });
+            self.ask(id, Ask::Get { file, others: false });
             return Ok(());
         }
         let (kept, truth) = (client.kept[&file].version, self.truth(file));

@@ -110,15 +110,13 @@ impl Sim {
         let known = self.leader.engine.takes_part(from) && !self.leader.engine.is_expelled(from);
         match ask {
             Ask::Open { number, meant_for, epoch, told } => {
-                let opening = Opening { number, epoch, part: true, told: &tell(&told) };
-                self.open(from, asked, meant_for, opening);
+                self.open(from, asked, meant_for, (number, epoch, &told));
             }
             Ask::Change { incarnation: meant, .. } if meant != incarnation => {}
             Ask::Change { file, .. } if !known => {
                 self.answer(from, Answer::Refused { incarnation, file });
                 self.answer(from, Answer::Unknown { incarnation });
             }
-            _ if !known => self.answer(from, Answer::Unknown { incarnation }),
             Ask::Renew => {
                 let epoch = self.leader.engine.epoch(from);
                 let answer = match self.leader.engine.renew(now, from) {
@@ -127,8 +125,26 @@ impl Sim {
                 };
                 self.answer(from, answer);
             }
-            Ask::Get { file } | Ask::Acquire { file, .. } if !self.files.contains(&file) => {}
-            Ask::Get { file } => {
+            Ask::Return { opening, file, bits, number } => {
+                let late = opening < self.leader.engine.opening(from);
+                if !late || self.broken == Some(Broken::LateReturn) {
+                    self.leader.engine.returned(now, from, (VOLUME, file), bits, number);
+                }
+                if !known {
+                    self.answer(from, Answer::Unknown { incarnation });
+                }
+            }
+            _ if !known => self.answer(from, Answer::Unknown { incarnation }),
+            Ask::Get { file, .. } | Ask::Acquire { file, .. } if !self.files.contains(&file) => {}
+            Ask::Get { file, others } => {
+                if others {
+                    // Under leases where nothing is against it.
+                    let file = self.world.pick(&self.files).copied().expect("there are files");
+                    let grant = self.leader.engine.grant(now, from, (VOLUME, file), LEASE_ATTR);
+                    if grant.is_some() {
+                        self.row(Asked { from, file, asked }, grant, false);
+                    }
+                }
                 let claim = Claim {
                     file: (VOLUME, file),
                     recall: LEASE_WRITE,
@@ -179,12 +195,6 @@ impl Sim {
                 self.leader.polls.insert(from, 0);
             }
             Ask::Tell { file, epoch, upto } => self.told(from, file, epoch, upto)?,
-            Ask::Return { opening, file, bits, number } => {
-                let late = opening < self.leader.engine.opening(from);
-                if !late || self.broken == Some(Broken::LateReturn) {
-                    self.leader.engine.returned(now, from, (VOLUME, file), bits, number);
-                }
-            }
         }
         self.effects()
     }
@@ -224,15 +234,41 @@ impl Sim {
         Ok(())
     }
 
-    fn open(&mut self, from: u64, asked: Duration, meant_for: u64, opening: Opening<'_>) {
-        let (now, incarnation) = (self.world.now(), self.leader.incarnation);
+    fn open(
+        &mut self,
+        from: u64,
+        asked: Duration,
+        meant_for: u64,
+        (number, epoch, told): (u64, u64, &[(u64, u32)]),
+    ) {
+        let incarnation = self.leader.incarnation;
         if meant_for != 0 && meant_for != incarnation {
             self.answer(from, Answer::Unknown { incarnation });
             return;
         }
         let row = self.durable.sessions.entry(from).or_insert((1, false));
         row.1 = true;
-        let mut current = row.0;
+        let read = row.0;
+        if self.world.percent(15) {
+            let delay = self.world.micros(500, 300_000);
+            let told = told.to_vec();
+            let event = Event::Open { from, asked, incarnation, read, number, epoch, told };
+            return self.world.after(delay, event);
+        }
+        self.opened(from, asked, read, (number, epoch, told));
+    }
+
+    /// Goes on with an opening after the session's row was read.
+    pub(crate) fn opened(
+        &mut self,
+        from: u64,
+        asked: Duration,
+        mut current: u64,
+        (number, epoch, told): (u64, u64, &[(u64, u32)]),
+    ) {
+        let (now, incarnation) = (self.world.now(), self.leader.incarnation);
+        let told = tell(told);
+        let opening = Opening { number, epoch, part: true, told: &told };
         let told = if opening.epoch == current { opening.told } else { &[] };
         if opening.epoch < current {
             // A former leader may have raised it and not have come to telling the OSDs.
@@ -243,7 +279,7 @@ impl Sim {
             Ok(()) => {}
             Err(OpenRefused::Expelling | OpenRefused::Late(_)) => return,
             Err(OpenRefused::NotHeld) => {
-                current += 1;
+                current = self.durable.sessions.get(&from).map_or(1, |row| row.0) + 1;
                 self.durable.sessions.insert(from, (current, true));
                 self.fence(from, current);
                 let opening = Opening { epoch: current, told: &[], ..opening };

@@ -92,7 +92,8 @@ impl Sim {
     }
 
     fn propose_snapshot(&mut self, number: u64) {
-        let (delay, incarnation) = (self.world.micros(500, 20_000), self.leader.incarnation);
+        let most = if self.world.percent(10) { 2_000_000 } else { 20_000 };
+        let (delay, incarnation) = (self.world.micros(500, most), self.leader.incarnation);
         self.world.after(delay, Event::SnapshotApply { incarnation, number });
     }
 

@@ -29,6 +29,7 @@ pub(super) enum Fault {
     WallClock(u64),
     Full(u64),
     DiskDies(u64),
+    TableLost(u64),
     Sync(u64),
     HandOver,
     AddMember,
@@ -51,6 +52,7 @@ impl Fault {
             Fault::WallClock(_) => "wall clock",
             Fault::Full(_) => "disk full",
             Fault::DiskDies(_) => "disk dies",
+            Fault::TableLost(_) => "table lost",
             Fault::Sync(_) => "sync",
             Fault::HandOver => "hand over",
             Fault::AddMember => "add member",
@@ -68,7 +70,7 @@ impl Sim {
         if let Some((leader, _)) = self.leader().filter(|_| self.world.percent(40)) {
             one = leader;
         }
-        let fault = match self.world.below(22) {
+        let fault = match self.world.below(23) {
             0..=2 => Fault::Kill(one),
             3 | 4 => Fault::PowerLoss(one),
             5 => Fault::Stop(one),
@@ -84,6 +86,7 @@ impl Sim {
             16 => Fault::Full(one),
             17 => Fault::DiskDies(one),
             18 | 19 => Fault::Sync(one),
+            20 => Fault::TableLost(one),
             _ => Fault::RemoveMember(one),
         };
         if self.may(&fault) {
@@ -102,6 +105,11 @@ impl Sim {
                 // Class `quorum` survives the loss of power of a minority; who has not rejoined counts.
                 let unsound = self.nodes.values().filter(|node| node.unsound && node.id != one).count();
                 self.durability == Durability::Disk || (!self.changes && unsound < (self.nodes.len() - 1) / 2)
+            }
+            // It is got from others, who must be a majority of those that have theirs.
+            Fault::TableLost(one) => {
+                let unsound = self.nodes.values().filter(|node| node.unsound && node.id != one).count();
+                !self.changes && unsound < (self.nodes.len() - 1) / 2
             }
             Fault::Full(one) => self.nodes[&one].replica.is_some() && !self.nodes[&one].dying,
             Fault::Stop(one) | Fault::Kill(one) => self.nodes[&one].replica.is_some(),
@@ -130,6 +138,7 @@ impl Sim {
                 self.restart_later(one);
             }
             Fault::Stop(one) => {
+                self.nodes.get_mut(&one).expect("listed").back_up();
                 let node = self.nodes.get_mut(&one).expect("listed");
                 if let Some(mut replica) = node.replica.take() {
                     match replica.close(&mut Vec::new()) {
@@ -190,6 +199,14 @@ impl Sim {
                 (node.unsound, node.dying) = (true, true);
                 node.machine.disk.fail_after(changes);
             }
+            Fault::TableLost(one) => {
+                let node = self.nodes.get_mut(&one).expect("listed");
+                node.replica = None;
+                node.machine.kill(&mut self.world);
+                node.unsound = true;
+                node.lose_table(self.world.percent(50));
+                self.restart_later(one);
+            }
             Fault::Sync(one) => {
                 let wait = self.nobody(one);
                 return self.tell(one, Input::Sync(wait));
@@ -224,7 +241,6 @@ impl Sim {
             return Ok(());
         }
         if !replica.may_start_anew() {
-            rt::site!("member.full.work_under_way");
             self.world.after(Duration::from_millis(20), Event::Room { node: one, life });
             return Ok(());
         }
@@ -245,14 +261,24 @@ impl Sim {
     }
 
     fn hand_over(&mut self) -> Result<(), Violation> {
-        let Some((leader, members)) = self.leader() else { return Ok(()) };
+        let Some((mut leader, members)) = self.leader() else { return Ok(()) };
+        if self.world.percent(20) {
+            leader = self.anybody(leader);
+        }
         let to = self.world.pick(&members).copied().map(MemberId).filter(|_| self.world.percent(70));
         self.tell(leader, Input::Transfer(to))
     }
 
-    pub(super) fn nobody(&self, node: u64) -> Wait<OpRef> {
+    fn anybody(&mut self, or: u64) -> u64 {
+        let ids: Vec<u64> = self.nodes.keys().copied().collect();
+        self.world.pick(&ids).copied().unwrap_or(or)
+    }
+
+    pub(super) fn nobody(&mut self, node: u64) -> Wait<OpRef> {
         let since = self.nodes[&node].now(&self.world).monotonic;
-        Wait { waiter: OpRef::Nobody, since, deadline: since + Duration::from_secs(5) }
+        let most = if self.world.percent(30) { 50_000 } else { 5_000_000 };
+        let deadline = since + self.world.micros(5_000, most);
+        Wait { waiter: OpRef::Nobody, since, deadline }
     }
 
     fn add_member(&mut self) -> Result<(), Violation> {
@@ -281,8 +307,7 @@ impl Sim {
         }
         // An operator may ask anybody, and more than once.
         if self.world.percent(20) {
-            let ids: Vec<u64> = self.nodes.keys().copied().collect();
-            asked = self.world.pick(&ids).copied().unwrap_or(asked);
+            asked = self.anybody(asked);
         }
         let wait = self.nobody(asked);
         self.tell(asked, Input::Remove { member, wait })

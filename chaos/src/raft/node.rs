@@ -28,6 +28,8 @@ pub(super) struct Node {
     pub(super) dying: bool,
     /// Its disk has no room.
     pub(super) full: bool,
+    /// A copy of its table from earlier.
+    backup: Vec<rt::table::Pair>,
 }
 
 /// Sizes with which a short run compacts, rolls segments and sends snapshots.
@@ -51,6 +53,7 @@ impl Node {
             unsound: false,
             dying: false,
             full: false,
+            backup: Vec::new(),
         }
     }
 
@@ -58,6 +61,23 @@ impl Node {
     pub(super) fn now<E>(&self, world: &World<E>) -> quorum::replica::Now {
         let unix = std::time::Duration::from_secs(1_700_000_000) + world.now() + self.machine.ahead;
         quorum::replica::Now { monotonic: self.machine.monotonic(world.now()), unix }
+    }
+
+    /// Keeps a copy of the table.
+    pub(super) fn back_up(&mut self) {
+        self.backup = self.machine.table.dump();
+    }
+
+    /// The table is gone, or an older one is put in its place.
+    pub(super) fn lose_table(&mut self, restores: bool) {
+        let table = rt::table::memory::MemoryTable::new();
+        if restores {
+            let mut batch = rt::table::Batch::default();
+            self.backup.iter().for_each(|(key, value)| batch.put(key.clone(), value.clone()));
+            rt::table::Table::write(&table, batch).expect("a table in memory");
+        }
+        rt::table::Table::flush(&table).expect("a table in memory");
+        self.machine.table = table;
     }
 
     /// Whether the disk has room for more. One that has none gives some back only to whoever starts anew.

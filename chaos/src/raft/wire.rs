@@ -1,7 +1,5 @@
 //! Between replicas, clients and the network.
 
-use std::time::Duration;
-
 use quorum::QuorumError;
 use quorum::replica::{Input, Output, Wait};
 
@@ -127,12 +125,13 @@ impl Sim {
         let Some(replica) = &server.replica else { return Ok(()) };
         let since = server.now(&self.world).monotonic;
         let waiter = OpRef::Client { client, attempt };
-        let wait = Wait { waiter, since, deadline: since + Duration::from_secs(2) };
+        let wait = Wait { waiter, since, deadline: since + self.world.micros(100_000, 2_000_000) };
         match task {
             Task::Write(add) => self.tell(node, Input::Propose { origin, command: add.encode(), wait }),
             Task::Read => {
                 // The driver's fast path: nobody is asked while the lease holds.
-                if replica.lease_until().is_some_and(|until| since < until) {
+                let fast = self.world.percent(80);
+                if fast && replica.lease_until().is_some_and(|until| since < until) {
                     self.reply(node, client, attempt, Ok(bytes::Bytes::new()));
                     return Ok(());
                 }

@@ -368,6 +368,7 @@ impl Sim {
     fn outcome(&mut self, id: u64, column: u64, waiter: Waiter, outcome: Outcome) {
         if let Waiter::Osd { .. } = waiter {
             let result = match outcome {
+                Outcome::Replied(Reply::NoSpace) => Err(Trouble::NoSpace),
                 Outcome::Replied(reply) => Ok(reply),
                 Outcome::Failed(Failure::OldEpoch(epoch)) => Err(Trouble::OldEpoch(epoch)),
                 _ => Err(Trouble::Lost),

@@ -135,7 +135,6 @@ impl<K: Ord> Trails<K> {
     /// changed by it.
     pub fn step(&mut self, key: K, from: Version, to: Version, ranges: impl Iterator<Item = (u32, u32)>) {
         let known = self.young.remove(&key).or_else(|| self.old.remove(&key));
-        rt::site!("trail.head_overtaken", known.as_ref().is_some_and(|trail| trail.head() != from));
         let mut trail = known.filter(|trail| trail.head() == from).unwrap_or_else(|| Trail::new(from));
         trail.step(to, ranges);
         if rt::site!("trail.old_forgotten", self.young.len() >= self.most) {
@@ -160,11 +159,7 @@ impl<K: Ord> Trails<K> {
     pub fn since(&self, key: &K, head: Version, since: Version) -> Option<Vec<(u32, u32)>> {
         let trail = self.young.get(key).or_else(|| self.old.get(key))?;
         // (0, 0) is no object at all, and may be so more than once.
-        if since == (0, 0) || rt::site!("trail.head_elsewhere", trail.head() != head) {
-            None
-        } else {
-            trail.since(since)
-        }
+        if since == (0, 0) || trail.head() != head { None } else { trail.since(since) }
     }
 }
 

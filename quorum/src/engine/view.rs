@@ -209,7 +209,7 @@ impl Storage for View {
         max_size: impl Into<Option<u64>>,
         context: GetEntriesContext,
     ) -> raft::Result<Vec<Entry>> {
-        if rt::site!("raft.log.read_compacted", low <= self.base.0) {
+        if low <= self.base.0 {
             return Err(Error::Store(StorageError::Compacted));
         }
         let bytes_max = max_size.into().unwrap_or(u64::MAX);

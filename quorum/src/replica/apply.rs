@@ -111,10 +111,7 @@ impl Applier {
                 rt::site!("session.repeat.in_log");
                 return Ok(Outcome::Answer(answer));
             }
-            Seen::Forgotten => {
-                rt::site!("session.forgotten.in_log");
-                return Ok(Outcome::Forgotten);
-            }
+            Seen::Forgotten => return Ok(Outcome::Forgotten),
             Seen::New => {}
         }
         let sub_ms_nanos = u32::try_from(self.position.unix_nanos % 1_000_000).expect("below a million");

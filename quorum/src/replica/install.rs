@@ -135,7 +135,6 @@ impl<W> Replica<W> {
         let loaded = Applier::load(table, self.applier.machine().clone())?;
         let complete = loaded.position.index == index && loaded.position.term == term;
         // The engine first: when it refuses (it has committed more meanwhile), another snapshot must come.
-        rt::site!("snapshot.install.incomplete", !complete);
         let ok = complete && self.engine.restore(message, now.monotonic);
         if rt::site!("snapshot.install.done", ok) {
             self.applier = loaded;

@@ -61,12 +61,10 @@ impl Rejoin {
 
     /// Counts who is lost among `voters`, `me` included: whether there is no choice but to vote now.
     fn must_vote(&mut self, me: u64, voters: &BTreeSet<u64>) -> bool {
-        rt::site!("rejoin.outvoted_by_patience", self.hopeless_ticks == PATIENCE_TICKS);
         let rejoining =
             self.heard.iter().filter(|(id, heard)| heard.rejoining && voters.contains(id)).count();
         let sound = voters.len().saturating_sub(1 + rejoining);
         if sound > voters.len() / 2 {
-            rt::site!("rejoin.hope_returned", self.hopeless_ticks > 0);
             self.hopeless_ticks = 0;
             return false;
         }

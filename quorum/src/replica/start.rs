@@ -193,7 +193,6 @@ fn gather(store: &Store, applier: &Applier, hollow: bool) -> Result<Recovered, S
         terms.push(term);
     }
     let term = state.term.max(newest_term);
-    rt::site!("raft.vote.older_than_log", term != state.term);
     let vote = if term == state.term { state.vote } else { 0 };
     let applied = if hollow { state.commit.clamp(base, last) } else { applier.position.index };
     let commit = state.commit.max(applied).min(last);

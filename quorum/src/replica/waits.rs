@@ -105,7 +105,6 @@ impl<W> Waits<W> {
                     Outcome::Forgotten => Err(QuorumError::Forgotten { sequence: front.sequence }),
                 }
             } else {
-                rt::site!("raft.proposal.replaced");
                 // Another leader's entry took its place: it will never be applied.
                 Err(QuorumError::NotLeader { group, leader: None })
             };
@@ -122,7 +121,6 @@ impl<W> Waits<W> {
         out: &mut Vec<Output<W>>,
     ) {
         rt::site!("raft.read.leader_lost", !self.reads.is_empty());
-        rt::site!("raft.staged.leader_lost", !self.staged.is_empty());
         rt::site!("raft.sync.leader_lost", !self.syncs.is_empty());
         rt::site!("member.change.leader_lost", !self.changes.is_empty());
         for waiting in self.proposals.drain(..) {

@@ -112,8 +112,11 @@ impl SimDisk {
                     }
                     1 => match change {
                         Change::Write { offset, mut data } => {
-                            let sectors = data.len().div_ceil(SECTOR) as u64;
-                            let keep = usize::try_from(choose(sectors + 1)).unwrap_or(0) * SECTOR;
+                            // Sectors of the medium: the first and the last may be written in part.
+                            let first = offset / SECTOR;
+                            let sectors = (offset + data.len()).div_ceil(SECTOR) - first;
+                            let kept = usize::try_from(choose(sectors as u64 + 1)).unwrap_or(0);
+                            let keep = ((first + kept) * SECTOR).saturating_sub(offset).min(data.len());
                             crate::site!("disk.power.write_torn", keep > 0 && keep < data.len());
                             data.truncate(keep);
                             Change::Write { offset, data }.run(&mut node.durable);

@@ -54,7 +54,6 @@ impl Leases {
     /// Whether the session may be given leases.
     fn may_hold(&self, now: Duration, id: u64) -> bool {
         let Some(session) = self.sessions.get(&id) else { return false };
-        rt::site!("lease.session.idle", session.state == State::Idle);
         rt::site!("lease.session.expelling", session.is_being_expelled());
         let late = rt::site!("lease.session.silent", now >= session.seen + self.times.ttl);
         session.state == State::Part && !late

@@ -182,7 +182,7 @@ impl<P: Clone, W> Column<P, W> {
     }
 
     fn learn(&mut self, role: Role, now: Duration) {
-        if rt::site!("column.map.older", role.epoch < self.role.epoch) {
+        if role.epoch < self.role.epoch {
             return;
         }
         self.role = role;
@@ -200,11 +200,9 @@ impl<P: Clone, W> Column<P, W> {
         }
         // Who opens a new view must see who may lead the one before.
         if view_of(epoch) > view_of(self.promised) && map < map_part(self.promised) {
-            rt::site!("column.ask.view_without_map");
             return self.answer(waiter, Outcome::Failed(Failure::Busy));
         }
         rt::site!("column.ask.again", epoch == self.told);
-        rt::site!("column.ask.new_view", view_of(epoch) > view_of(self.promised));
         self.promised = epoch;
         self.told = epoch;
         self.depose(epoch);
