@@ -71,6 +71,8 @@ pub enum Broken {
     UntoldNames,
     /// Names count whatever became of the session that made them.
     LateNames,
+    /// A leader takes a first opening of a session that another leader has opened since.
+    FirstOpening,
     /// Snapshots are taken while others may write.
     Hush,
     /// Who gets the right to write after a snapshot writes into what the snapshot shows.

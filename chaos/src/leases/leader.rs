@@ -242,7 +242,14 @@ impl Sim {
         (number, epoch, told): (u64, u64, &[(u64, u32)]),
     ) {
         let incarnation = self.leader.incarnation;
-        if meant_for != 0 && meant_for != incarnation {
+        // One that is meant for whoever leads is the session's first: when another leader has opened the session since, it
+        // came late, and tells of a time before there was anything to tell.
+        let first = self.broken == Some(Broken::FirstOpening)
+            || !self.durable.sessions.contains_key(&from)
+            || self.leader.engine.opening(from) > 0;
+        if meant_for != incarnation && (meant_for != 0 || !first) {
+            rt::site!("lease.open.meant_for_another_leader", meant_for != 0);
+            rt::site!("lease.open.first_attempt_late", meant_for == 0);
             self.answer(from, Answer::Unknown { incarnation });
             return;
         }

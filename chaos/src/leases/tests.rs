@@ -78,6 +78,12 @@ fn names_of_an_expelled_session_are_noticed() {
 }
 
 #[test]
+fn a_first_opening_that_comes_late_is_noticed() {
+    // Found by seed 18 of the day when mounts did not come all at once any more.
+    assert!(breaks(Broken::FirstOpening).is_some());
+}
+
+#[test]
 fn a_snapshot_beside_writers_is_noticed() {
     assert!(breaks(Broken::Hush).is_some_and(|seen| seen.starts_with("snapshots: ")));
 }

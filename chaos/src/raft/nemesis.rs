@@ -225,7 +225,11 @@ impl Sim {
         node.replica = None;
         node.machine.lose_power(&mut self.world);
         (node.unsound, node.dying) = (true, false);
-        if self.quiet { self.start(one) } else { Ok(self.restart_later(one)) }
+        if self.quiet {
+            return self.start(one);
+        }
+        self.restart_later(one);
+        Ok(())
     }
 
     /// There is room again: who paused for want of it starts anew, from what is on its disk.
