@@ -73,6 +73,8 @@ pub enum Broken {
     LateNames,
     /// A leader takes a first opening of a session that another leader has opened since.
     FirstOpening,
+    /// Clients take an answer with fewer bits for the loss of the others.
+    Lapse,
     /// Snapshots are taken while others may write.
     Hush,
     /// Who gets the right to write after a snapshot writes into what the snapshot shows.

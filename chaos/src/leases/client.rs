@@ -18,6 +18,8 @@ struct Kept {
     bits: u32,
     /// Recalled, and not returned before the names that were made are told.
     losing: u32,
+    /// An answer says that they are being recalled, and the recall was not heard yet.
+    lapsing: u32,
     number: u64,
     version: u64,
     /// The data that its capability is for.
@@ -132,8 +134,11 @@ impl Sim {
                     let files = &self.files;
                     client.kept.retain(|file, _| files.contains(file));
                 }
-                let told: Vec<(u64, u32)> =
-                    client.kept.iter().map(|(file, kept)| (*file, kept.bits | kept.losing)).collect();
+                let told: Vec<(u64, u32)> = client
+                    .kept
+                    .iter()
+                    .map(|(file, kept)| (*file, kept.bits | kept.losing | kept.lapsing))
+                    .collect();
                 let Client { number, meant_for, epoch, .. } = *client;
                 let mut told = told;
                 if self.world.percent(8) && !told.iter().any(|(of, _)| *of == file) {
@@ -346,6 +351,10 @@ impl Sim {
                     client.changing.clear();
                     client.changing_at = incarnation;
                 }
+                if incarnation != client.incarnation {
+                    // It was told, and has recalled nothing yet.
+                    client.kept.values_mut().for_each(|kept| kept.bits |= std::mem::take(&mut kept.lapsing));
+                }
                 client.epoch = epoch;
                 client.opening = false;
                 client.forgotten = now;
@@ -379,8 +388,13 @@ impl Sim {
                 let late = client.overtaken.get(&file).is_some_and(|recalled| number <= *recalled);
                 let older = client.kept.get(&file).is_some_and(|kept| number < kept.number);
                 if current && bits != 0 && (!late || broken == Some(Broken::LateAnswer)) && !older {
-                    let losing = client.kept.get(&file).map_or(0, |kept| kept.losing);
-                    client.kept.insert(file, Kept { bits: bits & !losing, losing, number, version, top });
+                    let before = client.kept.get(&file);
+                    let losing = before.map_or(0, |kept| kept.losing);
+                    let lapsing = before.map_or(0, |kept| kept.lapsing | kept.bits) & !bits & !losing;
+                    let lapsing = if broken == Some(Broken::Lapse) { 0 } else { lapsing };
+                    client
+                        .kept
+                        .insert(file, Kept { bits: bits & !losing, losing, lapsing, number, version, top });
                 }
                 if changed && incarnation == client.changing_at {
                     self.changed(id, file);
@@ -407,6 +421,7 @@ impl Sim {
         let untold = client.has_untold(file) && !broken;
         if let Some(kept) = client.kept.get_mut(&file) {
             kept.bits &= !bits;
+            kept.lapsing &= !bits;
             kept.losing |= bits;
         }
         if untold && bits & LEASE_WRITE != 0 {
@@ -421,7 +436,7 @@ impl Sim {
         let opening = client.number;
         if let Some(kept) = client.kept.get_mut(&file) {
             kept.losing &= !bits;
-            if kept.bits | kept.losing == 0 {
+            if kept.bits | kept.losing | kept.lapsing == 0 {
                 client.kept.remove(&file);
             }
         }

@@ -84,6 +84,12 @@ fn a_first_opening_that_comes_late_is_noticed() {
 }
 
 #[test]
+fn a_right_to_make_names_that_an_answer_takes_away_is_noticed() {
+    // Found by seed 57: the leader changed between that answer and the recall that it foretold.
+    assert!(breaks(Broken::Lapse).is_some());
+}
+
+#[test]
 fn a_snapshot_beside_writers_is_noticed() {
     assert!(breaks(Broken::Hush).is_some_and(|seen| seen.starts_with("snapshots: ")));
 }
