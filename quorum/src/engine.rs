@@ -277,7 +277,6 @@ impl Engine {
                 let behind = self.least_log.is_some_and(|least| (message.log_term, message.index) < least);
                 let promised = now < self.lease.promised_until();
                 rt::site!("raft.vote.withheld_mute", self.mute);
-                rt::site!("raft.vote.withheld_log_behind", behind);
                 rt::site!("raft.vote.withheld_promise", promised && !asked_by_leader);
                 rt::site!("raft.vote.handover_over_promise", promised && asked_by_leader);
                 if self.mute || behind || (!asked_by_leader && promised) {
@@ -433,7 +432,6 @@ impl Engine {
         let raft = &mut self.node.raft;
         if raft.state == StateRole::Leader && raft.prs().get(raft.id).is_none() {
             // raft-rs would let it lead on, propose nothing, and panic when the commit index moves.
-            rt::site!("member.leader.removed");
             let term = raft.term;
             raft.become_follower(term, 0);
             self.fix_election_timeout();
@@ -468,7 +466,7 @@ impl Engine {
         raft.pending_request_snapshot = 1;
         let _ = self.handle(Event::Step(message), now);
         let restored = self.node.raft.snap().is_some();
-        if rt::site!("snapshot.restore.refused", !restored) {
+        if !restored {
             self.node.raft.pending_request_snapshot = 0;
         }
         restored

@@ -46,7 +46,7 @@ impl<W> Replica<W> {
         let data = message.get_snapshot().get_data();
         let Some((id, members)) = data.split_first_chunk::<8>() else { return Ok(()) };
         let transfer = u64::from_be_bytes(*id);
-        if rt::site!("snapshot.offer.old_term", message.term < self.engine.role().term) {
+        if message.term < self.engine.role().term {
             return Ok(());
         }
         let same =
@@ -101,7 +101,6 @@ impl<W> Replica<W> {
         let ticks = self.ticks;
         let Some(install) = &mut self.install else { return Ok(()) };
         if install.leader != from || install.index != part.index || install.transfer != part.transfer {
-            rt::site!("snapshot.part.of_another");
             return Ok(());
         }
         if rt::site!("snapshot.part.gone", part.gone) {
@@ -161,7 +160,6 @@ impl<W> Replica<W> {
     pub(super) fn tick_install(&mut self, out: &mut Vec<Output<W>>) {
         match &self.install {
             Some(install) if install.heard_at_tick + SILENT_TICKS < self.ticks => {
-                rt::site!("snapshot.install.leader_silent");
                 self.install = None;
             }
             Some(install) if install.asked_at_tick + ASK_TICKS <= self.ticks => {

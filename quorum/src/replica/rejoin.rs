@@ -168,7 +168,7 @@ impl<W> Replica<W> {
     ) -> Result<(), Fatal> {
         let (incarnation, term, ticks) = (self.incarnation(), self.engine.role().term, self.ticks);
         let Some(rejoin) = &mut self.rejoin else { return Ok(()) };
-        if rt::site!("rejoin.answer_to_earlier_life", answer.incarnation != incarnation) {
+        if answer.incarnation != incarnation {
             return Ok(());
         }
         let log = (answer.last_term, answer.last_index);

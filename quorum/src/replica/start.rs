@@ -150,7 +150,6 @@ fn recover_table(
     let position = applier.position;
     if store.term(position.index) != Some(position.term) {
         rt::site!("log.lost_more_than_table", store.term(position.index).is_none());
-        rt::site!("log.replaced_entry_came_back", store.term(position.index).is_some());
         // Power loss took more of the log than of the table: the entry is missing, or one that it had replaced has
         // come back. All that is in the table is committed, and nothing behind a wrong entry is right.
         store.reset(position.index, position.term, |_| {}).and_then(|()| store.sync_now()).map_err(log)?;

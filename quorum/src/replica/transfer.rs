@@ -155,7 +155,6 @@ impl<W> Replica<W> {
         });
         rt::site!("snapshot.transfer.end_of_another", !ours);
         if ours {
-            rt::site!("snapshot.transfer.refused", !installed.ok);
             self.end_transfer(installed.ok, now);
         }
     }

@@ -442,7 +442,6 @@ impl<P: Clone, W> Column<P, W> {
                 member.moving.remove(&object);
                 member.dirty.insert(object);
                 if primary.objects.contains_key(&object) {
-                    rt::site!("column.push.damaged_in_change");
                     // Changes of it are under way: what becomes of them comes first.
                     member.full_until = now + FULL;
                 } else if let Ok(at) = mine.binary_search_by_key(&object, |(object, _)| *object) {

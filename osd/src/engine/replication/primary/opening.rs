@@ -109,10 +109,7 @@ impl<P, W> Primary<P, W> {
                 {
                     state.insert(object, before)
                 }
-                _ => {
-                    rt::site!("column.open.damaged_never_was");
-                    state.remove(&object)
-                }
+                _ => state.remove(&object),
             };
         }
     }
