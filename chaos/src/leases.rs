@@ -391,7 +391,7 @@ pub fn run(plan: Plan) -> Outcome {
         sim.world.after(Duration::from_millis(delay), event);
     }
     // Another part that is left out is to be noticed by its own invariant.
-    if matches!(plan.broken, None | Some(Broken::Hush | Broken::Thaw)) {
+    if matches!(plan.broken, None | Some(Broken::Hush | Broken::Thaw | Broken::Lapse)) {
         sim.world.after(Duration::from_millis(3_000), Event::Snapshot);
     }
     let mut violation = None;
