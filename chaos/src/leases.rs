@@ -6,6 +6,7 @@
 
 mod client;
 mod leader;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 
@@ -13,11 +14,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use mrc::engine::leases::Times;
+use proto::mrc::LeaseGrant;
 
 use crate::invariants::Violation;
 use crate::world::World;
 use client::Client;
-use leader::Leader;
+use leader::{Asked, Leader};
+use snapshot::Snapshots;
 
 const CLIENTS: u64 = 4;
 const FILES: u64 = 6;
@@ -68,6 +71,14 @@ pub enum Broken {
     UntoldNames,
     /// Names count whatever became of the session that made them.
     LateNames,
+    /// A leader takes a first opening of a session that another leader has opened since.
+    FirstOpening,
+    /// Clients take an answer with fewer bits for the loss of the others.
+    Lapse,
+    /// Snapshots are taken while others may write.
+    Hush,
+    /// Who gets the right to write after a snapshot writes into what the snapshot shows.
+    Thaw,
 }
 
 /// What came of it.
@@ -97,16 +108,20 @@ pub(crate) enum Ask {
         told: Vec<(u64, u32)>,
     },
     Renew,
+    /// With `others`: with rows of other inodes, as a directory is listed.
     Get {
         file: u64,
+        others: bool,
     },
     Acquire {
         file: u64,
         bits: u32,
     },
+    /// With `remove` the inode is gone after it, and another one takes its place.
     Change {
         file: u64,
         incarnation: u64,
+        remove: bool,
     },
     Await,
     /// Names that were made in an inode, all so far, and the epoch in which.
@@ -151,6 +166,8 @@ pub(crate) enum Answer {
         bits: u32,
         number: u64,
         changed: bool,
+        /// The data that whoever writes the file writes to.
+        top: u64,
     },
     Refused {
         incarnation: u64,
@@ -189,6 +206,39 @@ pub(crate) enum Event {
         wrote: bool,
     },
     NewLeader,
+    /// The group has decided on a change that was free to go.
+    Apply {
+        process: u64,
+        incarnation: u64,
+        number: u64,
+    },
+    /// The right to write was given, and the file has data that no snapshot shows.
+    Thawed {
+        incarnation: u64,
+        of: Asked,
+        grant: LeaseGrant,
+    },
+    /// Who waits for a lease waits no longer.
+    GiveUp {
+        incarnation: u64,
+        ticket: u64,
+    },
+    /// The row of a session that opens was read a while ago.
+    Open {
+        from: u64,
+        asked: Duration,
+        incarnation: u64,
+        read: u64,
+        number: u64,
+        epoch: u64,
+        told: Vec<(u64, u32)>,
+    },
+    Snapshot,
+    /// The group has decided on a snapshot.
+    SnapshotApply {
+        incarnation: u64,
+        number: u64,
+    },
     Hang,
     /// A client that hung goes on: what it had taken on to write goes out before it hears anything.
     Resumed(u64),
@@ -205,6 +255,8 @@ pub(crate) struct Durable {
     pub(crate) fences: BTreeMap<u64, u64>,
     /// Names that sessions have told, by session, epoch and inode.
     pub(crate) told: BTreeMap<(u64, u64, u64), u64>,
+    /// Snapshots, and the data that files show.
+    pub(crate) snapshots: Snapshots,
 }
 
 pub(crate) struct Sim {
@@ -213,6 +265,9 @@ pub(crate) struct Sim {
     pub(crate) clients: BTreeMap<u64, Client>,
     pub(crate) durable: Durable,
     pub(crate) broken: Option<Broken>,
+    pub(crate) times: Times,
+    /// The inodes that exist.
+    pub(crate) files: Vec<u64>,
     pub(crate) faults: BTreeMap<&'static str, u64>,
     pub(crate) operations: u64,
     pub(crate) cached: u64,
@@ -270,6 +325,21 @@ impl Sim {
                 let next = self.world.micros(3_000_000, 40_000_000);
                 self.world.after(next, Event::NewLeader);
             }
+            Event::Apply { process, incarnation, number } => self.apply(process, incarnation, number)?,
+            Event::Thawed { incarnation, of, grant } => self.thawed(incarnation, of, grant),
+            Event::GiveUp { incarnation, ticket } => self.give_up(incarnation, ticket)?,
+            Event::Open { from, asked, incarnation, read, number, epoch, told } => {
+                if incarnation == self.leader.incarnation {
+                    self.opened(from, asked, read, (number, epoch, &told));
+                    self.effects()?;
+                }
+            }
+            Event::Snapshot => {
+                let next = self.world.micros(1_000_000, 12_000_000);
+                self.world.after(next, Event::Snapshot);
+                self.snapshot()?;
+            }
+            Event::SnapshotApply { incarnation, number } => self.snapshot_apply(incarnation, number)?,
             Event::Hang => {
                 *self.faults.entry("hang").or_default() += 1;
                 let id = 1 + self.world.below(CLIENTS);
@@ -280,7 +350,7 @@ impl Sim {
                 self.world.after(next, Event::Hang);
             }
             Event::Resumed(id) => {
-                for file in 1..=FILES {
+                for file in self.files.clone() {
                     self.write(id, file)?;
                 }
                 self.tell_late(id);
@@ -294,10 +364,17 @@ impl Sim {
 /// Runs a plan.
 #[must_use]
 pub fn run(plan: Plan) -> Outcome {
+    let mut world = World::new(plan.seed, plan.keep_log);
+    // Now and then a session may hold so little that it has to do without.
+    let per_session = if world.percent(30) { 3 } else { TIMES.per_session };
+    let times = Times { per_session, ..TIMES };
+    let clients = (1..=CLIENTS).map(|id| (id, Client::new(&mut world))).collect();
     let mut sim = Sim {
-        world: World::new(plan.seed, plan.keep_log),
-        leader: Leader::new(),
-        clients: (1..=CLIENTS).map(|id| (id, Client::default())).collect(),
+        world,
+        leader: Leader::new(times),
+        times,
+        files: (1..=FILES).collect(),
+        clients,
         durable: Durable::default(),
         broken: plan.broken,
         faults: BTreeMap::new(),
@@ -306,10 +383,16 @@ pub fn run(plan: Plan) -> Outcome {
     };
     sim.new_leader();
     for id in 1..=CLIENTS {
-        sim.world.after(Duration::from_micros(id), Event::Client(id));
+        // Mounts come one after the other.
+        let later = sim.world.micros(1, 6_000_000);
+        sim.world.after(later * u32::try_from(id - 1).expect("few clients"), Event::Client(id));
     }
     for (delay, event) in [(1, Event::Tick), (5_000, Event::NewLeader), (2_000, Event::Hang)] {
         sim.world.after(Duration::from_millis(delay), event);
+    }
+    // Another part that is left out is to be noticed by its own invariant.
+    if matches!(plan.broken, None | Some(Broken::Hush | Broken::Thaw | Broken::Lapse)) {
+        sim.world.after(Duration::from_millis(3_000), Event::Snapshot);
     }
     let mut violation = None;
     while sim.world.happened() < plan.steps {

@@ -10,6 +10,7 @@
 //! - [`raft`]: the scenario of a Raft group; further services add theirs beside it;
 //! - [`leases`]: the scenario of client leases;
 //! - [`replicas`]: the scenario of replicated columns at OSDs;
+//! - [`sites`]: which fault sites the runs came by;
 //! - [`invariants`]: what must never be seen, one file each.
 
 pub mod invariants;
@@ -18,4 +19,5 @@ pub mod machine;
 pub mod net;
 pub mod raft;
 pub mod replicas;
+pub mod sites;
 pub mod world;

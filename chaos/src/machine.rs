@@ -58,6 +58,8 @@ impl Machine {
 
     /// From now on the clock runs at `rate` thousandths of the true speed.
     pub fn set_rate(&mut self, now: Duration, rate: u64) {
+        rt::site!("clock.fast", rate > 1000);
+        rt::site!("clock.slow", rate < 1000);
         self.local = self.monotonic(now);
         self.since = now;
         self.rate = rate;

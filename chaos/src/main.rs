@@ -6,10 +6,13 @@ use std::process::ExitCode;
 use chaos::leases;
 use chaos::raft::{self, Outcome, Plan};
 use chaos::replicas;
+use chaos::sites::Census;
 use clap::{Parser, Subcommand, ValueEnum};
 
 /// Events in the phase with faults.
 const STEPS: u64 = 6000;
+/// In a soak every so many seeds end with a loss of power everywhere.
+const BLACKOUTS: u64 = 8;
 /// Events of the world of leases for each of those.
 const LEASE_STEPS: u64 = 4;
 
@@ -54,6 +57,12 @@ enum Command {
         /// Goes on after failures
         #[arg(long)]
         all: bool,
+        /// Fails when a fault site is never hit; for the gate's seeds, or more
+        #[arg(long, conflicts_with = "scenario")]
+        require_sites: bool,
+        /// Lists all fault sites with their hits
+        #[arg(long)]
+        list_sites: bool,
         /// All machines lose power at the end of the faults
         #[arg(long)]
         blackout: bool,
@@ -115,8 +124,10 @@ fn main() -> ExitCode {
         Command::Run { scenario, seed, steps, log, blackout } => {
             run(scenario, Plan { seed, steps, keep_log: log.is_some(), blackout }, log)
         }
-        Command::Soak { scenario, seeds, steps, all, blackout } => {
-            each(scenario).into_iter().all(|scenario| soak(scenario, seeds.clone(), steps, all, blackout))
+        Command::Soak { scenario, seeds, steps, all, blackout, require_sites, list_sites } => {
+            let soak = |scenario| soak(scenario, seeds.clone(), steps, all, blackout);
+            let held = each(scenario).into_iter().all(soak);
+            tell_sites(require_sites, list_sites) && held
         }
         Command::Meta { scenario, seed, steps } => {
             each(scenario).into_iter().all(|scenario| meta(scenario, seed, steps))
@@ -183,6 +194,7 @@ fn soak(scenario: Scenario, seeds: std::ops::Range<u64>, steps: u64, all: bool, 
     let mut faults = std::collections::BTreeMap::<&str, u64>::new();
     for seed in seeds {
         runs += 1;
+        let blackout = blackout || seed % BLACKOUTS == BLACKOUTS - 1;
         let plan = Plan { seed, steps, keep_log: false, blackout };
         match attempt(scenario, plan) {
             Ok(outcome) => {
@@ -206,6 +218,22 @@ fn soak(scenario: Scenario, seeds: std::ops::Range<u64>, steps: u64, all: bool, 
         "{name}: {runs} seeds, {failed} failed, {events} events, {operations} operations, faults {faults:?}"
     );
     failed == 0
+}
+
+/// What the runs came by. False: it is required that they come by everything, and they did not.
+fn tell_sites(required: bool, list: bool) -> bool {
+    let census = Census::take();
+    if list {
+        print!("{}", census.list());
+    }
+    println!("{census}");
+    let holds = !required || census.missed().is_empty();
+    if !holds {
+        eprintln!(
+            "fault sites that no seed reaches: let the world's nemeses reach them, or take those away that nothing can reach (chaos/README.md)"
+        );
+    }
+    holds
 }
 
 fn meta(scenario: Scenario, seed: u64, steps: u64) -> bool {

@@ -56,13 +56,19 @@ impl Net {
     /// When a message sent now arrives: never, once or twice.
     pub fn fate<E>(&self, world: &mut World<E>, from: u64, to: u64) -> Vec<Duration> {
         let weather = self.weather;
-        if self.cut.contains(&(from, to)) || world.percent(weather.lost_percent) {
+        if rt::site!("net.message.cut_off", self.cut.contains(&(from, to)))
+            || rt::site!("net.message.lost", world.percent(weather.lost_percent))
+        {
             return Vec::new();
         }
-        let copies = if world.percent(weather.twice_percent) { 2 } else { 1 };
+        let copies = if rt::site!("net.message.twice", world.percent(weather.twice_percent)) { 2 } else { 1 };
         (0..copies)
             .map(|_| {
-                let factor = if world.percent(weather.late_percent) { 100 } else { 1 };
+                let factor = if rt::site!("net.message.very_late", world.percent(weather.late_percent)) {
+                    100
+                } else {
+                    1
+                };
                 world.micros(weather.delay_least_us, weather.delay_most_us) * factor
             })
             .collect()
@@ -70,6 +76,7 @@ impl Net {
 
     /// Nothing passes between the two sets, in either direction.
     pub fn split(&mut self, one: &[u64], other: &[u64]) {
+        rt::site!("net.partition", !one.is_empty() && !other.is_empty());
         for a in one {
             for b in other {
                 self.cut.insert((*a, *b));
@@ -80,6 +87,7 @@ impl Net {
 
     /// Nothing passes from one node to another; the way back works.
     pub fn cut_one_way(&mut self, from: u64, to: u64) {
+        rt::site!("net.partition.one_way");
         self.cut.insert((from, to));
     }
 
@@ -91,6 +99,7 @@ impl Net {
 
     /// All ways are open.
     pub fn heal(&mut self) {
+        rt::site!("net.healed", !self.cut.is_empty());
         self.cut.clear();
     }
 }

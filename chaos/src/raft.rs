@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use proto::id::GroupId;
+use proto::rpc::Origin;
 use quorum::replica::Input;
 use quorum::store::SyncJob;
 use quorum::{Durability, QuorumError};
@@ -52,16 +53,57 @@ pub enum OpRef {
 
 /// What can happen.
 pub(crate) enum Event {
-    Tick { node: u64, life: u64 },
-    Deliver { to: u64, from: u64, incarnation: u64, message: Bytes },
-    Synced { node: u64, life: u64, job: SyncJob },
-    Flushed { node: u64, life: u64, index: u64 },
-    Request { client: u64, attempt: u64, node: u64 },
-    Answer { client: u64, attempt: u64, result: Result<Answer, QuorumError> },
-    Retry { client: u64, attempt: u64 },
-    Begin { client: u64 },
+    Tick {
+        node: u64,
+        life: u64,
+    },
+    Deliver {
+        to: u64,
+        from: u64,
+        incarnation: u64,
+        message: Bytes,
+    },
+    Synced {
+        node: u64,
+        life: u64,
+        job: SyncJob,
+    },
+    Flushed {
+        node: u64,
+        life: u64,
+        index: u64,
+    },
+    Request {
+        client: u64,
+        attempt: u64,
+        node: u64,
+    },
+    Answer {
+        client: u64,
+        attempt: u64,
+        result: Result<Answer, QuorumError>,
+    },
+    Retry {
+        client: u64,
+        attempt: u64,
+    },
+    Begin {
+        client: u64,
+    },
     Fault,
-    Start { node: u64 },
+    Start {
+        node: u64,
+    },
+    Room {
+        node: u64,
+        life: u64,
+    },
+    /// A copy of an attempt that was on its way for long: its client may have gone on since.
+    Late {
+        node: u64,
+        origin: Origin,
+        command: Bytes,
+    },
     Heal,
     Quiet,
 }
@@ -235,6 +277,13 @@ impl Sim {
                     self.start(node)?;
                 }
             }
+            Event::Room { node, life } => self.room(node, life)?,
+            Event::Late { node, origin, command } => {
+                if !self.quiet && self.nodes.contains_key(&node) {
+                    let wait = self.nobody(node);
+                    self.tell(node, Input::Propose { origin, command, wait })?;
+                }
+            }
             Event::Heal => self.net.heal(),
             Event::Quiet => {}
         }
@@ -251,8 +300,14 @@ impl Sim {
 
     fn start(&mut self, id: u64) -> Result<(), Violation> {
         let Some(node) = self.nodes.get_mut(&id) else { return Ok(()) };
-        node.start(&mut self.world, self.durability)
-            .map_err(|error| Violation::new("every start succeeds", format!("node {id}: {error}")))?;
+        // Nobody starts a member on a full disk and expects it to run.
+        node.set_full(None);
+        if let Err(error) = node.start(&mut self.world, self.durability) {
+            if rt::site!("disk.dead.at_start", node.dying) {
+                return self.lose_disk(id);
+            }
+            return Err(Violation::new("every start succeeds", format!("node {id}: {error}")));
+        }
         let replica = node.replica.as_ref().expect("it was started");
         let (last, applied) = (replica.store().last_index(), replica.applied());
         let (doubt, incarnation) = (replica.is_rejoining(), replica.incarnation());
@@ -283,7 +338,12 @@ impl Sim {
             let now = self.world.now();
             let node = self.nodes.get_mut(&id).expect("listed");
             node.machine.set_rate(now, 1000);
-            if node.replica.is_none() {
+            let life = node.machine.life;
+            self.room(id, life)?;
+            let node = &self.nodes[&id];
+            if node.dying {
+                self.lose_disk(id)?;
+            } else if node.replica.is_none() {
                 self.start(id)?;
             }
         }
@@ -296,6 +356,7 @@ impl Sim {
         self.world.note(format_args!("blackout"));
         for node in self.nodes.values_mut() {
             node.replica = None;
+            node.dying = false;
             node.machine.lose_power(&mut self.world);
         }
         if self.durability == Durability::Quorum {

@@ -225,9 +225,14 @@ impl Engine {
         if raft.state != StateRole::Leader && kept {
             let about_to_campaign = raft.election_elapsed + 1 >= raft.randomized_election_timeout();
             if about_to_campaign {
+                rt::site!("raft.campaign.withheld_mute", self.mute);
+                rt::site!("raft.campaign.withheld_hollow", self.hollow);
+                rt::site!("raft.campaign.withheld_log_behind", behind);
+                rt::site!("raft.campaign.withheld_promise", now < self.lease.promised_until());
                 // Time passes all the same: others may be voted for when the leader has been silent for long.
                 raft.election_elapsed += 1;
                 if raft.election_elapsed > 2 * self.timing.election_ticks {
+                    rt::site!("raft.leader.given_up", raft.leader_id != 0);
                     raft.leader_id = 0;
                 }
                 return;
@@ -240,7 +245,7 @@ impl Engine {
         if self.node.raft.state != StateRole::Leader {
             return Err(Refusal::NotLeader);
         }
-        if self.node.raft.lead_transferee.is_some() {
+        if rt::site!("raft.propose.transferring", self.node.raft.lead_transferee.is_some()) {
             return Err(Refusal::Transferring);
         }
         let done = match proposal {
@@ -254,7 +259,7 @@ impl Engine {
                 self.node.raft.step(message)
             }
             Proposal::Change { change, address } => {
-                if self.node.raft.has_pending_conf() {
+                if rt::site!("member.change.pending", self.node.raft.has_pending_conf()) {
                     return Err(Refusal::Busy);
                 }
                 self.node.propose_conf_change(address.into_bytes(), change)
@@ -270,26 +275,36 @@ impl Engine {
             MessageType::MsgRequestVote | MessageType::MsgRequestPreVote => {
                 let asked_by_leader = message.context.as_ref() == raft::CAMPAIGN_TRANSFER;
                 let behind = self.least_log.is_some_and(|least| (message.log_term, message.index) < least);
-                if self.mute || behind || (!asked_by_leader && now < self.lease.promised_until()) {
+                let promised = now < self.lease.promised_until();
+                rt::site!("raft.vote.withheld_mute", self.mute);
+                rt::site!("raft.vote.withheld_promise", promised && !asked_by_leader);
+                rt::site!("raft.vote.handover_over_promise", promised && asked_by_leader);
+                if self.mute || behind || (!asked_by_leader && promised) {
                     return;
                 }
             }
             MessageType::MsgAppend | MessageType::MsgHeartbeat | MessageType::MsgSnapshot => {
                 if message.term >= raft.term {
                     self.lease.promise(now + self.timing.promise());
+                } else {
+                    rt::site!("raft.append.old_term");
                 }
                 if kind == MessageType::MsgHeartbeat {
                     // A leader that has not heard of this member's restart may believe that it has what it lost;
                     // and a heartbeat's commit index is not checked against the log's terms.
                     let knows_me = Lease::read_incarnation(&message.context) == Some(self.incarnation);
+                    rt::site!("raft.heartbeat.restart_unheard", !knows_me);
                     message.commit =
                         if knows_me { message.commit.min(raft.raft_log.last_index()) } else { 0 };
                 }
             }
-            MessageType::MsgTimeoutNow if self.mute || self.hollow => return,
+            MessageType::MsgTimeoutNow if rt::site!("raft.handover.refused", self.mute || self.hollow) => {
+                return;
+            }
             MessageType::MsgHeartbeatResponse => {
                 let sent = Lease::read_stamp(&message.context);
                 message.context = bytes::Bytes::new();
+                rt::site!("raft.echo.old_term", message.term < raft.term);
                 if let Some(sent) =
                     sent.filter(|_| message.term == raft.term && raft.state == StateRole::Leader)
                 {
@@ -299,7 +314,7 @@ impl Engine {
             _ => {}
         }
         // An unknown sender or a stale message: raft-rs has said no, nothing is owed.
-        let _ = self.node.step(message);
+        rt::site!("raft.message.refused", self.node.step(message).is_err());
     }
 
     fn stamp(&self, message: &mut Message, now: Duration) {
@@ -320,6 +335,15 @@ impl Engine {
         let raft = &mut self.node.raft;
         let at = (raft.term, raft.state, raft.leader_id);
         if at != self.drawn_for {
+            let before = self.drawn_for.1;
+            rt::site!("raft.leader.deposed", before == StateRole::Leader && at.1 != before);
+            rt::site!("raft.election.won", at.1 == StateRole::Leader);
+            rt::site!("raft.election.lost", before == StateRole::Candidate && at.1 == StateRole::Follower);
+            rt::site!(
+                "raft.election.again",
+                before == StateRole::Candidate && at.1 == StateRole::PreCandidate
+            );
+            rt::site!("raft.prevote.lost", before == StateRole::PreCandidate && at.1 == StateRole::Follower);
             self.drawn_for = at;
             let least = self.timing.election_ticks;
             self.election = self.rng.random_range(least..2 * least);
@@ -347,16 +371,20 @@ impl Engine {
     #[must_use]
     pub fn lease_until(&self) -> Option<Duration> {
         let raft = &self.node.raft;
-        if raft.state != StateRole::Leader || !raft.apply_to_current_term() || self.hollow {
+        let leads = raft.state == StateRole::Leader;
+        if !leads || rt::site!("raft.lease.own_term_unapplied", !raft.apply_to_current_term()) || self.hollow
+        {
             return None;
         }
         if raft.prs().is_singleton() && raft.prs().conf().voters().contains(raft.id) {
             return Some(Duration::MAX);
         }
-        if self.lease.is_handed_over(raft.term) {
+        if rt::site!("raft.lease.handed_over", self.lease.is_handed_over(raft.term)) {
             return None;
         }
-        let echoed = self.echoed_by_majority()?;
+        let echoed = self.echoed_by_majority();
+        rt::site!("raft.lease.no_majority_yet", echoed.is_none());
+        let echoed = echoed?;
         Some(echoed + self.timing.lease())
     }
 
@@ -467,6 +495,7 @@ impl Engine {
     /// Asks the leader for a snapshot. `false`: not possible now.
     pub fn request_snapshot(&mut self) -> bool {
         let done = self.node.request_snapshot().is_ok();
+        rt::site!("snapshot.request.refused", !done);
         self.fix_election_timeout();
         done
     }
@@ -474,7 +503,7 @@ impl Engine {
     /// Notes the incarnation that a message came from; `false`: the message is from an earlier life of its sender.
     pub fn heard(&mut self, from: u64, incarnation: u64) -> bool {
         match self.incarnations.get(&from).copied() {
-            Some(known) if incarnation < known => false,
+            Some(known) if rt::site!("raft.message.earlier_life", incarnation < known) => false,
             Some(known) if incarnation == known => true,
             known => {
                 self.incarnations.insert(from, incarnation);
@@ -493,6 +522,8 @@ impl Engine {
             return;
         }
         if let Some(progress) = self.node.raft.mut_prs().get_mut(member) {
+            rt::site!("raft.follower.restarted", progress.matched > 0);
+            rt::site!("raft.follower.restarted_in_snapshot", progress.pending_snapshot > 0);
             progress.matched = 0;
             progress.committed_index = 0;
             progress.pending_snapshot = 0;

@@ -155,6 +155,7 @@ impl<W> Replica<W> {
     /// Takes an input in. Call [`Replica::settle`] after the last one of a batch.
     pub fn handle(&mut self, input: Input<W>, now: Now, out: &mut Vec<Output<W>>) {
         if let Some(cause) = self.stopped.clone() {
+            rt::site!("member.stopped.input");
             self.refuse_stopped(input, &cause, out);
             return;
         }
@@ -191,6 +192,7 @@ impl<W> Replica<W> {
             Input::Tick => self.tick(now, out)?,
             Input::Synced(job, result) => {
                 self.syncing = false;
+                rt::site!("log.sync.failed", result.is_err());
                 // A failed sync is final: what was written since the last good one may be lost.
                 result.map_err(|cause| StoreError::Io { doing: "sync".into(), cause })?;
                 self.store.synced(&job)?;
@@ -198,7 +200,9 @@ impl<W> Replica<W> {
             Input::Flushed(index, result) => {
                 self.flushing = false;
                 match result {
-                    Err(error) if error.is_full() => self.flush_again(&error),
+                    Err(error) if rt::site!("table.flush.no_room", error.is_full()) => {
+                        self.flush_again(&error)
+                    }
                     flushed => {
                         flushed?;
                         self.compact(index)?;
@@ -314,6 +318,7 @@ impl<W> Replica<W> {
     fn apply(&mut self, entries: &[Entry], now: Now, out: &mut Vec<Output<W>>) -> Result<(), Fatal> {
         let last = entries.last().map_or(0, |entry| entry.index);
         if self.hollow {
+            rt::site!("snapshot.install.commit_passed_by");
             // A snapshot with all of this comes.
             let _ = self.engine.handle(Event::Applied(last), now.monotonic);
             return Ok(());
@@ -321,6 +326,7 @@ impl<W> Replica<W> {
         if let Some(change) = entries.iter().rfind(|entry| entry.get_entry_type() != EntryType::EntryNormal) {
             // After a restart this member must not stand for election, or count votes, by the former members: it
             // must know that the change is committed even if the table has forgotten it.
+            rt::site!("member.change.committed");
             let index = change.index;
             self.store.change_state(|state| state.commit = state.commit.max(index))?;
             self.store.sync_now()?;
@@ -352,6 +358,7 @@ impl<W> Replica<W> {
         let lost = self.waits.leading_term.is_some_and(|term| !role.leading || term != role.term);
         self.waits.leading_term = role.leading.then_some(role.term);
         if lost {
+            rt::site!("snapshot.transfer.leader_lost", self.transfer.is_some());
             let leader = self.leader_address();
             self.waits.leadership_lost(self.group, leader.as_deref(), now.monotonic, out);
             self.transfer = None;
@@ -397,6 +404,7 @@ impl<W> Replica<W> {
         if due && !self.flushing && !self.hollow {
             if !self.reserve.must_have(applier.unflushed_bytes.min(full::TABLE_BYTES) + full::TABLE_SLACK) {
                 // One that finds no room would end all writing of the table.
+                rt::site!("table.flush.put_off");
                 self.flush_after = self.ticks + full::FLUSH_AGAIN;
                 return;
             }
@@ -411,7 +419,8 @@ impl<W> Replica<W> {
     fn compact(&mut self, flushed: u64) -> Result<(), Fatal> {
         let upto = flushed.min(self.engine.last_index().saturating_sub(self.sizes.keep_entries));
         let worth = upto > self.store.state().base_index + self.sizes.keep_entries / 4;
-        if worth && self.transfer.is_none() && !self.hollow {
+        if worth && !rt::site!("log.compact.transfer_first", self.transfer.is_some()) && !self.hollow {
+            rt::site!("log.compacted");
             self.engine.compacted(upto);
             self.store.compact(upto)?;
             self.tidy = true;
@@ -435,7 +444,10 @@ impl<W> Replica<W> {
     fn deliver(&mut self, from: u64, bytes: &Bytes, now: Now, out: &mut Vec<Output<W>>) -> Result<(), Fatal> {
         match note::unwrap(bytes) {
             Some(Arrived::Raft(message)) if message.from == from && message.to == self.me => {
-                if self.rejoin.as_ref().is_some_and(|rejoin| !rejoin.takes(&message)) {
+                if rt::site!(
+                    "rejoin.entries_not_taken",
+                    self.rejoin.as_ref().is_some_and(|rejoin| !rejoin.takes(&message))
+                ) {
                     return Ok(());
                 }
                 match message.get_msg_type() {
@@ -473,6 +485,7 @@ impl<W> Replica<W> {
     }
 
     fn stop(&mut self, cause: &str, out: &mut Vec<Output<W>>) {
+        rt::site!("member.stopped");
         tracing::error!(group = %self.group, member = self.me, cause, "the member stops");
         self.stopped = Some(cause.to_owned());
         self.full = false;
@@ -495,6 +508,9 @@ impl<W> Replica<W> {
         if self.stopped.is_some() {
             return Ok(());
         }
+        rt::site!("member.closed.hollow", self.hollow);
+        rt::site!("member.closed.rejoining", self.rejoin.is_some());
+        rt::site!("member.closed.leading", self.announced.is_some());
         let done = self.write_clean_mark();
         let cause = done.as_ref().map_or_else(ToString::to_string, |()| "shut down".to_owned());
         let error = QuorumError::Stopped { group: self.group, cause: cause.clone() };

@@ -209,7 +209,7 @@ impl Store {
         }
         if let Some(state) = state {
             writer.push(self.end, RecordRef::State(&state));
-            if state.void_before {
+            if rt::site!("log.voided", state.void_before) {
                 self.entries.clear();
             }
             self.rebase(&state);
@@ -253,6 +253,7 @@ impl Store {
             entry.index,
             self.last_index()
         );
+        rt::site!("log.entry.replaced", at < self.entries.len());
         self.entries.truncate(at);
         self.entries.push_back(located);
         if let Some(segment) = self.segments.get_mut(&located.place.segment) {
@@ -263,6 +264,7 @@ impl Store {
     fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         let segment = self.segments.get_mut(&self.end.segment).expect("the last segment is open");
         if let Err(error) = segment.file.write_at(bytes, self.end.offset) {
+            rt::site!("log.write.cut_back");
             // Whoever waits for it is told that it was not done: its whole records must not be found by a restart.
             segment.file.set_len(self.end.offset).map_err(io_error(CUT))?;
             return Err(io_error("write")(error));
@@ -274,6 +276,7 @@ impl Store {
 
     /// Begins a new segment.
     fn roll(&mut self) -> Result<(), StoreError> {
+        rt::site!("log.segment.rolled");
         let number = self.end.segment + 1;
         let name = segment_name(number);
         let file = self.disk.open(&name, true).map_err(io_error(format!("create {name}")))?;
@@ -329,6 +332,7 @@ impl Store {
             if *first.key() >= below {
                 break;
             }
+            rt::site!("log.segment.dropped");
             let name = segment_name(*first.key());
             first.remove();
             self.disk.remove(&name).map_err(io_error(format!("remove {name}")))?;

@@ -5,6 +5,9 @@ use std::process::Command;
 
 use crate::verify::cargo;
 
+/// So many seeds come by every fault site, or one of these is dead (chaos/README.md).
+const ENOUGH_SEEDS: u64 = 1000;
+
 /// What the simulator is asked.
 #[derive(PartialEq, Eq, Debug)]
 enum Ask {
@@ -20,7 +23,9 @@ pub(crate) fn run(root: &Path, arguments: &[&str]) -> Result<(), String> {
     let words = match ask {
         Ask::Run { seed } => vec!["run".to_owned(), "--seed".to_owned(), seed.to_string()],
         Ask::Soak { seeds: (from, to) } => {
-            vec!["soak".to_owned(), "--seeds".to_owned(), format!("{from}..{to}")]
+            let mut words = vec!["soak".to_owned(), "--seeds".to_owned(), format!("{from}..{to}")];
+            words.extend((to - from >= ENOUGH_SEEDS).then(|| "--require-sites".to_owned()));
+            words
         }
         Ask::Meta { seed } => vec!["meta".to_owned(), "--seed".to_owned(), seed.to_string()],
     };

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use proto::mrc::{LEASE_ATTR, LEASE_READ, LEASE_WRITE};
 
-use super::{Answer, Ask, Broken, Event, FILES, Sim};
+use super::{Answer, Ask, Broken, Event, Sim};
 use crate::invariants::Violation;
 
 const RENEW: Duration = Duration::from_millis(2000);
@@ -18,8 +18,12 @@ struct Kept {
     bits: u32,
     /// Recalled, and not returned before the names that were made are told.
     losing: u32,
+    /// An answer says that they are being recalled, and the recall was not heard yet.
+    lapsing: u32,
     number: u64,
     version: u64,
+    /// The data that its capability is for.
+    top: u64,
 }
 
 #[derive(Default, Debug)]
@@ -55,9 +59,24 @@ pub(crate) struct Client {
     renewed: Duration,
     polled: Duration,
     pub(crate) hangs_until: Duration,
+    /// What its clock takes for a thousand seconds: the margin of the leader's times allows for it.
+    rate: u32,
 }
 
 impl Client {
+    /// One that has not begun.
+    pub(crate) fn new<E>(world: &mut crate::world::World<E>) -> Self {
+        let rate = if world.percent(50) { 1000 } else { 920 + u32::try_from(world.below(161)).unwrap_or(0) };
+        rt::site!("clock.client.slow", rate > 1000);
+        rt::site!("clock.client.fast", rate < 1000);
+        Self { rate, ..Self::default() }
+    }
+
+    /// How long a time lasts in truth that this client measures.
+    fn lasts(&self, time: Duration) -> Duration {
+        time * self.rate / 1000
+    }
+
     /// Whether it would answer with `bits` of a file at this moment.
     pub(crate) fn keeps(&self, now: Duration, file: u64, bits: u32, broken: Option<Broken>) -> bool {
         let in_time = now < self.until || broken == Some(Broken::Time);
@@ -97,18 +116,35 @@ impl Sim {
         let now = self.world.now();
         let pause = self.world.micros(200, 60_000);
         self.world.after(pause, Event::Client(id));
-        let file = 1 + self.world.below(FILES);
+        let file = self.world.pick(&self.files).copied().expect("there are files");
         let client = self.clients.get_mut(&id).expect("made at the start");
         if now < client.hangs_until {
             return Ok(());
+        }
+        if self.world.below(300) == 0 {
+            // Its connection broke: it opens its session anew, and what it holds is still good.
+            client.opening = true;
         }
         if client.opening || client.incarnation == 0 {
             if now >= client.opened + REOPEN {
                 client.opened = now;
                 client.number += 1;
-                let told: Vec<(u64, u32)> =
-                    client.kept.iter().map(|(file, kept)| (*file, kept.bits | kept.losing)).collect();
+                if self.world.percent(70) {
+                    // What is gone is forgotten sooner or later.
+                    let files = &self.files;
+                    client.kept.retain(|file, _| files.contains(file));
+                }
+                let told: Vec<(u64, u32)> = client
+                    .kept
+                    .iter()
+                    .map(|(file, kept)| (*file, kept.bits | kept.losing | kept.lapsing))
+                    .collect();
                 let Client { number, meant_for, epoch, .. } = *client;
+                let mut told = told;
+                if self.world.percent(8) && !told.iter().any(|(of, _)| *of == file) {
+                    // It believes to hold what it does not, as one that was put back to an earlier state would.
+                    told.push((file, LEASE_READ));
+                }
                 if self.world.percent(10) {
                     // A try that is given up after a while, and arrives after all.
                     let asked = now;
@@ -127,7 +163,7 @@ impl Sim {
             client.polled = now;
             self.ask(id, Ask::Await);
         }
-        for file in 1..=FILES {
+        for file in self.files.clone() {
             if !self.clients[&id].has_untold(file) {
                 continue;
             }
@@ -143,7 +179,7 @@ impl Sim {
             return Ok(());
         }
         if self.world.percent(20) {
-            for file in 1..=FILES {
+            for file in self.files.clone() {
                 self.make(id, file);
             }
             return Ok(());
@@ -154,7 +190,12 @@ impl Sim {
             2 => self.ask(id, Ask::Acquire { file, bits: LEASE_READ }),
             3..=4 => self.write(id, file)?,
             5 => self.give_back(id, file),
-            6..=8 => self.ask(id, Ask::Get { file }),
+            6..=8 => {
+                // Names that were made are told before anything is asked that may show them.
+                let told = self.files.iter().all(|file| !self.clients[&id].has_untold(*file));
+                let others = told && self.world.percent(40);
+                self.ask(id, Ask::Get { file, others });
+            }
             _ => self.read_kept(id, file)?,
         }
         Ok(())
@@ -182,7 +223,7 @@ impl Sim {
 
     /// What it had taken on to tell goes out, and may arrive late.
     pub(crate) fn tell_late(&mut self, id: u64) {
-        for file in 1..=FILES {
+        for file in self.files.clone() {
             let client = &self.clients[&id];
             if client.has_untold(file) {
                 let ask = Ask::Tell { file, epoch: client.epoch, upto: client.made(file) };
@@ -212,7 +253,8 @@ impl Sim {
         if let Some(kept) = client.kept.get_mut(&file) {
             kept.version = u64::MAX;
         }
-        self.ask(id, Ask::Change { file, incarnation });
+        let remove = self.world.percent(15);
+        self.ask(id, Ask::Change { file, incarnation, remove });
     }
 
     fn changed(&mut self, id: u64, file: u64) {
@@ -237,7 +279,7 @@ impl Sim {
             if client.has_untold(file) {
                 return Ok(());
             }
-            self.ask(id, Ask::Get { file });
+            self.ask(id, Ask::Get { file, others: false });
             return Ok(());
         }
         let (kept, truth) = (client.kept[&file].version, self.truth(file));
@@ -259,10 +301,13 @@ impl Sim {
         if !holds || self.durable.fences.get(&id).is_some_and(|fence| client.epoch < *fence) {
             return Ok(());
         }
+        let top = client.kept[&file].top;
+        self.durable.snapshots.written(id, (file, top))?;
         self.operations += 1;
+        let client = id;
         for (other, theirs) in self.clients.iter().filter(|(other, _)| **other != id) {
             if theirs.keeps(now, file, LEASE_READ | LEASE_WRITE, None) {
-                let what = format!("client {id} writes file {file} while client {other} holds it");
+                let what = format!("client {client} writes file {file} while client {other} holds it");
                 return Err(Violation::new("leases: fenced data", what));
             }
         }
@@ -306,12 +351,16 @@ impl Sim {
                     client.changing.clear();
                     client.changing_at = incarnation;
                 }
+                if incarnation != client.incarnation {
+                    // It was told, and has recalled nothing yet.
+                    client.kept.values_mut().for_each(|kept| kept.bits |= std::mem::take(&mut kept.lapsing));
+                }
                 client.epoch = epoch;
                 client.opening = false;
                 client.forgotten = now;
                 client.incarnation = incarnation;
                 client.meant_for = incarnation;
-                client.until = asked + ttl;
+                client.until = asked + client.lasts(ttl);
                 client.polled = Duration::ZERO;
             }
             Answer::Renewed { asked, ttl, epoch, incarnation } if incarnation == client.incarnation => {
@@ -320,7 +369,7 @@ impl Sim {
                     client.drop_all();
                     client.epoch = epoch;
                 }
-                client.until = client.until.max(asked + ttl);
+                client.until = client.until.max(asked + client.lasts(ttl));
             }
             Answer::Unknown { incarnation } if incarnation >= client.incarnation => {
                 client.opening = true;
@@ -330,7 +379,7 @@ impl Sim {
             Answer::Refused { incarnation, file } if incarnation == client.changing_at => {
                 self.changed(id, file)
             }
-            Answer::Row { asked, incarnation, file, version, bits, number, changed } => {
+            Answer::Row { asked, incarnation, file, version, bits, number, changed, top } => {
                 let older = client.changed.get(&file).is_some_and(|ended| asked <= *ended);
                 let unsure = older || client.changing.contains_key(&file);
                 let version = if unsure { u64::MAX } else { version };
@@ -339,8 +388,13 @@ impl Sim {
                 let late = client.overtaken.get(&file).is_some_and(|recalled| number <= *recalled);
                 let older = client.kept.get(&file).is_some_and(|kept| number < kept.number);
                 if current && bits != 0 && (!late || broken == Some(Broken::LateAnswer)) && !older {
-                    let losing = client.kept.get(&file).map_or(0, |kept| kept.losing);
-                    client.kept.insert(file, Kept { bits: bits & !losing, losing, number, version });
+                    let before = client.kept.get(&file);
+                    let losing = before.map_or(0, |kept| kept.losing);
+                    let lapsing = before.map_or(0, |kept| kept.lapsing | kept.bits) & !bits & !losing;
+                    let lapsing = if broken == Some(Broken::Lapse) { 0 } else { lapsing };
+                    client
+                        .kept
+                        .insert(file, Kept { bits: bits & !losing, losing, lapsing, number, version, top });
                 }
                 if changed && incarnation == client.changing_at {
                     self.changed(id, file);
@@ -367,6 +421,7 @@ impl Sim {
         let untold = client.has_untold(file) && !broken;
         if let Some(kept) = client.kept.get_mut(&file) {
             kept.bits &= !bits;
+            kept.lapsing &= !bits;
             kept.losing |= bits;
         }
         if untold && bits & LEASE_WRITE != 0 {
@@ -381,7 +436,7 @@ impl Sim {
         let opening = client.number;
         if let Some(kept) = client.kept.get_mut(&file) {
             kept.losing &= !bits;
-            if kept.bits | kept.losing == 0 {
+            if kept.bits | kept.losing | kept.lapsing == 0 {
                 client.kept.remove(&file);
             }
         }

@@ -14,6 +14,16 @@ pub(super) enum Task {
     Read,
 }
 
+impl Task {
+    /// What is sent to change something.
+    pub(super) fn command(self) -> Option<bytes::Bytes> {
+        match self {
+            Task::Write(add) => Some(add.encode()),
+            Task::Read => None,
+        }
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Client {

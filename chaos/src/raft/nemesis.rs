@@ -27,6 +27,10 @@ pub(super) enum Fault {
     Weather,
     ClockRate(u64),
     WallClock(u64),
+    Full(u64),
+    DiskDies(u64),
+    TableLost(u64),
+    Sync(u64),
     HandOver,
     AddMember,
     RemoveMember(u64),
@@ -46,6 +50,10 @@ impl Fault {
             Fault::Weather => "weather",
             Fault::ClockRate(_) => "clock rate",
             Fault::WallClock(_) => "wall clock",
+            Fault::Full(_) => "disk full",
+            Fault::DiskDies(_) => "disk dies",
+            Fault::TableLost(_) => "table lost",
+            Fault::Sync(_) => "sync",
             Fault::HandOver => "hand over",
             Fault::AddMember => "add member",
             Fault::RemoveMember(_) => "remove member",
@@ -62,7 +70,7 @@ impl Sim {
         if let Some((leader, _)) = self.leader().filter(|_| self.world.percent(40)) {
             one = leader;
         }
-        let fault = match self.world.below(17) {
+        let fault = match self.world.below(23) {
             0..=2 => Fault::Kill(one),
             3 | 4 => Fault::PowerLoss(one),
             5 => Fault::Stop(one),
@@ -75,6 +83,10 @@ impl Sim {
             13 => Fault::WallClock(one),
             14 => Fault::HandOver,
             15 => Fault::AddMember,
+            16 => Fault::Full(one),
+            17 => Fault::DiskDies(one),
+            18 | 19 => Fault::Sync(one),
+            20 => Fault::TableLost(one),
             _ => Fault::RemoveMember(one),
         };
         if self.may(&fault) {
@@ -88,11 +100,18 @@ impl Sim {
     /// Only what must be survived.
     fn may(&self, fault: &Fault) -> bool {
         match *fault {
-            Fault::PowerLoss(one) => {
+            Fault::DiskDies(one) if self.nodes[&one].replica.is_none() || self.nodes[&one].full => false,
+            Fault::PowerLoss(one) | Fault::DiskDies(one) => {
                 // Class `quorum` survives the loss of power of a minority; who has not rejoined counts.
                 let unsound = self.nodes.values().filter(|node| node.unsound && node.id != one).count();
                 self.durability == Durability::Disk || (!self.changes && unsound < (self.nodes.len() - 1) / 2)
             }
+            // It is got from others, who must be a majority of those that have theirs.
+            Fault::TableLost(one) => {
+                let unsound = self.nodes.values().filter(|node| node.unsound && node.id != one).count();
+                !self.changes && unsound < (self.nodes.len() - 1) / 2
+            }
+            Fault::Full(one) => self.nodes[&one].replica.is_some() && !self.nodes[&one].dying,
             Fault::Stop(one) | Fault::Kill(one) => self.nodes[&one].replica.is_some(),
             Fault::RemoveMember(_) => self.changes,
             Fault::AddMember => {
@@ -115,15 +134,21 @@ impl Sim {
                 let node = self.nodes.get_mut(&one).expect("listed");
                 node.replica = None;
                 node.machine.lose_power(&mut self.world);
-                node.unsound = true;
+                (node.unsound, node.dying) = (true, false);
                 self.restart_later(one);
             }
             Fault::Stop(one) => {
+                self.nodes.get_mut(&one).expect("listed").back_up();
                 let node = self.nodes.get_mut(&one).expect("listed");
                 if let Some(mut replica) = node.replica.take() {
-                    replica
-                        .close(&mut Vec::new())
-                        .map_err(|error| Violation::new("a stop succeeds", format!("node {one}: {error}")))?;
+                    match replica.close(&mut Vec::new()) {
+                        Err(_) if node.dying => return self.lose_disk(one),
+                        Err(_) if node.full => rt::site!("member.closed.full"),
+                        Err(error) => {
+                            return Err(Violation::new("a stop succeeds", format!("node {one}: {error}")));
+                        }
+                        Ok(()) => {}
+                    }
                 }
                 node.machine.life += 1;
                 self.restart_later(one);
@@ -152,14 +177,81 @@ impl Sim {
                 self.nodes.get_mut(&one).expect("listed").machine.set_rate(now, rate);
             }
             Fault::WallClock(one) => {
-                let ahead = Duration::from_millis(self.world.below(4000));
-                self.nodes.get_mut(&one).expect("listed").machine.ahead = ahead;
+                // Now and then by much: somebody set it by hand.
+                let most = if self.world.percent(20) { 1_200_000 } else { 4000 };
+                let ahead = Duration::from_millis(self.world.below(most));
+                let machine = &mut self.nodes.get_mut(&one).expect("listed").machine;
+                rt::site!("clock.wall.jumps_back", ahead < machine.ahead);
+                rt::site!("clock.wall.jumps_ahead", ahead > machine.ahead + Duration::from_secs(60));
+                machine.ahead = ahead;
+            }
+            Fault::Full(one) => {
+                let spare = self.world.below(2000);
+                let node = self.nodes.get_mut(&one).expect("listed");
+                node.set_full(Some(spare));
+                let life = node.machine.life;
+                let delay = self.world.micros(100_000, 4_000_000);
+                self.world.after(delay, Event::Room { node: one, life });
+            }
+            Fault::DiskDies(one) => {
+                let changes = self.world.below(8);
+                let node = self.nodes.get_mut(&one).expect("listed");
+                (node.unsound, node.dying) = (true, true);
+                node.machine.disk.fail_after(changes);
+            }
+            Fault::TableLost(one) => {
+                let node = self.nodes.get_mut(&one).expect("listed");
+                node.replica = None;
+                node.machine.kill(&mut self.world);
+                node.unsound = true;
+                node.lose_table(self.world.percent(50));
+                self.restart_later(one);
+            }
+            Fault::Sync(one) => {
+                let wait = self.nobody(one);
+                return self.tell(one, Input::Sync(wait));
             }
             Fault::HandOver => return self.hand_over(),
             Fault::AddMember => return self.add_member(),
             Fault::RemoveMember(one) => return self.remove_member(one),
         }
         Ok(())
+    }
+
+    /// The disk failed under its member, and what was not synced is gone.
+    pub(super) fn lose_disk(&mut self, one: u64) -> Result<(), Violation> {
+        rt::site!("disk.dead.replaced");
+        let node = self.nodes.get_mut(&one).expect("listed");
+        node.replica = None;
+        node.machine.lose_power(&mut self.world);
+        (node.unsound, node.dying) = (true, false);
+        if self.quiet {
+            return self.start(one);
+        }
+        self.restart_later(one);
+        Ok(())
+    }
+
+    /// There is room again: who paused for want of it starts anew, from what is on its disk.
+    pub(super) fn room(&mut self, one: u64, life: u64) -> Result<(), Violation> {
+        let Some(node) = self.nodes.get_mut(&one) else { return Ok(()) };
+        if node.machine.life != life {
+            return Ok(());
+        }
+        node.set_full(None);
+        let Some(replica) = &node.replica else { return Ok(()) };
+        if replica.stopped().is_none() {
+            rt::site!("member.full.nothing_written");
+            return Ok(());
+        }
+        if !replica.may_start_anew() {
+            self.world.after(Duration::from_millis(20), Event::Room { node: one, life });
+            return Ok(());
+        }
+        rt::site!("member.full.starts_anew");
+        node.replica = None;
+        node.machine.life += 1;
+        self.start(one)
     }
 
     fn restart_later(&mut self, node: u64) {
@@ -173,18 +265,34 @@ impl Sim {
     }
 
     fn hand_over(&mut self) -> Result<(), Violation> {
-        let Some((leader, members)) = self.leader() else { return Ok(()) };
+        let Some((mut leader, members)) = self.leader() else { return Ok(()) };
+        if self.world.percent(20) {
+            leader = self.anybody(leader);
+        }
         let to = self.world.pick(&members).copied().map(MemberId).filter(|_| self.world.percent(70));
         self.tell(leader, Input::Transfer(to))
     }
 
-    fn nobody(&self, node: u64) -> Wait<OpRef> {
+    fn anybody(&mut self, or: u64) -> u64 {
+        let ids: Vec<u64> = self.nodes.keys().copied().collect();
+        self.world.pick(&ids).copied().unwrap_or(or)
+    }
+
+    pub(super) fn nobody(&mut self, node: u64) -> Wait<OpRef> {
         let since = self.nodes[&node].now(&self.world).monotonic;
-        Wait { waiter: OpRef::Nobody, since, deadline: since + Duration::from_secs(5) }
+        let most = if self.world.percent(30) { 50_000 } else { 5_000_000 };
+        let deadline = since + self.world.micros(5_000, most);
+        Wait { waiter: OpRef::Nobody, since, deadline }
     }
 
     fn add_member(&mut self) -> Result<(), Violation> {
         let Some((leader, members)) = self.leader() else { return Ok(()) };
+        if self.world.percent(20) {
+            // One that is a member is added again.
+            let member = self.world.pick(&members).copied().unwrap_or(leader);
+            let wait = self.nobody(leader);
+            return self.tell(leader, Input::Add { member, address: format!("sim://{member}"), wait });
+        }
         if members.len() >= 5 {
             return Ok(());
         }
@@ -197,11 +305,15 @@ impl Sim {
     }
 
     fn remove_member(&mut self, member: u64) -> Result<(), Violation> {
-        let Some((leader, members)) = self.leader() else { return Ok(()) };
+        let Some((mut asked, members)) = self.leader() else { return Ok(()) };
         if members.len() <= 2 {
             return Ok(());
         }
-        let wait = self.nobody(leader);
-        self.tell(leader, Input::Remove { member, wait })
+        // An operator may ask anybody, and more than once.
+        if self.world.percent(20) {
+            asked = self.anybody(asked);
+        }
+        let wait = self.nobody(asked);
+        self.tell(asked, Input::Remove { member, wait })
     }
 }

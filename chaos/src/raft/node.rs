@@ -24,6 +24,12 @@ pub(super) struct Node {
     pub(super) first: Vec<u64>,
     /// It lost power and may have forgotten acknowledgements (class `Quorum`), and has not caught up.
     pub(super) unsound: bool,
+    /// Its disk is about to fail: from some write or sync on every one does, and what was not synced is gone.
+    pub(super) dying: bool,
+    /// Its disk has no room.
+    pub(super) full: bool,
+    /// A copy of its table from earlier.
+    backup: Vec<rt::table::Pair>,
 }
 
 /// Sizes with which a short run compacts, rolls segments and sends snapshots.
@@ -38,13 +44,47 @@ const SMALL: Sizes = Sizes {
 impl Node {
     /// A node that does not run.
     pub(super) fn new<E>(world: &mut World<E>, id: u64, first: Vec<u64>) -> Self {
-        Self { id, machine: Machine::new(world), replica: None, seen: Arc::default(), first, unsound: false }
+        Self {
+            id,
+            machine: Machine::new(world),
+            replica: None,
+            seen: Arc::default(),
+            first,
+            unsound: false,
+            dying: false,
+            full: false,
+            backup: Vec::new(),
+        }
     }
 
     /// Both clocks of the node.
     pub(super) fn now<E>(&self, world: &World<E>) -> quorum::replica::Now {
         let unix = std::time::Duration::from_secs(1_700_000_000) + world.now() + self.machine.ahead;
         quorum::replica::Now { monotonic: self.machine.monotonic(world.now()), unix }
+    }
+
+    /// Keeps a copy of the table.
+    pub(super) fn back_up(&mut self) {
+        self.backup = self.machine.table.dump();
+    }
+
+    /// The table is gone, or an older one is put in its place.
+    pub(super) fn lose_table(&mut self, restores: bool) {
+        let table = rt::table::memory::MemoryTable::new();
+        if restores {
+            let mut batch = rt::table::Batch::default();
+            self.backup.iter().for_each(|(key, value)| batch.put(key.clone(), value.clone()));
+            rt::table::Table::write(&table, batch).expect("a table in memory");
+        }
+        rt::table::Table::flush(&table).expect("a table in memory");
+        self.machine.table = table;
+    }
+
+    /// Whether the disk has room for more. One that has none gives some back only to whoever starts anew.
+    pub(super) fn set_full(&mut self, spare: Option<u64>) {
+        self.full = spare.is_some();
+        self.machine.disk.leave_room(spare);
+        self.machine.table.set_full(self.full);
     }
 
     /// Starts the process. An error is what an operator would read.

@@ -1,7 +1,5 @@
 //! Between replicas, clients and the network.
 
-use std::time::Duration;
-
 use quorum::QuorumError;
 use quorum::replica::{Input, Output, Wait};
 
@@ -17,10 +15,14 @@ impl Sim {
         let mut out = Vec::new();
         replica.handle(input, now, &mut out);
         replica.settle(now, &mut out);
-        if let Some(cause) = replica.stopped() {
+        if let Some(cause) = replica.stopped().filter(|_| !node.full) {
+            if node.dying {
+                self.world.note(format_args!("the disk of node {id} failed: {cause}"));
+                return self.lose_disk(id);
+            }
             return Err(Violation::new("no member stops by itself", format!("node {id}: {cause}")));
         }
-        if !replica.is_rejoining() && node.unsound {
+        if !replica.is_rejoining() && node.unsound && !node.dying {
             node.unsound = false;
             self.world.note(format_args!("node {id} is sound"));
         }
@@ -102,7 +104,12 @@ impl Sim {
     fn send(&mut self, client: u64) {
         let Some(asker) = self.client(client) else { return };
         asker.attempt += 1;
-        let (attempt, node) = (asker.attempt, asker.target);
+        let (attempt, node, origin) = (asker.attempt, asker.target, asker.origin());
+        let write = asker.op.and_then(|(_, task)| task.command());
+        if let Some(command) = write.filter(|_| !self.quiet && self.world.percent(4)) {
+            let late = self.world.micros(50_000, 2_500_000);
+            self.world.after(late, Event::Late { node, origin, command });
+        }
         let delay = self.world.micros(100, 3_000);
         if !self.world.percent(if self.quiet { 0 } else { 2 }) {
             self.world.after(delay, Event::Request { client, attempt, node });
@@ -118,12 +125,13 @@ impl Sim {
         let Some(replica) = &server.replica else { return Ok(()) };
         let since = server.now(&self.world).monotonic;
         let waiter = OpRef::Client { client, attempt };
-        let wait = Wait { waiter, since, deadline: since + Duration::from_secs(2) };
+        let wait = Wait { waiter, since, deadline: since + self.world.micros(100_000, 2_000_000) };
         match task {
             Task::Write(add) => self.tell(node, Input::Propose { origin, command: add.encode(), wait }),
             Task::Read => {
                 // The driver's fast path: nobody is asked while the lease holds.
-                if replica.lease_until().is_some_and(|until| since < until) {
+                let fast = self.world.percent(80);
+                if fast && replica.lease_until().is_some_and(|until| since < until) {
                     self.reply(node, client, attempt, Ok(bytes::Bytes::new()));
                     return Ok(());
                 }

@@ -22,7 +22,7 @@ impl Sim {
         {
             one = leader;
         }
-        let name = match self.world.below(18) {
+        let name = match self.world.below(20) {
             0..=3 => self.kill(one),
             4 | 5 => self.lose_power(one),
             6 | 7 => self.stop(one),
@@ -45,6 +45,14 @@ impl Sim {
                 Some("disk full or not")
             }
             14 => self.damage(one),
+            18 => {
+                self.node(one).misdirects = true;
+                Some("write goes elsewhere")
+            }
+            19 => {
+                self.node(one).sync_fails = true;
+                Some("sync fails")
+            }
             15 => self.change_lists(),
             16 => self.dir_changes_pace(one).then_some("slow or not"),
             13 => {
@@ -107,6 +115,23 @@ impl Sim {
         self.node(one).damaged.insert((column, object));
         self.world.after(Duration::from_millis(50), Event::Mend { node: one });
         Some("damage")
+    }
+
+    /// A write went to another place of the disk: the object has its old bytes where it should be new, and what lay there is
+    /// gone. Both are noticed by checksums, which say where bytes belong. Only what must be survived.
+    pub(super) fn misdirected(&mut self, one: u64, column: u64, object: u64) {
+        if !std::mem::take(&mut self.node(one).misdirects) || !self.may_fail(one, column) {
+            return;
+        }
+        rt::site!("disk.write.misdirected");
+        let victim = self.nodes[&one]
+            .versions(column)
+            .into_iter()
+            .map(|(other, _)| other)
+            .find(|other| *other != object);
+        let hit = [Some(object), victim];
+        self.node(one).damaged.extend(hit.into_iter().flatten().map(|object| (column, object)));
+        self.world.after(Duration::from_millis(50), Event::Mend { node: one });
     }
 
     /// Another OSD that has the same version gives its bytes, if it can be reached.

@@ -85,6 +85,10 @@ pub(super) struct Node {
     pub(super) waiting: Vec<super::Event>,
     /// The disk has no room: some changes fail.
     pub(super) full: bool,
+    /// Its next write of a block goes to another place of the disk.
+    pub(super) misdirects: bool,
+    /// Its next sync fails.
+    pub(super) sync_fails: bool,
     pub(super) map: OsdMap,
     /// Maps and when they were heard of.
     pub(super) heard: Vec<(u64, Duration)>,
@@ -121,6 +125,8 @@ impl Node {
             paused: false,
             waiting: Vec::new(),
             full: false,
+            misdirects: false,
+            sync_fails: false,
             map: OsdMap::default(),
             heard: Vec::new(),
             lease_until: Duration::ZERO,

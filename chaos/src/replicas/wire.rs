@@ -338,6 +338,7 @@ impl Sim {
                     self.tell(id, column, Cause::Worked { work, done: Some(Reply::NeedsObject) });
                     return Ok(());
                 }
+                self.misdirected(id, column, object);
                 let content = self.nodes[&id].content(column, object);
                 if let Some(content) = content {
                     let at = (content.version.epoch, content.version.number);
@@ -349,6 +350,11 @@ impl Sim {
             Work::Adopt { epoch } => {
                 node.adopt(column, epoch);
                 Reply::Done
+            }
+            Work::Sync if std::mem::take(&mut node.sync_fails) => {
+                rt::site!("disk.sync.failed");
+                self.tell(id, column, Cause::Worked { work, done: None });
+                return Ok(());
             }
             Work::Sync => {
                 node.sync(column);
@@ -362,6 +368,7 @@ impl Sim {
     fn outcome(&mut self, id: u64, column: u64, waiter: Waiter, outcome: Outcome) {
         if let Waiter::Osd { .. } = waiter {
             let result = match outcome {
+                Outcome::Replied(Reply::NoSpace) => Err(Trouble::NoSpace),
                 Outcome::Replied(reply) => Ok(reply),
                 Outcome::Failed(Failure::OldEpoch(epoch)) => Err(Trouble::OldEpoch(epoch)),
                 _ => Err(Trouble::Lost),

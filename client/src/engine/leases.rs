@@ -230,8 +230,13 @@ impl Leases {
     /// bring nothing.
     pub fn new_leader(&mut self) {
         self.forgotten = self.next;
-        for entry in self.entries.values_mut() {
+        for (key, entry) in &mut self.entries {
+            let before = entry.bits;
             entry.numbers_start_anew();
+            if before == 0 && entry.bits != 0 {
+                self.holding += 1;
+                self.order.push_back(*key);
+            }
         }
     }
 
@@ -354,6 +359,7 @@ impl Leases {
     pub fn freed(&mut self, key: Key) {
         let Some(entry) = self.entries.get_mut(&key) else { return };
         let before = entry.bits;
+        entry.lapsing = 0;
         self.names -= entry.lose(u32::MAX);
         if before != 0 {
             self.holding -= 1;

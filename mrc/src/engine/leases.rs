@@ -291,11 +291,13 @@ impl Leases {
         self.next = self.next.max(base);
         self.floor = self.next;
         self.grace_until = now + self.times.ttl + self.times.margin;
+        rt::site!("lease.leader.new");
         self.awaited = awaited.into_iter().map(|session| (session, None)).collect();
     }
 
     /// This member does not lead any more: what it knew is void, whoever waits is woken.
     pub fn follow(&mut self) {
+        rt::site!("lease.leader.waiters_lost", !self.waiting.is_empty());
         let woken: Vec<Effect> = self.waiting.keys().map(|ticket| Effect::Wake(*ticket)).collect();
         let polls = self.sessions.keys().map(|session| Effect::Recall(*session));
         let effects = woken.into_iter().chain(polls).collect();
@@ -375,13 +377,14 @@ impl Leases {
     /// The snapshot is made, or surely will not be.
     pub fn unhush(&mut self, now: Duration, volume: u64, generation: u64) {
         if !self.leading || generation != self.generation {
+            rt::site!("lease.hush.of_former_leader");
             return;
         }
         let left = self.hushed.get_mut(&volume).map_or(0, |count| {
             *count -= 1;
             *count
         });
-        if left > 0 {
+        if rt::site!("lease.hush.another_goes_on", left > 0) {
             return;
         }
         self.hushed.remove(&volume);
@@ -389,6 +392,7 @@ impl Leases {
         let files: Vec<FileId> =
             asked.filter(|(_, entry)| !entry.asking.is_empty()).map(|(file, _)| *file).collect();
         for file in files {
+            rt::site!("lease.hush.asker_goes_on");
             self.settle(now, file);
         }
     }
@@ -409,6 +413,7 @@ impl Leases {
         let Some(entry) = self.inodes.get(&file) else { return };
         let sessions: Vec<u64> = entry.holders.iter().map(|holder| holder.session).collect();
         for id in sessions {
+            rt::site!("lease.inode.removed_under_lease");
             self.take_away(id, file, ALL_BITS);
             if let Some(session) = self.sessions.get_mut(&id) {
                 session.gone.add(file, self.times.per_session);
@@ -468,7 +473,11 @@ impl Leases {
     fn forget_if_idle(&mut self, now: Duration, file: FileId) {
         let cool = self.times.cool;
         if self.inodes.get(&file).is_some_and(|entry| {
-            entry.is_idle() && entry.changed[0].is_none_or(|(_, at)| now.saturating_sub(at) >= cool)
+            entry.is_idle()
+                && !rt::site!(
+                    "lease.inode.remembered_while_hot",
+                    entry.changed[0].is_some_and(|(_, at)| now.saturating_sub(at) < cool)
+                )
         }) {
             self.inodes.remove(&file);
         }

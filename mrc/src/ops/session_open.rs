@@ -22,7 +22,10 @@ pub(crate) async fn serve(mrc: &Mrc, request: Request) -> Result<Response, WireE
     }
     mrc.lead(request.deadline).await?;
     mrc.leader().sessions().room_for(ask.session)?;
-    let row = match session::find(mrc.table(), ask.session)? {
+    let known = session::find(mrc.table(), ask.session)?;
+    // A leader has opened it before, perhaps this one.
+    let is_new = known.is_none();
+    let row = match known {
         Some(row) => row,
         None => {
             let begin = SessionBegin { session: ask.session, client: ask.client.clone() };
@@ -36,7 +39,10 @@ pub(crate) async fn serve(mrc: &Mrc, request: Request) -> Result<Response, WireE
     let incarnation = {
         let now = mrc.now();
         let mut sessions = mrc.leader().sessions();
-        if ask.incarnation != 0 && ask.incarnation != sessions.incarnation() {
+        // One that is meant for whoever leads is the session's first, and nothing is told by it. When another leader has opened
+        // the session since, it came late.
+        let first = ask.incarnation == 0 && (is_new || sessions.knows(ask.session));
+        if ask.incarnation != sessions.incarnation() && !first {
             return Err(not_now(ask.session, sessions.incarnation(), 0));
         }
         let highest = mrc.leader().leasing().with(|engine, _| engine.opening(ask.session));

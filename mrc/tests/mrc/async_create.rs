@@ -221,7 +221,7 @@ async fn a_new_leader_takes_them_before_it_knows_what_others_hold() {
         session_epoch: epoch,
         ..OpenSession::default()
     };
-    assert_eq!(world.ask::<SessionOpen>(&open).await.unwrap().session_epoch, epoch);
+    assert_eq!(world.open(open).await.session_epoch, epoch);
     // The other one does not come back; changes that others might stand against wait for it.
     let files = vec![world.file("x", first, epoch)];
     let told = tokio::time::timeout(Duration::from_secs(2), world.tell(files, 0))

@@ -33,7 +33,7 @@ impl World {
             session_epoch: epoch,
             ..OpenSession::default()
         };
-        self.ask::<SessionOpen>(&open).await.unwrap()
+        self.open(open).await
     }
 
     async fn recalls(&self, session: u64, wait_ms: u32) -> Result<Vec<Recall>, WireError> {
@@ -355,6 +355,31 @@ async fn after_a_restart_changes_wait_for_holders_to_come_back() {
     let recall = world.recalled(OTHER).await;
     assert_eq!((recall.ino, recall.bits), (ino, A));
     assert!(!chmod.is_finished());
+    world.give_back(OTHER, &[recall], 0).await;
+    within(chmod).await;
+}
+
+/// A first attempt to open that lay somewhere until another leader was there tells that nothing is held.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_first_opening_that_comes_late_takes_nothing_away() {
+    let mut world = World::new(1).await;
+    let first = OpenSession { session: OTHER, client: "test".into(), opening: 1, ..OpenSession::default() };
+    let second = OpenSession { opening: 2, ..first.clone() };
+    let epoch = world.ask::<SessionOpen>(&second).await.unwrap().session_epoch;
+    world.recalls(OTHER, 0).await.unwrap();
+    let ino = world.create("f").await.attr.ino;
+    world.cool();
+    assert_eq!(bits(&world.attr(OTHER, ino).await, ino), A);
+    world.restart().await;
+    let world = Arc::new(world);
+    world.reopen(SESSION, 0, &[]).await;
+    let late = world.ask::<SessionOpen>(&first).await.unwrap_err();
+    assert_eq!(late.code, Code::SessionUnknown, "{late}");
+    let chmod = world.chmod(ino, 0o600);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(!chmod.is_finished(), "who may hold something is waited for");
+    world.reopen(OTHER, epoch, &[(ino, A)]).await;
+    let recall = world.recalled(OTHER).await;
     world.give_back(OTHER, &[recall], 0).await;
     within(chmod).await;
 }

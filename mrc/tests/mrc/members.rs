@@ -139,7 +139,12 @@ async fn a_change_of_leader_loses_neither_answers_nor_open_files() {
     let error = cluster.ask::<Create>(&create("f", 1)).await.unwrap_err();
     assert_eq!(error.code, Code::SessionUnknown, "{error}");
     let open = OpenFile { volume: VOLUME, ino, writing: true, count: 1 };
-    let second = cluster.ask::<SessionOpen>(&session(vec![open])).await.unwrap();
+    // Meant for whoever leads: it may have been on its way since before the session was opened.
+    let late = cluster.ask::<SessionOpen>(&session(vec![open])).await.unwrap_err();
+    assert_eq!(late.code, Code::SessionUnknown, "{late}");
+    let incarnation = late.hint.split(' ').next().unwrap().parse().unwrap();
+    let named = OpenSession { incarnation, ..session(vec![open]) };
+    let second = cluster.ask::<SessionOpen>(&named).await.unwrap();
     assert_ne!(first.incarnation, second.incarnation);
     let again = cluster.ask::<Create>(&create("f", 1)).await.unwrap();
     assert_eq!((&again.attr, again.created), (&made.attr, true));

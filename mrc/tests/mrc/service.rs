@@ -17,7 +17,7 @@ use proto::mrc::{
     Close, CloseRequest, Create, CreateRequest, DropVolume, EntryRequest, GetAttr, GetLayout, Head,
     InitVolume, InoRequest, Lock, LockRequest, Lookup, MakeRequest, MetadataSync, MkDir, Open, OpenFile,
     OpenReply, OpenRequest, OpenSession, RemoveEntry, Rename, RenameRequest, RenewSession, SessionOpen,
-    SessionRenew, StatFs, SyncMetadata, Unlink, VolumeDrop, VolumeInit, kind,
+    SessionRenew, SessionReply, StatFs, SyncMetadata, Unlink, VolumeDrop, VolumeInit, kind,
 };
 use proto::osd::{Fence, RemoveMany, RemovedMany};
 use proto::rpc::{Empty, Method, Origin};
@@ -232,7 +232,18 @@ impl World {
 
     async fn open_session(&self, session: u64, open_files: Vec<OpenFile>) -> u64 {
         let open = OpenSession { session, client: "test".into(), open_files, ..OpenSession::default() };
-        self.ask::<SessionOpen>(&open).await.unwrap().incarnation
+        self.open(open).await.incarnation
+    }
+
+    /// As clients do: a leader that did not open the session so far says which one it is, and is told again.
+    pub(crate) async fn open(&self, mut open: OpenSession) -> SessionReply {
+        match self.ask::<SessionOpen>(&open).await {
+            Err(error) if error.code == Code::SessionUnknown => {
+                open.incarnation = error.hint.split(' ').next().unwrap().parse().unwrap();
+                self.ask::<SessionOpen>(&open).await.unwrap()
+            }
+            done => done.unwrap(),
+        }
     }
 
     fn create_request(&self, name: &str, write: bool) -> CreateRequest {

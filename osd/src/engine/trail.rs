@@ -73,7 +73,7 @@ impl Trail {
             limit(&mut leg.blocks);
         }
         self.legs.push(Leg { epoch, first: number, last: number, blocks: Ranges::new() });
-        if self.legs.len() > LEGS_MAX {
+        if rt::site!("trail.shortened", self.legs.len() > LEGS_MAX) {
             self.shorten();
         }
     }
@@ -106,7 +106,9 @@ impl Trail {
     fn since(&self, (epoch, number): Version) -> Option<Ranges> {
         let on = |leg: &Leg| leg.epoch == epoch && (leg.first..=leg.last).contains(&number);
         // The last one: what is passed twice was the same both times.
-        let at = self.legs.iter().rposition(on)?;
+        let at = self.legs.iter().rposition(on);
+        rt::site!("trail.version_not_on_it", at.is_none());
+        let at = at?;
         let mut blocks = Ranges::new();
         self.legs[at..].iter().flat_map(|leg| &leg.blocks).for_each(|range| add(&mut blocks, *range));
         Some(blocks)
@@ -135,7 +137,7 @@ impl<K: Ord> Trails<K> {
         let known = self.young.remove(&key).or_else(|| self.old.remove(&key));
         let mut trail = known.filter(|trail| trail.head() == from).unwrap_or_else(|| Trail::new(from));
         trail.step(to, ranges);
-        if self.young.len() >= self.most {
+        if rt::site!("trail.old_forgotten", self.young.len() >= self.most) {
             self.old = std::mem::take(&mut self.young);
         }
         self.young.insert(key, trail);

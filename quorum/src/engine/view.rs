@@ -82,6 +82,7 @@ impl View {
     pub(super) fn append(&mut self, entries: &[Entry]) {
         let Some(first) = entries.first().map(|entry| entry.index) else { return };
         assert!(first > self.base.0 && first <= self.last + 1, "entry {first} does not follow {}", self.last);
+        rt::site!("raft.log.conflict_cut", first <= self.last);
         while self.tail.back().is_some_and(|entry| entry.index >= first) {
             let entry = self.tail.pop_back().expect("it has a last one");
             self.tail_bytes -= weight(&entry);
@@ -250,7 +251,7 @@ impl Storage for View {
             }
             _ => {
                 let mut wanted = self.snapshot_wanted.borrow_mut();
-                if !wanted.contains(&to) {
+                if rt::site!("snapshot.wanted", !wanted.contains(&to)) {
                     wanted.push(to);
                 }
                 Err(Error::Store(StorageError::SnapshotTemporarilyUnavailable))

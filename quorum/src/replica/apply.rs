@@ -103,10 +103,14 @@ impl Applier {
         })?;
         // Never back along the log, whatever the clocks of two leaders say.
         let nanos = command.unix_ms.saturating_mul(1_000_000).saturating_add(u64::from(command.sub_ms_nanos));
+        rt::site!("log.time.held_back", nanos < self.position.unix_nanos);
         self.position.unix_nanos = self.position.unix_nanos.max(nanos);
         let unix_ms = self.position.unix_nanos / 1_000_000;
         match self.sessions.look_up(&command.origin) {
-            Seen::Answered(answer) => return Ok(Outcome::Answer(answer)),
+            Seen::Answered(answer) => {
+                rt::site!("session.repeat.in_log");
+                return Ok(Outcome::Answer(answer));
+            }
             Seen::Forgotten => return Ok(Outcome::Forgotten),
             Seen::New => {}
         }

@@ -38,6 +38,7 @@ impl<W> Replica<W> {
         if !fatal.is_full() {
             return self.stop(&cause, out);
         }
+        rt::site!("member.full.paused");
         let error = self.full(&cause);
         tracing::error!(group = %self.group, member = self.me, %error, "the member pauses");
         self.stopped = Some(cause);
@@ -100,9 +101,11 @@ impl<W> Replica<W> {
             }
             Input::Flushed(..) => self.flushing = false,
             Input::Read(wait) if self.serves_though_full() => {
+                rt::site!("member.full.read_alone");
                 out.push(Output::Answer(wait.waiter, Ok(Bytes::new())));
             }
             Input::Propose { origin, wait, .. } => {
+                rt::site!("member.full.write_refused");
                 let answer = self.answered(&origin).unwrap_or_else(|| Err(self.full(cause)));
                 out.push(Output::Answer(wait.waiter, answer));
             }

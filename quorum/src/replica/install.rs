@@ -51,11 +51,12 @@ impl<W> Replica<W> {
         }
         let same =
             |one: &Install| one.leader == message.from && one.index == index && one.transfer == transfer;
-        if self.install.as_ref().is_some_and(same) {
+        if rt::site!("snapshot.offer.again", self.install.as_ref().is_some_and(same)) {
             return Ok(());
         }
         let has_it = index <= self.engine.committed() || self.engine.term_of(index) == term;
         if has_it && !self.hollow {
+            rt::site!("snapshot.offer.not_needed");
             // raft-rs tells the leader how far this member is.
             let now = std::time::Duration::ZERO;
             let _ = self.engine.handle(Event::Step(message), now);
@@ -63,6 +64,8 @@ impl<W> Replica<W> {
         }
         let Some(members) = Members::parse(members) else { return Ok(()) };
         tracing::info!(group = %self.group, member = self.me, index, "installs a snapshot");
+        rt::site!("snapshot.install.begun");
+        rt::site!("snapshot.install.begun_anew", self.install.is_some());
         self.empty_table(&members)?;
         let leader = message.from;
         let heard_at_tick = self.ticks;
@@ -100,11 +103,12 @@ impl<W> Replica<W> {
         if install.leader != from || install.index != part.index || install.transfer != part.transfer {
             return Ok(());
         }
-        if part.gone {
+        if rt::site!("snapshot.part.gone", part.gone) {
             self.install = None;
             return Ok(());
         }
         if install.next != part.from || part.keys.len() != part.values.len() {
+            rt::site!("snapshot.part.again");
             return Ok(());
         }
         install.heard_at_tick = ticks;
@@ -131,7 +135,7 @@ impl<W> Replica<W> {
         let complete = loaded.position.index == index && loaded.position.term == term;
         // The engine first: when it refuses (it has committed more meanwhile), another snapshot must come.
         let ok = complete && self.engine.restore(message, now.monotonic);
-        if ok {
+        if rt::site!("snapshot.install.done", ok) {
             self.applier = loaded;
             self.store.reset(index, term, |state| state.installing = false)?;
             self.store.sync_now()?;
@@ -155,11 +159,16 @@ impl<W> Replica<W> {
 
     pub(super) fn tick_install(&mut self, out: &mut Vec<Output<W>>) {
         match &self.install {
-            Some(install) if install.heard_at_tick + SILENT_TICKS < self.ticks => self.install = None,
-            Some(install) if install.asked_at_tick + ASK_TICKS <= self.ticks => self.pull(out),
+            Some(install) if install.heard_at_tick + SILENT_TICKS < self.ticks => {
+                self.install = None;
+            }
+            Some(install) if install.asked_at_tick + ASK_TICKS <= self.ticks => {
+                rt::site!("snapshot.part.asked_again");
+                self.pull(out);
+            }
             Some(_) => {}
             None if self.hollow && self.ticks.is_multiple_of(REQUEST_TICKS) => {
-                self.engine.request_snapshot();
+                rt::site!("snapshot.requested", self.engine.request_snapshot());
             }
             None => {}
         }

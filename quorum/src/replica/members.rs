@@ -37,7 +37,7 @@ impl<W> Replica<W> {
         now: Now,
         out: &mut Vec<Output<W>>,
     ) {
-        if self.applier.members.voters.contains_key(&member) {
+        if rt::site!("member.add.already", self.applier.members.voters.contains_key(&member)) {
             out.push(Output::Answer(wait.waiter, Ok(Bytes::new())));
             return;
         }
@@ -64,11 +64,12 @@ impl<W> Replica<W> {
 
     pub(super) fn remove_member(&mut self, member: u64, wait: Wait<W>, now: Now, out: &mut Vec<Output<W>>) {
         if !self.engine.role().leading {
+            rt::site!("member.remove.not_leader");
             // Another member may know of one that this one has not heard of.
             out.push(Output::Answer(wait.waiter, Err(self.not_leader())));
             return;
         }
-        if self.applier.members.address(member).is_none() {
+        if rt::site!("member.remove.already", self.applier.members.address(member).is_none()) {
             out.push(Output::Answer(wait.waiter, Ok(Bytes::new())));
             return;
         }
@@ -77,6 +78,7 @@ impl<W> Replica<W> {
             return;
         }
         if member == self.me {
+            rt::site!("member.remove.leader_hands_over");
             // The next leader does it.
             self.hand_over(None, now);
             out.push(Output::Answer(wait.waiter, Err(QuorumError::Busy { group: self.group })));
@@ -103,9 +105,10 @@ impl<W> Replica<W> {
         if answering * 2 > others.len() {
             return Ok(());
         }
-        if self.leading_ticks < ACQUAINTED_TICKS {
+        if rt::site!("member.remove.not_acquainted", self.leading_ticks < ACQUAINTED_TICKS) {
             return Err(QuorumError::Busy { group });
         }
+        rt::site!("member.remove.no_majority_left");
         let why = format!(
             "without member {member} there would be {} voters, of which {answering} answer: no majority; \
              start those that are down, or remove one of them first",
@@ -155,6 +158,7 @@ impl<W> Replica<W> {
                 .is_some_and(|(matched, recent)| recent && matched > 0 && matched + PROMOTE_LAG >= last)
         });
         if let Some((member, address)) = ready.map(|(id, address)| (*id, address.clone())) {
+            rt::site!("member.learner.caught_up");
             // Refused while another change is under way: the next tick tries again.
             let _ = self.propose_change(ConfChangeType::AddNode, member, address, now);
         }
@@ -172,7 +176,7 @@ impl<W> Replica<W> {
 
     /// Hands leadership to `to`, or to the voter that has most of those that answer.
     pub(super) fn hand_over(&mut self, to: Option<MemberId>, now: Now) {
-        if self.waits.leading_term.is_none() {
+        if rt::site!("raft.handover.not_leader", self.waits.leading_term.is_none()) {
             return;
         }
         let best = || {
@@ -187,7 +191,10 @@ impl<W> Replica<W> {
                 .map(|(_, _, voter)| voter)
         };
         if let Some(to) = to.map(|member| member.0).or_else(best) {
+            rt::site!("raft.handover.asked");
             let _ = self.engine.handle(Event::Transfer(to), now.monotonic);
+        } else {
+            rt::site!("raft.handover.nobody_able");
         }
     }
 }

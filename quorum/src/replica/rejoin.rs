@@ -98,7 +98,9 @@ impl<W> Replica<W> {
         // Members may have changed since this one last heard: who must agree now is what counts.
         let (applied, newest) = rejoin.newest.clone();
         let voters = if applied > self.applier.position.index { newest } else { known };
-        rejoin.votes = rejoin.votes || rejoin.must_vote(me, &voters);
+        rejoin.votes =
+            rejoin.votes || rt::site!("rejoin.votes_without_majority", rejoin.must_vote(me, &voters));
+        rt::site!("rejoin.members_changed_since", applied > self.applier.position.index);
         // A learner may have more, but cannot be elected.
         let best =
             rejoin.heard.iter().filter(|(id, _)| voters.contains(id)).map(|(_, heard)| heard.log).max();
@@ -119,6 +121,8 @@ impl<W> Replica<W> {
     }
 
     fn end_rejoin(&mut self) -> Result<(), Fatal> {
+        rt::site!("rejoin.over");
+        rt::site!("rejoin.over_as_leader", self.engine.role().leading);
         tracing::info!(group = %self.group, member = self.me, "rejoined after an unclean stop");
         self.rejoin = None;
         self.engine.vote_for(None);
@@ -136,6 +140,7 @@ impl<W> Replica<W> {
         let role = self.engine.role();
         let last = self.engine.last_index();
         let in_log = question.applied >= self.store.first_index() - 1 && question.applied <= last;
+        rt::site!("rejoin.asked_beyond_log", !in_log);
         let has_it = in_log && self.engine.term_of(question.applied) == question.applied_term;
         let answer = RejoinAnswer {
             incarnation: question.incarnation,
@@ -172,13 +177,14 @@ impl<W> Replica<W> {
             rejoin.newest = (answer.applied, answer.voters.into_iter().collect());
         }
         // A leader of an older term may not know what this member acknowledged to a newer one.
-        if answer.term < term {
+        if rt::site!("rejoin.answer_of_old_term", answer.term < term) {
             return Ok(());
         }
         if answer.disagrees && !self.hollow && rejoin.agreed.is_none() {
+            rt::site!("rejoin.forgets_all");
             return self.forget(now);
         }
-        if answer.agrees {
+        if rt::site!("rejoin.leader_has_it", answer.agrees) {
             rejoin.agreed_in = Some(answer.term);
         }
         if answer.agrees && answer.leads {

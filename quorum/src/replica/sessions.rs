@@ -112,6 +112,7 @@ impl Sessions {
         session.acked_below = acked;
         let kept = session.answers.split_off(&acked);
         for sequence in std::mem::replace(&mut session.answers, kept).into_keys() {
+            rt::site!("session.answer.acknowledged");
             txn.delete(answer_key(id, sequence));
         }
         let mut row = Vec::with_capacity(16 + answer.len());

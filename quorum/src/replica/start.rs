@@ -121,6 +121,9 @@ fn recover_table(
     let behind = position.is_some_and(|position| position.index < store.state().base_index);
     let lost = position.is_none() && store.state().base_index > 0;
     if store.state().installing || behind || lost {
+        rt::site!("snapshot.install.interrupted", store.state().installing);
+        rt::site!("table.behind_log", behind);
+        rt::site!("table.lost", lost);
         // Others can give the table again, unless there are none.
         let alone = setup.members.len() == 1 && setup.members.contains_key(&setup.me.0);
         if !store.state().installing && alone {
@@ -146,6 +149,7 @@ fn recover_table(
     }
     let position = applier.position;
     if store.term(position.index) != Some(position.term) {
+        rt::site!("log.lost_more_than_table", store.term(position.index).is_none());
         // Power loss took more of the log than of the table: the entry is missing, or one that it had replaced has
         // come back. All that is in the table is committed, and nothing behind a wrong entry is right.
         store.reset(position.index, position.term, |_| {}).and_then(|()| store.sync_now()).map_err(log)?;
@@ -157,6 +161,9 @@ fn recover_table(
 fn sign_in(setup: &Setup, store: &mut Store, has_others: bool) -> Result<bool, StoreError> {
     let state = store.state();
     let doubtful = has_others && state.relaxed && !state.clean && state.boot_id != setup.boot_id;
+    rt::site!("rejoin.begun", doubtful);
+    rt::site!("member.start.clean", state.clean);
+    rt::site!("member.start.page_cache_kept", has_others && state.relaxed && !state.clean && !doubtful);
     store.change_state(|state| {
         state.incarnation += 1;
         state.clean = false;

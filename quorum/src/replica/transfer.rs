@@ -39,6 +39,7 @@ impl Transfer {
     pub(super) fn before_write(&mut self, table: &dyn Table, batch: &Batch) -> rt::table::Result<()> {
         for (key, _) in &batch.changes {
             if *key >= self.cursor && !self.saved.contains_key(key) {
+                rt::site!("snapshot.transfer.old_value_saved");
                 let value = table.get(key)?;
                 self.saved_bytes += key.len() + value.as_ref().map_or(0, Vec::len) + 64;
                 self.saved.insert(key.clone(), value);
@@ -89,8 +90,10 @@ impl<W> Replica<W> {
         let Some(to) = wanted.first().copied() else { return };
         // What is applied is committed; a new leader may need the follower to commit anything of its own.
         if self.transfer.is_some() || self.hollow || !self.engine.role().leading {
+            rt::site!("snapshot.transfer.one_at_a_time", self.transfer.is_some());
             return;
         }
+        rt::site!("snapshot.transfer.begun");
         self.transfers += 1;
         let position = self.applier.position;
         let mut snapshot = Snapshot::default();
@@ -130,10 +133,15 @@ impl<W> Replica<W> {
         });
         let part = match wanted {
             Some(transfer) => {
+                rt::site!(
+                    "snapshot.transfer.part_again",
+                    !pull.from.is_empty() && transfer.cursor == pull.from
+                );
                 transfer.heard_at_tick = ticks;
                 transfer.part(&**self.applier.table(), &pull.from, self.sizes.part_bytes)?
             }
             None => {
+                rt::site!("snapshot.transfer.asked_of_over");
                 PartNote { index: pull.index, transfer: pull.transfer, gone: true, ..PartNote::default() }
             }
         };
@@ -145,6 +153,7 @@ impl<W> Replica<W> {
         let ours = self.transfer.as_ref().is_some_and(|transfer| {
             transfer.to == from && transfer.id == installed.transfer && transfer.index == installed.index
         });
+        rt::site!("snapshot.transfer.end_of_another", !ours);
         if ours {
             self.end_transfer(installed.ok, now);
         }
@@ -153,6 +162,7 @@ impl<W> Replica<W> {
     pub(super) fn tick_transfer(&mut self, now: Now) {
         let Some(transfer) = &self.transfer else { return };
         if transfer.heard_at_tick + SILENT_TICKS < self.ticks || transfer.saved_bytes > SAVED_BYTES_MAX {
+            rt::site!("snapshot.transfer.follower_silent");
             self.end_transfer(false, now);
         }
     }

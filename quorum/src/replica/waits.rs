@@ -120,7 +120,11 @@ impl<W> Waits<W> {
         now: Duration,
         out: &mut Vec<Output<W>>,
     ) {
+        rt::site!("raft.read.leader_lost", !self.reads.is_empty());
+        rt::site!("raft.sync.leader_lost", !self.syncs.is_empty());
+        rt::site!("member.change.leader_lost", !self.changes.is_empty());
         for waiting in self.proposals.drain(..) {
+            rt::site!("raft.proposal.leader_lost");
             let error = waiting.wait.timeout(group, now);
             out.push(Output::Answer(waiting.wait.waiter, Err(error)));
         }
@@ -151,13 +155,20 @@ impl<W> Waits<W> {
             let (gone, kept): (VecDeque<_>, VecDeque<_>) =
                 self.proposals.drain(..).partition(|waiting| waiting.wait.deadline <= now);
             self.proposals = kept;
+            rt::site!("raft.proposal.timeout");
             late.extend(gone.into_iter().map(|waiting| waiting.wait));
         }
+        let over = late.len();
         late.extend(self.reads.extract_if(.., |wait| wait.deadline <= now));
+        rt::site!("raft.read.timeout", late.len() > over);
+        let over = late.len();
         late.extend(self.syncs.extract_if(.., |sync| sync.wait.deadline <= now).map(|sync| sync.wait));
+        rt::site!("raft.sync.timeout", late.len() > over);
+        let over = late.len();
         late.extend(
             self.changes.extract_if(.., |change| change.wait.deadline <= now).map(|change| change.wait),
         );
+        rt::site!("member.change.timeout", late.len() > over);
         for wait in late {
             let error = wait.timeout(group, now);
             out.push(Output::Answer(wait.waiter, Err(error)));
@@ -202,7 +213,7 @@ impl<W> Replica<W> {
         now: Now,
         out: &mut Vec<Output<W>>,
     ) {
-        let at_once = if self.waits.leading_term.is_none() {
+        let at_once = if rt::site!("raft.propose.not_leader", self.waits.leading_term.is_none()) {
             Some(Err(self.not_leader()))
         } else if self.waits.proposals_waiting() >= PROPOSALS_MAX {
             Some(Err(QuorumError::Busy { group: self.group }))
@@ -221,8 +232,14 @@ impl<W> Replica<W> {
     pub fn answered(&self, origin: &Origin) -> Option<Result<Bytes, QuorumError>> {
         match self.applier.sessions.look_up(origin) {
             Seen::New => None,
-            Seen::Answered(answer) => Some(Ok(answer)),
-            Seen::Forgotten => Some(Err(QuorumError::Forgotten { sequence: origin.sequence })),
+            Seen::Answered(answer) => {
+                rt::site!("session.repeat.answered");
+                Some(Ok(answer))
+            }
+            Seen::Forgotten => {
+                rt::site!("session.forgotten.refused");
+                Some(Err(QuorumError::Forgotten { sequence: origin.sequence }))
+            }
         }
     }
 
@@ -253,7 +270,7 @@ impl<W> Replica<W> {
     }
 
     pub(super) fn read(&mut self, wait: Wait<W>, out: &mut Vec<Output<W>>) {
-        if self.waits.leading_term.is_none() {
+        if rt::site!("raft.read.not_leader", self.waits.leading_term.is_none()) {
             out.push(Output::Answer(wait.waiter, Err(self.not_leader())));
         } else if self.waits.reads.len() >= PROPOSALS_MAX {
             out.push(Output::Answer(wait.waiter, Err(QuorumError::Busy { group: self.group })));
@@ -261,6 +278,7 @@ impl<W> Replica<W> {
             if self.waits.reads.is_empty()
                 && self.engine.lease_until().is_none_or(|until| until <= wait.since)
             {
+                rt::site!("raft.read.without_lease");
                 self.engine.ping();
             }
             self.waits.reads.push(wait);
@@ -269,18 +287,21 @@ impl<W> Replica<W> {
 
     /// A read may go on when the lease covers this instant, or a majority answered a heartbeat sent after it began.
     pub(super) fn answer_reads(&mut self, now: Now, out: &mut Vec<Output<W>>) {
-        if self.waits.reads.is_empty() || !self.engine.leads_and_applied() {
+        if self.waits.reads.is_empty()
+            || rt::site!("raft.read.before_own_term", !self.engine.leads_and_applied())
+        {
             return;
         }
         let leased = self.engine.lease_until().is_some_and(|until| now.monotonic < until);
         let heard = self.engine.echoed_by_majority();
+        rt::site!("raft.read.no_majority_yet", !leased && heard.is_none());
         let ready =
             self.waits.reads.extract_if(.., |wait| leased || heard.is_some_and(|at| at >= wait.since));
         out.extend(ready.map(|wait| Output::Answer(wait.waiter, Ok(Bytes::new()))));
     }
 
     pub(super) fn sync(&mut self, wait: Wait<W>, out: &mut Vec<Output<W>>) {
-        if !self.engine.leads_and_applied() {
+        if rt::site!("raft.sync.not_leader", !self.engine.leads_and_applied()) {
             out.push(Output::Answer(wait.waiter, Err(self.not_leader())));
             return;
         }
@@ -301,6 +322,7 @@ impl<W> Replica<W> {
         let voters = self.other_voters();
         for sync in &self.waits.syncs {
             for voter in voters.iter().filter(|voter| !sync.done.contains(voter)) {
+                rt::site!("raft.sync.asked_again");
                 out.push(Output::Send {
                     to: *voter,
                     message: super::note::wrap_note(Kind::SyncWanted(sync.note)),
@@ -320,6 +342,7 @@ impl<W> Replica<W> {
             .map(|(from, note)| (*from, *note))
             .collect();
         for (from, note) in ready {
+            rt::site!("raft.sync.done_for_another");
             self.waits.remote_syncs.remove(&from);
             self.send_note(from, Kind::SyncDone(note), out);
         }

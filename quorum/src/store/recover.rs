@@ -82,7 +82,7 @@ impl Store {
             }
         }
         let sealed = names.iter().any(|name| name == SEAL);
-        if !sealed {
+        if rt::site!("log.begun", !sealed) {
             let mut store = Self::begin(disk, group, member, scans.keys().copied())?;
             store.segment_bytes = segment_bytes;
             return Ok((store, true));
@@ -149,12 +149,13 @@ impl Store {
         }
         // These go before anything is appended, and durably (below): they must not come back behind new segments.
         for number in scans.keys().copied().filter(|number| *number > cut.segment) {
+            rt::site!("log.segment.behind_cut");
             disk.remove(&segment_name(number)).map_err(io_error("remove a segment behind the cut"))?;
         }
         let stale: Vec<u64> = scans.keys().copied().filter(|number| *number < oldest).collect();
         scans.retain(|number, _| *number >= oldest && *number <= cut.segment);
         let tail = &scans[&cut.segment];
-        if tail.file_bytes > cut.offset {
+        if rt::site!("log.tail.torn", tail.file_bytes > cut.offset) {
             tail.file.set_len(cut.offset).map_err(io_error("cut the torn tail off"))?;
         }
         let mut store = Self {
@@ -177,6 +178,7 @@ impl Store {
         store.sync_all()?;
         // Only now: the record that made them needless is on the medium.
         for number in stale {
+            rt::site!("log.segment.came_back");
             store.disk.remove(&segment_name(number)).map_err(io_error("remove a compacted segment"))?;
         }
         Ok(store)
@@ -201,10 +203,11 @@ impl Store {
             if let Some(segment) = self.segments.get_mut(&place.segment) {
                 segment.max_index = segment.max_index.max(entry.index);
             }
-            if void_before.is_some_and(|void| *place < void) {
+            if rt::site!("log.replay.voided", void_before.is_some_and(|void| *place < void)) {
                 continue;
             }
             if entry.index <= self.state.base_index {
+                rt::site!("log.replay.below_base");
                 // It cut the log off at its index, which is before all that is kept.
                 self.entries.clear();
                 continue;

@@ -89,9 +89,10 @@ impl SimDisk {
             let kept = match (state.live.get(&name), state.durable.get(&name)) {
                 (Some(live), Some(durable)) if Arc::ptr_eq(live, durable) => Some(live.clone()),
                 (live, durable) => {
-                    if choose(2) == 0 {
+                    if crate::site!("disk.power.name_undone", choose(2) == 0) {
                         durable.cloned()
                     } else {
+                        crate::site!("disk.power.name_kept");
                         live.cloned()
                     }
                 }
@@ -105,17 +106,27 @@ impl SimDisk {
             let node = &mut *node;
             for change in std::mem::take(&mut node.pending) {
                 match choose(4) {
-                    0 => {}
+                    0 => {
+                        crate::site!("disk.power.write_lost", matches!(change, Change::Write { .. }));
+                        crate::site!("disk.power.length_lost", matches!(change, Change::SetLen(_)));
+                    }
                     1 => match change {
                         Change::Write { offset, mut data } => {
-                            let sectors = data.len().div_ceil(SECTOR) as u64;
-                            let keep = usize::try_from(choose(sectors + 1)).unwrap_or(0) * SECTOR;
+                            // Sectors of the medium: the first and the last may be written in part.
+                            let first = offset / SECTOR;
+                            let sectors = (offset + data.len()).div_ceil(SECTOR) - first;
+                            let kept = usize::try_from(choose(sectors as u64 + 1)).unwrap_or(0);
+                            let keep = ((first + kept) * SECTOR).saturating_sub(offset).min(data.len());
+                            crate::site!("disk.power.write_torn", keep > 0 && keep < data.len());
                             data.truncate(keep);
                             Change::Write { offset, data }.run(&mut node.durable);
                         }
                         Change::SetLen(_) => {}
                     },
-                    _ => change.run(&mut node.durable),
+                    _ => {
+                        crate::site!("disk.power.unsynced_kept");
+                        change.run(&mut node.durable);
+                    }
                 }
             }
             node.live = node.durable.clone();
@@ -145,6 +156,13 @@ impl SimDisk {
         lock(&self.state).fail_after = Some(changes);
     }
 
+    /// From now on so many bytes fit beside what is there; `None`: everything does.
+    pub fn leave_room(&self, bytes: Option<u64>) {
+        let mut state = lock(&self.state);
+        let used: u64 = state.live.values().map(|node| lock(node).live.len() as u64).sum();
+        state.size = bytes.map(|bytes| used + bytes);
+    }
+
     /// From now on so many bytes fit onto it. What is there stays, also when it is more.
     pub fn resize(&self, size: u64) {
         lock(&self.state).size = Some(size);
@@ -154,6 +172,7 @@ impl SimDisk {
     fn take(&self, bytes: u64) -> io::Result<()> {
         let state = lock(&self.state);
         if bytes > 0 && state.size.is_some() && bytes > state.free() {
+            crate::site!("disk.full");
             return Err(io::ErrorKind::StorageFull.into());
         }
         Ok(())
@@ -161,7 +180,10 @@ impl SimDisk {
 
     fn spend(&self) -> io::Result<()> {
         match &mut lock(&self.state).fail_after {
-            Some(0) => Err(io::Error::other("simulated disk failure")),
+            Some(0) => {
+                crate::site!("disk.dead");
+                Err(io::Error::other("simulated disk failure"))
+            }
             Some(left) => {
                 *left -= 1;
                 Ok(())
@@ -235,6 +257,7 @@ impl SimFile {
             (Err(full), Change::Write { offset, mut data }) => {
                 let fits = before + usize::try_from(self.disk.free_bytes()?).map_err(io::Error::other)?;
                 data.truncate(fits.saturating_sub(offset));
+                crate::site!("disk.full.part_written", !data.is_empty());
                 let part = Change::Write { offset, data };
                 let mut node = lock(&self.node);
                 part.run(&mut node.live);

@@ -39,6 +39,8 @@ impl MemoryTable {
         let mut state = self.lock();
         let keep = usize::try_from(choose(state.pending.len() as u64 + 1)).unwrap_or(usize::MAX);
         let pending = std::mem::take(&mut state.pending);
+        crate::site!("table.crash.batches_lost", keep < pending.len());
+        crate::site!("table.crash.some_batches_kept", keep > 0 && keep < pending.len());
         for batch in pending.into_iter().take(keep) {
             apply(&mut state.flushed, &batch);
         }
@@ -97,7 +99,7 @@ impl Table for MemoryTable {
 
     fn flush(&self) -> Result<()> {
         let mut state = self.lock();
-        if state.full {
+        if crate::site!("table.full", state.full) {
             return Err(TableError { table: "memory".to_owned(), cause: format!("IO error: {NO_SPACE}") });
         }
         state.pending.clear();

@@ -17,6 +17,9 @@ pub(super) struct Entry {
     pub(super) bits: u32,
     /// Recalled and not yet returned.
     pub(super) losing: u32,
+    /// An answer says that these may not be used any more: they are being recalled, and the recall was not heard yet. Until it
+    /// is, what is kept under them is not told, so they are held as before.
+    pub(super) lapsing: u32,
     /// Of `bits`: the MRC has not given them, for it has yet to hear of the inode.
     pub(super) early: u32,
     /// It is a directory.
@@ -101,7 +104,7 @@ impl Entry {
 
     /// What the MRC counts as ours.
     pub(super) fn held(&self) -> u32 {
-        self.bits & !self.early | self.losing
+        self.bits & !self.early | self.losing | self.lapsing
     }
 
     pub(super) fn is_in_use(&self) -> bool {
@@ -144,6 +147,7 @@ impl Entry {
         let bits = self.still_granted(grant.bits, grant.number);
         let lost = self.bits & !bits;
         self.bits = bits;
+        self.lapsing = (self.lapsing | lost & !self.early) & !bits & !self.losing;
         self.drop_values(lost)
     }
 
@@ -154,6 +158,7 @@ impl Entry {
             }
         }
         self.losing |= recall.bits;
+        self.lapsing &= !recall.bits;
     }
 
     /// Bits are gone, and what was kept under them. Gives the number of names that were dropped.
@@ -183,7 +188,9 @@ impl Entry {
         names
     }
 
+    /// Another leader was told what is held: it has recalled nothing.
     pub(super) fn numbers_start_anew(&mut self) {
+        self.bits |= std::mem::take(&mut self.lapsing);
         self.number = 0;
         self.returned = 0;
         self.recalled = [0; BITS];

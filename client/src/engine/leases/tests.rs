@@ -49,6 +49,40 @@ fn attributes_are_answered_within_the_time_only() {
     assert_eq!(leases.attr(KEY, Duration::from_secs(6)).unwrap().change, 5);
 }
 
+/// What is kept under bits that an answer no longer names is not told yet: a leader that hears of them as lost would give them to
+/// others before.
+#[test]
+fn bits_that_an_answer_takes_away_are_held_until_their_recall_is_heard() {
+    let all = LEASE_ATTR | LEASE_READ | LEASE_WRITE;
+    let held = |leases: &Leases| leases.held().first().map_or(0, |held| held.bits);
+    let mut leases = leases();
+    answer(&mut leases, all, 10, 5);
+    answer(&mut leases, LEASE_ATTR | LEASE_READ, 11, 5);
+    assert_eq!(leases.bits(KEY, NOW), LEASE_ATTR | LEASE_READ, "nothing new is begun");
+    assert_eq!(held(&leases), all);
+    assert_eq!(leases.try_use(KEY, Use::WriteBack, NOW), Permit::Granted);
+    leases.release(KEY, Use::WriteBack);
+    // The same leader is told of them, and recalls them as before.
+    leases.tell_begin(2);
+    leases.tell_end(false);
+    assert_eq!(held(&leases), all);
+    leases.recalled(&recall(KEY, LEASE_WRITE, 11));
+    assert_eq!(held(&leases), all);
+    leases.returned(&recall(KEY, LEASE_WRITE, 11));
+    assert_eq!(held(&leases), LEASE_ATTR | LEASE_READ);
+    // Another one has recalled nothing.
+    answer(&mut leases, all, 12, 6);
+    answer(&mut leases, 0, 13, 6);
+    assert_eq!((leases.bits(KEY, NOW), held(&leases)), (0, all));
+    assert_eq!(leases.len(), 0);
+    leases.tell_begin(3);
+    leases.tell_end(true);
+    assert_eq!((leases.bits(KEY, NOW), held(&leases)), (all, all));
+    assert_eq!((leases.len(), leases.attr(KEY, NOW)), (1, None));
+    assert!(leases.expelled().contains(&KEY));
+    assert_eq!(held(&leases), 0);
+}
+
 #[test]
 fn nothing_is_kept_before_recalls_are_heard() {
     let mut leases = Leases::default();

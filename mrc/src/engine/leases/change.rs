@@ -106,12 +106,15 @@ impl Leases {
             let own = self.parts > 0 && self.takes_part(session);
             let others = self.parts - usize::from(own);
             if others == 0 && !(own && claims.iter().any(|claim| claim.own)) {
+                rt::site!("lease.change.nobody_else");
                 self.unmarked += 1;
                 return Begun::Free(pass);
             }
         }
         let ticket = self.number();
-        let blocked = self.is_blocked(session, &claims);
+        let blocked = rt::site!("lease.change.waits", self.is_blocked(session, &claims));
+        rt::site!("lease.change.waits_for_grace", !self.awaited.is_empty());
+        rt::site!("lease.change.session_joining", !self.joining.is_empty());
         if blocked {
             if self.waiting.len() >= WAITING_MAX {
                 return Begun::Full;
@@ -122,6 +125,7 @@ impl Leases {
         pass.ticket = Some(ticket);
         for claim in claims.iter() {
             let entry = self.inodes.entry(claim.file).or_default();
+            rt::site!("lease.change.beside_another", !entry.marks.is_empty());
             entry.marks.push(Mark { ticket, session, claim: *claim });
             if blocked {
                 self.press(now, claim.file);
@@ -154,12 +158,13 @@ impl Leases {
 
     /// The change is applied (`changed`) or surely will not be.
     pub fn finish(&mut self, now: Duration, pass: &Pass, changed: bool) {
-        if !self.is_valid(pass) {
+        if rt::site!("lease.change.of_former_leader", !self.is_valid(pass)) {
             return;
         }
         let Some(ticket) = pass.ticket else {
             self.unmarked -= 1;
-            if self.unmarked == 0 && !self.joining.is_empty() {
+            if rt::site!("lease.session.joins_after_changes", self.unmarked == 0 && !self.joining.is_empty())
+            {
                 self.join();
             }
             return;
@@ -223,6 +228,7 @@ impl Leases {
             return;
         }
         if let Some(Waiting::Change { ready, .. }) = self.waiting.get_mut(&ticket) {
+            rt::site!("lease.change.free_now");
             *ready = true;
             self.effects.push(Effect::Wake(ticket));
         }

@@ -24,7 +24,9 @@ pub enum Acquired {
 impl Leases {
     /// Gives of `bits` what costs nobody anything. `None`: the session holds nothing on the inode.
     pub fn grant(&mut self, now: Duration, id: u64, file: FileId, bits: u32) -> Option<LeaseGrant> {
-        if !self.may_hold(now, id) || !self.awaited.is_empty() {
+        if rt::site!("lease.grant.may_not_hold", !self.may_hold(now, id))
+            || rt::site!("lease.grant.in_grace", !self.awaited.is_empty())
+        {
             return None;
         }
         let give = match self.inodes.get(&file) {
@@ -32,6 +34,10 @@ impl Leases {
                 let asked = entry.asking.iter().filter(|asker| asker.session != id);
                 let asked = asked.fold(0, |bits, asker| bits | asker.bits);
                 let recalled = entry.holder(id).map_or(0, |own| own.recalled);
+                rt::site!("lease.grant.others_ask", conflicts(asked) & bits != 0);
+                rt::site!("lease.grant.others_hold", conflicts(entry.others(id)) & bits != 0);
+                rt::site!("lease.grant.change_under_way", entry.blocked(id) & bits != 0);
+                rt::site!("lease.grant.under_recall", recalled & bits != 0);
                 let against = conflicts(asked | entry.others(id)) | entry.blocked(id) | recalled;
                 let cooled = match self.cooled(now, entry, id) {
                     // The right to make names goes with the right to keep them.
@@ -48,20 +54,29 @@ impl Leases {
     /// Whether the session may be given leases.
     fn may_hold(&self, now: Duration, id: u64) -> bool {
         let Some(session) = self.sessions.get(&id) else { return false };
-        session.state == State::Part && now < session.seen + self.times.ttl
+        rt::site!("lease.session.expelling", session.is_being_expelled());
+        let late = rt::site!("lease.session.silent", now >= session.seen + self.times.ttl);
+        session.state == State::Part && !late
     }
 
     /// Bits that are not given because another session changed the inode a moment ago.
     fn cooled(&self, now: Duration, entry: &Entry, id: u64) -> u32 {
         let hot = |at: Duration| now.saturating_sub(at) < self.times.cool;
-        if entry.changed_by_others(id).is_some_and(hot) { LEASE_ATTR | LEASE_NAMES } else { 0 }
+        if rt::site!("lease.grant.hot", entry.changed_by_others(id).is_some_and(hot)) {
+            LEASE_ATTR | LEASE_NAMES
+        } else {
+            0
+        }
     }
 
     /// Adds bits without looking at others; tells what the session holds.
     fn give(&mut self, id: u64, file: FileId, bits: u32) -> Option<LeaseGrant> {
         let held = self.inodes.get(&file).is_some_and(|entry| entry.holder(id).is_some());
         let session = self.sessions.get_mut(&id)?;
-        if !held && (bits == 0 || session.held.len() >= self.times.per_session) {
+        if !held
+            && (bits == 0
+                || rt::site!("lease.session.holds_too_many", session.held.len() >= self.times.per_session))
+        {
             return None;
         }
         session.held.insert(file);
@@ -88,6 +103,7 @@ impl Leases {
         holder.bits |= bits;
         let usable = holder.bits & !holder.recalled;
         if usable == 0 {
+            rt::site!("lease.grant.nothing_usable");
             // Nothing is told: a number that the client never hears of would have its returns look overtaken.
             return None;
         }
@@ -98,7 +114,7 @@ impl Leases {
 
     /// Asks for bits, recalling what stands against them.
     pub fn acquire(&mut self, now: Duration, id: u64, file: FileId, bits: u32) -> Acquired {
-        if !self.may_hold(now, id) {
+        if rt::site!("lease.acquire.may_not_hold", !self.may_hold(now, id)) {
             return Acquired::Given(None);
         }
         let entry = self.inodes.get(&file);
@@ -106,11 +122,13 @@ impl Leases {
         let own = entry.and_then(|entry| entry.holder(id));
         let usable = own.map_or(0, |own| own.bits & !own.recalled);
         if wanted & !usable == 0 && self.awaited.is_empty() {
+            rt::site!("lease.acquire.held_already");
             return Acquired::Given(self.give(id, file, 0));
         }
         let room = own.is_some() || self.sessions[&id].held.len() < self.times.per_session;
         let queued = entry.map_or(0, |entry| entry.asking.len());
         if !room || queued >= ASKING_PER_INODE || self.waiting.len() >= WAITING_MAX {
+            rt::site!("lease.acquire.no_room");
             return Acquired::Full;
         }
         let ticket = self.number();
@@ -122,6 +140,7 @@ impl Leases {
             self.effects.retain(|effect| *effect != Effect::Wake(ticket));
             return Acquired::Given(given);
         }
+        rt::site!("lease.acquire.waits");
         self.counts.waits += 1;
         Acquired::Waits(ticket)
     }
@@ -130,6 +149,7 @@ impl Leases {
     pub fn cancel(&mut self, now: Duration, ticket: u64) {
         let Some(Waiting::Acquire { file, .. }) = self.waiting.get(&ticket) else { return };
         let file = *file;
+        rt::site!("lease.acquire.given_up");
         self.waiting.remove(&ticket);
         if let Some(entry) = self.inodes.get_mut(&file) {
             entry.asking.retain(|asker| asker.ticket != ticket);
@@ -150,6 +170,9 @@ impl Leases {
     fn has_its_turn(&self, file: FileId, entry: &Entry, asker: Asker) -> bool {
         let earlier = entry.asking.iter().take_while(|one| one.ticket != asker.ticket);
         let before = earlier.filter(|one| one.session != asker.session).fold(0, |bits, one| bits | one.bits);
+        rt::site!("lease.asker.change_under_way", entry.blocked(asker.session) & asker.bits != 0);
+        rt::site!("lease.asker.hushed", self.hushed(file.0) & asker.bits != 0);
+        rt::site!("lease.asker.behind_another", conflicts(before) & asker.bits != 0);
         (entry.blocked(asker.session) | self.hushed(file.0)) & asker.bits == 0
             && conflicts(before) & asker.bits == 0
     }
@@ -175,6 +198,7 @@ impl Leases {
                 let theirs: Vec<u64> =
                     holders.filter(|one| one.bits & against != 0).map(|one| one.session).collect();
                 for session in theirs {
+                    rt::site!("lease.asker.recalls");
                     self.recall(now, file, session, against, false);
                 }
             }

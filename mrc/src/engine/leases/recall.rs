@@ -15,7 +15,7 @@ impl Leases {
         let floor = self.floor;
         let Some(holder) = self.inodes.get_mut(&file).and_then(|entry| entry.holder_mut(id)) else { return };
         let news = holder.bits & bits & !holder.recalled;
-        if news == 0 && (!tell || holder.tell) {
+        if rt::site!("lease.recall.known", news == 0 && (!tell || holder.tell)) {
             return;
         }
         let Some(session) = self.sessions.get_mut(&id) else { return };
@@ -23,8 +23,10 @@ impl Leases {
         if holder.recalled == 0 {
             holder.since = now;
         } else {
+            rt::site!("lease.recall.of_more");
             session.recalls.remove(&holder.recall);
         }
+        rt::site!("lease.recall.of_former_leaders_lease", holder.number < floor);
         holder.recalled |= news;
         // A lease of a former leader's time has a number that this one does not know: it lies below the floor.
         holder.upto = holder.number.max(floor);
@@ -57,7 +59,13 @@ impl Leases {
 
     /// A session gives bits up. `number` is the newest grant it has seen of the inode, or the recall's.
     pub fn returned(&mut self, now: Duration, id: u64, file: FileId, bits: u32, number: u64) {
-        let Some(holder) = self.inodes.get(&file).and_then(|entry| entry.holder(id)) else { return };
+        let Some(holder) = self.inodes.get(&file).and_then(|entry| entry.holder(id)) else {
+            rt::site!("lease.return.of_nothing");
+            return;
+        };
+        rt::site!("lease.return.older_than_recall", holder.recalled != 0 && number < holder.upto);
+        rt::site!("lease.return.older_than_grant", number < holder.number);
+        rt::site!("lease.return.unasked", holder.recalled == 0);
         let mut gone = 0;
         if number >= holder.upto {
             gone |= bits & holder.recalled;
@@ -66,6 +74,7 @@ impl Leases {
             gone |= bits & holder.bits & !holder.recalled;
         }
         if self.is_expelled(id) {
+            rt::site!("lease.return.expelled");
             // Too late: its epoch is being raised.
             return;
         }
@@ -116,7 +125,9 @@ impl Leases {
         let since = match self.oldest_recall(id) {
             Some(since) => since.min(session.seen),
             // It hears of nothing and may believe what it has until its time is over.
-            None if session.state == State::Condemned => session.seen,
+            None if rt::site!("lease.session.condemned_waits", session.state == State::Condemned) => {
+                session.seen
+            }
             None => return None,
         };
         Some(since + self.times.ttl + self.times.margin)
@@ -134,12 +145,15 @@ impl Leases {
         self.cool_down(now);
         let late: Vec<u64> = self.due().filter(|id| self.end_of(*id).is_some_and(|end| now >= end)).collect();
         for id in late {
+            rt::site!("lease.recall.ran_out", self.owing.contains(&id));
+            rt::site!("lease.session.condemned_ran_out", self.condemned.contains(&id));
             self.expel(now, id);
         }
         if !self.awaited.is_empty() && now >= self.grace_until {
             let late: Vec<u64> =
                 self.awaited.iter().filter(|(_, expelling)| expelling.is_none()).map(|(id, _)| *id).collect();
             for session in late {
+                rt::site!("lease.grace.ran_out");
                 let number = self.number();
                 self.awaited.insert(session, Some(number));
                 self.effects.push(Effect::Expel { session, number, wrote: true });
@@ -159,6 +173,8 @@ impl Leases {
         let Some(session) = self.sessions.get_mut(&id).filter(|session| session.may_be_expelled()) else {
             return false;
         };
+        rt::site!("lease.expel.writer", wrote);
+        rt::site!("lease.expel.reader", !wrote);
         session.state = State::Expelling(number);
         self.joining.remove(&id);
         self.condemned.remove(&id);

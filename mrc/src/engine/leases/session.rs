@@ -135,6 +135,8 @@ impl Leases {
         let wanted = sorted(opening.told);
         let awaited = self.awaited.contains_key(&id);
         if !self.may_take_up(id, awaited, &wanted) {
+            rt::site!("lease.open.tells_of_conflict", awaited);
+            rt::site!("lease.open.tells_of_unheld", !awaited);
             let refused = self.refuse(id, awaited);
             for file in self.end_asking(id) {
                 self.settle(now, file);
@@ -153,7 +155,7 @@ impl Leases {
         });
         (session.seen, session.epoch) = (now, opening.epoch);
         session.opening = session.opening.max(opening.number);
-        if session.state == State::Expelled {
+        if rt::site!("lease.open.after_expelling", session.state == State::Expelled) {
             session.state = State::Idle;
         }
         if opening.part {
@@ -164,10 +166,11 @@ impl Leases {
             self.awaited.remove(&id);
         }
         for file in changed {
+            rt::site!("lease.open.others_wait_for_it");
             self.press(now, file);
             self.settle(now, file);
         }
-        if awaited && self.awaited.is_empty() {
+        if rt::site!("lease.grace.all_came", awaited && self.awaited.is_empty()) {
             self.settle_all(now);
         }
         Ok(())
@@ -175,16 +178,18 @@ impl Leases {
 
     /// Not while it is being expelled, nor with what was true before a later opening or an expulsion.
     fn may_open(&self, id: u64, opening: Opening<'_>) -> Result<(), OpenRefused> {
-        if matches!(self.awaited.get(&id), Some(Some(_))) {
+        if rt::site!("lease.open.came_after_grace", matches!(self.awaited.get(&id), Some(Some(_)))) {
             return Err(OpenRefused::Expelling);
         }
         let Some(session) = self.sessions.get(&id) else { return Ok(()) };
-        if opening.number != 0 && opening.number <= session.opening {
+        if rt::site!("lease.open.late_attempt", opening.number != 0 && opening.number <= session.opening) {
             return Err(OpenRefused::Late(session.opening));
         }
         // Its row was read before it was expelled.
         let outdated = opening.epoch < session.epoch;
+        rt::site!("lease.open.old_epoch", outdated);
         if outdated || session.is_being_expelled() || session.state == State::Condemned {
+            rt::site!("lease.open.while_expelled", !outdated);
             return Err(OpenRefused::Expelling);
         }
         Ok(())
@@ -197,6 +202,7 @@ impl Leases {
             // Awaited: it is expelled when the grace period ends.
             return if awaited { OpenRefused::Expelling } else { OpenRefused::NotHeld };
         };
+        rt::site!("lease.session.condemned");
         session.state = State::Condemned;
         self.joining.remove(&id);
         self.condemned.insert(id);
@@ -215,6 +221,7 @@ impl Leases {
         }
         let gone = |file| self.sessions.get(&id).is_some_and(|session| session.gone.has(file));
         wanted.iter().all(|(file, bits)| {
+            rt::site!("lease.open.tells_of_removed", gone(file));
             let holder = self.inodes.get(file).and_then(|entry| entry.holder(id));
             bits & !holder.map_or(0, |holder| holder.bits) == 0 || gone(file)
         })
@@ -227,7 +234,7 @@ impl Leases {
         let mut waited_for = Vec::new();
         for (file, bits) in told() {
             let entry = self.inodes.entry(*file).or_default();
-            if entry.is_waited_for() {
+            if rt::site!("lease.open.takes_up_what_is_waited_for", entry.is_waited_for()) {
                 waited_for.push(*file);
             }
             entry.holders.push(Holder {
@@ -259,6 +266,7 @@ impl Leases {
             let keeps = wanted.peek().filter(|(told, _)| told == file).map_or(0, |(_, bits)| *bits);
             let holder = self.inodes.get(file).and_then(|entry| entry.holder(id));
             if holder.is_none_or(|holder| holder.bits & !keeps != 0) {
+                rt::site!("lease.open.keeps_less");
                 lost.push((*file, keeps));
             }
         }
@@ -272,7 +280,10 @@ impl Leases {
     /// added then would eat the margin and could outlast the expulsion. `None`: open the session first.
     pub fn renew(&mut self, now: Duration, id: u64) -> Option<Duration> {
         let since = self.oldest_recall(id);
-        let session = self.sessions.get_mut(&id).filter(|session| session.may_renew())?;
+        rt::site!("lease.renew.recall_open", since.is_some());
+        let session = self.sessions.get_mut(&id).filter(|session| session.may_renew());
+        rt::site!("lease.renew.refused", session.is_none());
+        let session = session?;
         session.seen = session.seen.max(now);
         let full = self.times.ttl;
         Some(since.map_or(full, |since| (since + full).saturating_sub(now)))
@@ -285,7 +296,7 @@ impl Leases {
             return false;
         };
         session.state = if unmarked == 0 { State::Part } else { State::Joining };
-        if session.state == State::Joining {
+        if rt::site!("lease.session.joining", session.state == State::Joining) {
             self.joining.insert(id);
         }
         self.parts += 1;
@@ -358,7 +369,7 @@ impl Leases {
     /// The epoch of a session that was to be expelled by the expulsion `number` is raised to `epoch`, and who had to be
     /// fenced is.
     pub fn expelled(&mut self, now: Duration, id: u64, number: u64, epoch: u64) {
-        let was_awaited = self.awaited.get(&id) == Some(&Some(number));
+        let was_awaited = rt::site!("lease.expelled.awaited", self.awaited.get(&id) == Some(&Some(number)));
         if was_awaited {
             self.awaited.remove(&id);
         }
@@ -401,6 +412,7 @@ impl Leases {
         }
         for ticket in over {
             if let Some(Waiting::Acquire { ready, .. }) = self.waiting.get_mut(&ticket) {
+                rt::site!("lease.acquire.session_over");
                 *ready = Some(None);
                 self.effects.push(Effect::Wake(ticket));
             }

@@ -186,7 +186,7 @@ impl<P: Clone, W> Column<P, W> {
             return;
         }
         self.role = role;
-        if self.role.epoch > self.promised {
+        if rt::site!("column.map.new_epoch", self.role.epoch > self.promised) {
             self.promised = self.role.epoch;
             self.unpark();
         }
@@ -195,13 +195,14 @@ impl<P: Clone, W> Column<P, W> {
 
     /// A question for promise and state.
     fn ask(&mut self, epoch: u64, map: u64, waiter: W) {
-        if epoch < self.promised {
+        if rt::site!("column.ask.stale_epoch", epoch < self.promised) {
             return self.answer(waiter, Outcome::Failed(Failure::OldEpoch(self.promised)));
         }
         // Who opens a new view must see who may lead the one before.
         if view_of(epoch) > view_of(self.promised) && map < map_part(self.promised) {
             return self.answer(waiter, Outcome::Failed(Failure::Busy));
         }
+        rt::site!("column.ask.again", epoch == self.told);
         self.promised = epoch;
         self.told = epoch;
         self.depose(epoch);
@@ -212,7 +213,9 @@ impl<P: Clone, W> Column<P, W> {
 
     /// Answers those who asked, and looks at the own state, when no change is under way any more.
     pub(super) fn tell_when_still(&mut self) {
-        if self.changing > 0 {
+        if rt::site!("column.ask.change_under_way", self.changing > 0 && !self.asked.is_empty())
+            || self.changing > 0
+        {
             return;
         }
         for waiter in std::mem::take(&mut self.asked) {
@@ -236,8 +239,10 @@ impl<P: Clone, W> Column<P, W> {
         let promised = self.promised;
         for parked in std::mem::take(&mut self.parked).into_values().flatten() {
             let outcome = if parked.version.epoch < promised && parked.base.is_some() {
+                rt::site!("column.parked.epoch_over");
                 Outcome::Failed(Failure::OldEpoch(promised))
             } else {
+                rt::site!("column.parked.install_epoch_over");
                 Outcome::Replied(Reply::NeedsObject)
             };
             self.answer(parked.waiter, outcome);
@@ -246,7 +251,7 @@ impl<P: Clone, W> Column<P, W> {
 
     /// Requests of the primary of `told` that need no object.
     fn as_replica(&mut self, epoch: u64, waiter: W, what: impl FnOnce(&Self) -> Option<Work<P>>) {
-        if !self.follows(epoch) {
+        if rt::site!("column.replica.stale_epoch", !self.follows(epoch)) {
             return self.answer(waiter, Outcome::Failed(Failure::OldEpoch(self.promised)));
         }
         match what(self) {
@@ -263,10 +268,10 @@ impl<P: Clone, W> Column<P, W> {
     }
 
     fn take(&mut self, epoch: u64, object: u64, parked: Parked<P, W>, local: Version) {
-        if !self.follows(epoch) {
+        if rt::site!("column.apply.stale_epoch", !self.follows(epoch)) {
             return self.answer(parked.waiter, Outcome::Failed(Failure::OldEpoch(self.promised)));
         }
-        let waits = self.applying.contains_key(&object);
+        let waits = rt::site!("column.parked.behind_change", self.applying.contains_key(&object));
         if waits && self.parked_count < PARKED_MAX {
             self.parked_count += 1;
             self.parked.entry(object).or_default().push_back(parked);
@@ -274,10 +279,12 @@ impl<P: Clone, W> Column<P, W> {
             self.answer(parked.waiter, Outcome::Replied(Reply::NeedsObject));
         } else if let Some(parked) = self.try_now(object, parked, local) {
             if self.parked_count < PARKED_MAX && parked.base.is_some_and(|base| base.epoch == epoch) {
+                rt::site!("column.parked.base_missing");
                 // Only a base of this epoch can still be on its way.
                 self.parked_count += 1;
                 self.parked.entry(object).or_default().push_back(parked);
             } else {
+                rt::site!("column.apply.base_of_old_epoch");
                 self.answer(parked.waiter, Outcome::Replied(Reply::NeedsObject));
             }
         }
@@ -288,12 +295,14 @@ impl<P: Clone, W> Column<P, W> {
         let (version, install) = (parked.version, parked.base.is_none());
         let newer_here = local.epoch == self.promised && version <= local;
         // The same version is the same bytes, unless they were damaged here.
-        let again = parked.damaged && local == version;
+        let again = rt::site!("column.install.over_damage", parked.damaged && local == version && install);
         if install && !again && (newer_here || local == version) {
+            rt::site!("column.install.newer_here", version < local);
+            rt::site!("column.install.same_here", version == local);
             self.answer(parked.waiter, Outcome::Replied(Reply::Version(local)));
             return None;
         }
-        if newer_here && !install {
+        if rt::site!("column.apply.repeat", newer_here && !install) {
             self.answer(parked.waiter, Outcome::Replied(Reply::Applied));
             return None;
         }
@@ -301,6 +310,8 @@ impl<P: Clone, W> Column<P, W> {
             return Some(parked);
         }
         if parked.patches.is_some_and(|base| base != local || parked.damaged) {
+            rt::site!("column.patch.onto_damage", parked.damaged);
+            rt::site!("column.patch.other_base", parked.patches != Some(local));
             self.answer(parked.waiter, Outcome::Replied(Reply::NeedsObject));
             return None;
         }
@@ -321,6 +332,7 @@ impl<P: Clone, W> Column<P, W> {
         let Some(mut waiting) = self.parked.remove(&object) else { return };
         self.parked_count -= waiting.len();
         let Some(local) = local else {
+            rt::site!("column.parked.change_failed");
             for parked in waiting {
                 self.answer(parked.waiter, Outcome::Replied(Reply::NeedsObject));
             }
@@ -331,6 +343,7 @@ impl<P: Clone, W> Column<P, W> {
             if self.applying.contains_key(&object) {
                 later.push_back(parked);
             } else if let Some(parked) = self.try_now(object, parked, local) {
+                rt::site!("column.parked.still_early");
                 later.push_back(parked);
             }
         }
@@ -348,6 +361,9 @@ impl<P: Clone, W> Column<P, W> {
         match after {
             After::Replica { object, version, install, waiter } => {
                 let refused = |done: &Reply| matches!(done, Reply::NoSpace | Reply::NeedsObject);
+                rt::site!("column.replica.no_space", done == Some(Reply::NoSpace));
+                rt::site!("column.replica.patch_does_not_fit", done == Some(Reply::NeedsObject));
+                rt::site!("column.replica.damaged_block", done.is_none());
                 let applied = match done {
                     Some(done) if refused(&done) => Some(done),
                     Some(_) if install => Some(Reply::Version(version)),
@@ -395,17 +411,24 @@ impl<P: Clone, W> Column<P, W> {
         if let Some(Trouble::OldEpoch(theirs)) = trouble
             && theirs > epoch
         {
+            rt::site!("column.call.promise_elsewhere", theirs > self.promised);
             if theirs > self.promised {
                 self.promised = theirs;
                 self.unpark();
             }
             // Not the one that has opened that epoch here since: the answer is late, and a state is computed once.
             if self.primary.as_ref().is_some_and(|primary| primary.epoch() < theirs) {
+                rt::site!("column.call.deposed_by_answer");
                 self.depose(theirs);
+            } else {
+                rt::site!("column.call.refusal_too_late");
             }
             return None;
         }
-        let primary = self.primary.as_ref().filter(|primary| primary.epoch() == epoch)?;
+        let primary = self.primary.as_ref().filter(|primary| primary.epoch() == epoch);
+        rt::site!("column.call.answer_to_former_epoch", primary.is_none());
+        let primary = primary?;
+        rt::site!("column.call.answer_to_former_talk", !primary.talks(epoch, osd, talk));
         Some((osd, primary.talks(epoch, osd, talk), what))
     }
 
@@ -419,6 +442,7 @@ impl<P: Clone, W> Column<P, W> {
         });
         self.parked_count -= late.len();
         for parked in late {
+            rt::site!("column.parked.base_never_came");
             self.answer(parked.waiter, Outcome::Replied(Reply::NeedsObject));
         }
         self.primary_tick(now);

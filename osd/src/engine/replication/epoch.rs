@@ -112,6 +112,12 @@ pub fn role(map: &OsdMap, lists: &Lists) -> Role {
     let able = members.iter().position(|member| member.up && !pace(map, member.osd).0);
     // When all are slow, any of them that becomes quick makes another one lead: all of them count.
     let prefix = able.map_or(members.len(), |at| at + 1);
+    rt::site!(
+        "column.role.slow_passed_by",
+        able.is_some_and(|at| members[..at].iter().any(|member| member.up))
+    );
+    rt::site!("column.role.all_slow", able.is_none() && members.iter().any(|member| member.up));
+    rt::site!("column.role.nobody_up", !members.iter().any(|member| member.up));
     let first = able.or_else(|| members.iter().position(|member| member.up));
     let since = members[..prefix].iter().map(|member| pace(map, member.osd).1).max().unwrap_or(0);
     debug_assert_eq!(since >> MAP_BITS, 0, "maps do not change that often");

@@ -64,11 +64,14 @@ pub(super) struct Round<W> {
 impl<P: Clone, W> Column<P, W> {
     /// The phase, or the answer for who comes to the wrong OSD.
     fn phase(&mut self, now: Duration) -> Result<Phase, Failure> {
-        if !self.leads(now) {
+        if rt::site!("column.client.not_primary", !self.leads(now)) {
             return Err(Failure::OldEpoch(self.promised()));
         }
         match self.primary.as_ref().map(|primary| primary.phase) {
-            Some(Phase::Broken) | None => Err(Failure::Broken),
+            Some(Phase::Broken) | None => {
+                rt::site!("column.client.broken");
+                Err(Failure::Broken)
+            }
             Some(phase) => Ok(phase),
         }
     }
@@ -81,6 +84,7 @@ impl<P: Clone, W> Column<P, W> {
             Ok(_) => {
                 let primary = self.primary.as_mut().expect("it has a phase");
                 if primary.waiting.len() < WAITING_MAX {
+                    rt::site!("column.client.waits_for_opening");
                     primary.waiting.push(waiter);
                 } else {
                     self.answer(waiter, Outcome::Failed(Failure::Busy));
@@ -98,6 +102,7 @@ impl<P: Clone, W> Column<P, W> {
         }
         let stalled = primary.stalled.entry(object).or_default();
         if stalled.len() < WAITING_MAX {
+            rt::site!("column.client.waits_for_object");
             stalled.push(waiter);
         } else {
             self.answer(waiter, Outcome::Failed(Failure::Busy));
@@ -116,7 +121,7 @@ impl<P: Clone, W> Column<P, W> {
         now: Duration,
     ) {
         let Some(waiter) = self.when_serving(waiter, now) else { return };
-        if damaged {
+        if rt::site!("column.change.damaged_here", damaged) {
             // The next version would be nobody's but ours: what is damaged of it could not be got from others any more.
             self.lost_bytes(object, local);
         }
@@ -142,13 +147,15 @@ impl<P: Clone, W> Column<P, W> {
             } else if member.listed && member.up && member.is_known() && !member.dirty.contains(&object) {
                 member.outstanding.insert(number, object);
                 sends.push((*osd, member.talk));
+            } else {
+                rt::site!("column.change.member_left_out", member.listed);
             }
         }
         for (osd, talk) in sends {
             let what = Request::Apply { object, base, number, payload: payload.clone() };
             self.call(osd, epoch, talk, what, Called::Apply { object, number });
         }
-        if first {
+        if !rt::site!("column.change.queued", !first) {
             self.work(Work::Apply { object, version, payload }, After::Change { epoch, object, number });
         }
     }
@@ -162,12 +169,18 @@ impl<P: Clone, W> Column<P, W> {
         done: Option<Reply>,
         now: Duration,
     ) {
-        let Some(primary) = self.primary.as_mut().filter(|primary| primary.epoch() == epoch) else { return };
-        if primary.phase == Phase::Broken {
+        let Some(primary) = self.primary.as_mut().filter(|primary| primary.epoch() == epoch) else {
+            rt::site!("column.change.ended_after_epoch");
+            return;
+        };
+        if rt::site!("column.change.ended_after_break", primary.phase == Phase::Broken) {
             return;
         }
         match done {
-            None => return self.break_off(Failure::Broken),
+            None => {
+                rt::site!("column.change.failed_here");
+                return self.break_off(Failure::Broken);
+            }
             Some(Reply::NoSpace) => return self.no_room_here(object, now),
             Some(_) => {}
         }
@@ -208,6 +221,7 @@ impl<P: Clone, W> Column<P, W> {
     /// waits for it, or for what comes after it, is told.
     fn no_room_here(&mut self, object: u64, now: Duration) {
         let Some(primary) = &mut self.primary else { return };
+        rt::site!("column.change.no_space_here");
         primary.own().full_until = now + FULL;
         primary.stuck.insert(object);
         let of_object = primary.changes.range_mut((object, 0)..=(object, u64::MAX));
@@ -223,6 +237,7 @@ impl<P: Clone, W> Column<P, W> {
         let epoch = primary.epoch();
         let mut works = Vec::new();
         for object in std::mem::take(&mut primary.stuck) {
+            rt::site!("column.change.room_again");
             let front = primary.objects.get(&object).and_then(|known| known.queue.front());
             works.extend(front.map(|(number, payload)| (object, *number, payload.clone())));
         }
@@ -248,11 +263,18 @@ impl<P: Clone, W> Column<P, W> {
             |osd: &&u64| primary.members.get(osd).is_some_and(|member| member.adopted && member.listed);
         let count = change.acks.iter().filter(adopted).count();
         if count < primary.majority() || !change.acks.contains(&self.me) {
+            rt::site!(
+                "column.commit.acks_not_adopted",
+                change.acks.len() >= primary.majority() && count < primary.majority()
+            );
+            rt::site!("column.commit.primary_last", count >= primary.majority());
             return;
         }
         let change = primary.changes.remove(&(object, number)).expect("found just now");
         if let Some(waiter) = change.waiter {
             self.answer(waiter, Outcome::Committed(number));
+        } else {
+            rt::site!("column.commit.after_refusal");
         }
         self.wake_reads(object);
     }
@@ -262,10 +284,12 @@ impl<P: Clone, W> Column<P, W> {
         let Some(primary) = &mut self.primary else { return };
         let (size, majority) = (primary.listed().count(), primary.majority());
         let Some(change) = primary.changes.get_mut(&(object, number)) else { return };
+        rt::site!("column.change.no_space_at_member");
         change.full.insert(osd);
         if size - change.full.len() < majority
             && let Some(waiter) = change.waiter.take()
         {
+            rt::site!("column.change.no_space_at_majority");
             self.answer(waiter, Outcome::Failed(Failure::NoSpace));
         }
     }
@@ -310,8 +334,10 @@ impl<P: Clone, W> Column<P, W> {
             primary.epoch() == epoch && promised == epoch && primary.phase == Phase::Serving
         };
         let Some(primary) = self.primary.as_mut().filter(serving) else {
+            rt::site!("column.read.looked_too_late");
             return self.answer(waiter, Outcome::Failed(Failure::OldEpoch(promised)));
         };
+        rt::site!("column.read.without_lease", !leased);
         let of_object = primary.changes.range((object, 0)..=(object, u64::MAX));
         let upto = of_object
             .filter(|(_, change)| change.range.overlaps(range))
@@ -329,6 +355,7 @@ impl<P: Clone, W> Column<P, W> {
             let (asked, done) = (BTreeSet::new(), BTreeSet::from([self.me]));
             primary.rounds.insert(round, Round { sync_upto: None, asked, done, waiter: None });
         }
+        rt::site!("column.read.waits_for_commit", upto.is_some());
         let upto = upto.unwrap_or(0);
         primary.reads.insert(id, Waiting { object, range, upto, round, waiter });
         self.ask_rounds();
@@ -375,6 +402,10 @@ impl<P: Clone, W> Column<P, W> {
                     Some(upto) => member.has_all(upto),
                     None => member.is_known() && member.up,
                 };
+                rt::site!(
+                    "column.sync.member_behind",
+                    !ready && round.sync_upto.is_some() && member.listed && member.up
+                );
                 let ready = ready && member.listed;
                 if ready && !round.done.contains(osd) && round.asked.insert(*osd) {
                     due.push((*id, *osd, member.talk, round.sync_upto.is_some()));
@@ -398,6 +429,7 @@ impl<P: Clone, W> Column<P, W> {
             let me = self.me;
             self.round_answered(me, round);
         } else {
+            rt::site!("column.sync.failed_here");
             self.break_off(Failure::Broken);
         }
     }
@@ -405,7 +437,10 @@ impl<P: Clone, W> Column<P, W> {
     pub(super) fn round_answered(&mut self, osd: u64, id: u64) {
         let Some(primary) = &mut self.primary else { return };
         let majority = primary.majority();
-        let Some(round) = primary.rounds.get_mut(&id) else { return };
+        let Some(round) = primary.rounds.get_mut(&id) else {
+            rt::site!("column.round.answer_to_over");
+            return;
+        };
         round.done.insert(osd);
         if round.done.len() < majority {
             return;

@@ -1,7 +1,8 @@
-//! The primary's part: opening a column in an epoch, its members, repairs.
+//! The primary's part: opening a column in an epoch, its members; what they lack is in `repair`.
 
 mod damage;
 mod opening;
+mod repair;
 mod standing;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -167,6 +168,7 @@ impl<P, W> Primary<P, W> {
     }
 
     fn gather_anew(&mut self, now: Duration) {
+        rt::site!("column.open.gathers_anew");
         self.phase = Phase::Gathering;
         self.told.clear();
         self.heads.clear();
@@ -190,6 +192,7 @@ impl<P: Clone, W> Column<P, W> {
             return false;
         }
         if self.primary.is_none() {
+            rt::site!("column.open.begun");
             self.primary = Some(Primary::new(self.me, &self.role, now));
             self.ask_members(now);
             self.list_own_state();
@@ -200,6 +203,10 @@ impl<P: Clone, W> Column<P, W> {
     /// Somebody else leads, or this OSD in another epoch: nobody waits for us any more.
     pub(super) fn depose(&mut self, epoch: u64) {
         if let Some(primary) = self.primary.take() {
+            rt::site!("column.primary.deposed");
+            rt::site!("column.primary.deposed_opening", primary.phase != Phase::Serving);
+            rt::site!("column.primary.deposed_in_change", !primary.changes.is_empty());
+            rt::site!("column.primary.deposed_in_round", !primary.rounds.is_empty());
             self.fail_all(primary, Failure::OldEpoch(epoch));
         }
     }
@@ -218,6 +225,7 @@ impl<P: Clone, W> Column<P, W> {
     /// A change failed here: this OSD's state is not what it numbered.
     pub(super) fn break_off(&mut self, why: Failure) {
         let Some(primary) = self.primary.take() else { return };
+        rt::site!("column.primary.breaks_off");
         let mut broken = Primary::new(self.me, &self.role, Duration::ZERO);
         broken.phase = Phase::Broken;
         self.fail_all(primary, why);
@@ -234,6 +242,8 @@ impl<P: Clone, W> Column<P, W> {
         for standing in self.role.members.iter().chain(&self.role.previous) {
             let Some(member) = primary.members.get_mut(&standing.osd) else { continue };
             if (member.up, member.since) != (standing.up, standing.since) && standing.osd != self.me {
+                rt::site!("column.member.down", !standing.up);
+                rt::site!("column.member.new_life", standing.up);
                 (member.up, member.since) = (standing.up, standing.since);
                 member.forget(now);
                 primary.told.remove(&standing.osd);
@@ -251,12 +261,14 @@ impl<P: Clone, W> Column<P, W> {
             && !primary.waited
             && now >= primary.opened + LEASE
         {
+            rt::site!("column.open.lease_waited_out");
             primary.waited = true;
             self.try_settle(now);
         }
         if let Some(primary) = &mut self.primary {
             // Tried again now; whoever still has no room says so again.
             for member in primary.members.values_mut().filter(|member| member.full_until <= now) {
+                rt::site!("column.member.room_tried_again", member.full_until > Duration::ZERO);
                 member.full_until = Duration::ZERO;
             }
             if primary.own().full_until.is_zero() {
@@ -342,6 +354,9 @@ impl<P: Clone, W> Column<P, W> {
             member.dirty.extend(told.damaged);
             member.told_of(&theirs);
             member.adopted = told.adopted == primary.epoch && !told.doubtful;
+            rt::site!("column.open.member_adopted_before", member.adopted);
+            rt::site!("column.open.member_doubtful", told.doubtful);
+            rt::site!("column.open.primary_behind", osd == self.me && !member.dirty.is_empty());
             primary.fixed |= member.adopted;
             if osd == self.me {
                 let head = |object: &u64| (*object, state.get(object).copied().unwrap_or_default());
@@ -368,7 +383,7 @@ impl<P: Clone, W> Column<P, W> {
         member.adopted = told.adopted == primary.epoch && !told.doubtful;
         let mut acked = Vec::new();
         for ((object, number), change) in &mut primary.changes {
-            change.acks.remove(&osd);
+            rt::site!("column.member.ack_taken_back", change.acks.remove(&osd));
             let has = theirs.get(object).is_some_and(|v| v.epoch == primary.epoch && v.number >= *number);
             if has && !told.damaged.contains(object) {
                 acked.push((*object, *number));
@@ -397,12 +412,16 @@ impl<P: Clone, W> Column<P, W> {
                 primary.told.insert(osd, told);
                 self.try_settle(now);
             }
-            (Called::Ask, Ok(Reply::Told(told))) => self.compare(osd, told, mine),
+            (Called::Ask, Ok(Reply::Told(told))) => {
+                rt::site!("column.member.joins_late");
+                self.compare(osd, told, mine);
+            }
             (Called::Apply { object, number }, Ok(Reply::Applied)) => {
                 member.outstanding.remove(&number);
                 self.acknowledge(osd, object, number);
             }
             (Called::Apply { object, number }, Ok(Reply::NeedsObject)) => {
+                rt::site!("column.member.missed_change");
                 member.outstanding.remove(&number);
                 member.dirty.insert(object);
             }
@@ -419,6 +438,7 @@ impl<P: Clone, W> Column<P, W> {
                 }
             }
             (Called::Push { object }, Ok(Reply::NeedsObject)) => {
+                rt::site!("column.push.other_version_there");
                 // It has another version than it told: nothing is known of it now.
                 member.moving.remove(&object);
                 member.dirty.insert(object);
@@ -430,10 +450,12 @@ impl<P: Clone, W> Column<P, W> {
                     // Changes of it are under way: what becomes of them comes first.
                     member.full_until = now + FULL;
                 } else if let Ok(at) = mine.binary_search_by_key(&object, |(object, _)| *object) {
+                    rt::site!("column.push.damaged_here");
                     self.lost_bytes(object, mine[at].1);
                 }
             }
             (Called::Push { object }, Err(Trouble::NoSpace)) => {
+                rt::site!("column.push.no_space");
                 member.moving.remove(&object);
                 member.dirty.insert(object);
                 member.full_until = now + FULL;
@@ -443,6 +465,7 @@ impl<P: Clone, W> Column<P, W> {
                 self.commit_all();
             }
             (Called::Adopt, Err(Trouble::NoSpace)) => {
+                rt::site!("column.adopt.no_space");
                 member.adopting = false;
                 member.full_until = now + FULL;
             }
@@ -450,7 +473,10 @@ impl<P: Clone, W> Column<P, W> {
                 self.round_answered(osd, round);
             }
             // Lost, a refusal of an epoch that is not above ours, or nonsense: ask for its state again.
-            _ => return self.lose(osd, now),
+            _ => {
+                rt::site!("column.member.lost");
+                return self.lose(osd, now);
+            }
         }
         self.progress(now);
     }
@@ -479,7 +505,7 @@ impl<P: Clone, W> Column<P, W> {
     ) {
         let Some(primary) = &mut self.primary else { return };
         let epoch = primary.epoch;
-        if !primary.own().moving.contains(&object) {
+        if rt::site!("column.fetch.not_wanted_any_more", !primary.own().moving.contains(&object)) {
             return;
         }
         let wanted = primary.heads.get(&object).copied();
@@ -489,6 +515,8 @@ impl<P: Clone, W> Column<P, W> {
                 self.work(work, After::Fetched { epoch, object });
             }
             _ => {
+                rt::site!("column.fetch.other_version", got.is_some());
+                rt::site!("column.fetch.lost", got.is_none());
                 let own = primary.own();
                 own.moving.remove(&object);
                 own.dirty.insert(object);
@@ -509,6 +537,8 @@ impl<P: Clone, W> Column<P, W> {
         }
         let stalled = primary.stalled.remove(&object).unwrap_or_default();
         if matches!(done, None | Some(Reply::NoSpace)) {
+            rt::site!("column.fetch.no_space");
+            rt::site!("column.fetch.waiters_refused", !stalled.is_empty());
             let own = primary.own();
             own.dirty.insert(object);
             own.full_until = now + FULL;
@@ -518,7 +548,7 @@ impl<P: Clone, W> Column<P, W> {
             }
             return;
         }
-        if done == Some(Reply::NeedsObject) {
+        if rt::site!("column.fetch.patch_does_not_fit", done == Some(Reply::NeedsObject)) {
             primary.own().dirty.insert(object);
             primary.whole.insert(object);
         } else {
@@ -526,6 +556,7 @@ impl<P: Clone, W> Column<P, W> {
             primary.whole.remove(&object);
         }
         for waiter in stalled {
+            rt::site!("column.fetch.waiter_goes_on");
             self.answer(waiter, Outcome::Again);
         }
         self.progress(now);
@@ -537,7 +568,10 @@ impl<P: Clone, W> Column<P, W> {
         match done {
             Some(Reply::Done) => (own.adopted, own.adopting) = (true, false),
             // Not even the reserve has room. Another epoch would find none either.
-            Some(Reply::NoSpace) => (own.adopting, own.full_until) = (false, now + FULL),
+            Some(Reply::NoSpace) => {
+                rt::site!("column.adopt.no_space_here");
+                (own.adopting, own.full_until) = (false, now + FULL);
+            }
             _ => return self.break_off(Failure::Broken),
         }
         self.commit_all();
@@ -556,124 +590,11 @@ impl<P: Clone, W> Column<P, W> {
                 self.answer(waiter, Outcome::Again);
             }
         }
-        if self.is_hopeless() {
+        if rt::site!("column.open.hopeless", self.is_hopeless()) {
             return self.break_off(Failure::Broken);
         }
         self.ask_to_adopt(now);
         self.repair(now);
         self.ask_rounds();
-    }
-
-    fn ask_to_adopt(&mut self, now: Duration) {
-        let Some(primary) = &mut self.primary else { return };
-        let epoch = primary.epoch;
-        // Not before a majority has all of it: otherwise the only holder of an object could be lost after the state
-        // of the epoch was fixed.
-        let agreeing = primary.listed().filter(|(_, member)| member.agrees()).count();
-        if !primary.fixed && agreeing < primary.majority() {
-            return;
-        }
-        let ready = |member: &Member| {
-            let has_room = member.full_until <= now;
-            member.listed && member.agrees() && !member.adopted && !member.adopting && member.up && has_room
-        };
-        let due: Vec<(u64, u64)> = primary
-            .members
-            .iter_mut()
-            .filter(|(_, member)| ready(member))
-            .map(|(osd, member)| {
-                member.adopting = true;
-                (*osd, member.talk)
-            })
-            .collect();
-        primary.fixed |= !due.is_empty();
-        for (osd, talk) in due {
-            if osd == self.me {
-                self.work(Work::Adopt { epoch }, After::Adopt { epoch });
-            } else {
-                self.call(osd, epoch, talk, Request::Adopt, Called::Adopt);
-            }
-        }
-    }
-
-    fn repair(&mut self, now: Duration) {
-        let Some(primary) = &mut self.primary else { return };
-        let (me, epoch) = (self.me, primary.epoch);
-        let mut calls = Vec::new();
-        let objects = &primary.objects;
-        let heads = &primary.heads;
-        for (osd, member) in &mut primary.members {
-            if *osd == me || !member.listed {
-                continue;
-            }
-            // What is pushed must hold every change that was numbered before: later ones are sent one by one.
-            let still = |object: &&u64| !heads.contains_key(object) && !objects.contains_key(object);
-            // Somebody waits for the commit of these.
-            let urgent = |member: &Member| {
-                let changed = primary.changes.keys().map(|(object, _)| object);
-                changed.filter(|object| member.dirty.contains(object)).find(still).copied()
-            };
-            loop {
-                let first = member.may_hurry(now).then(|| urgent(member)).flatten();
-                let next =
-                    || member.may_move(now).then(|| member.dirty.iter().find(still).copied()).flatten();
-                let Some(object) = first.or_else(next) else { break };
-                member.dirty.remove(&object);
-                member.moving.insert(object);
-                calls.push((*osd, member.talk, object, member.has.remove(&object)));
-            }
-        }
-        for (osd, talk, object, has) in calls {
-            self.call(osd, epoch, talk, Request::Push { object, has }, Called::Push { object });
-        }
-        while let Some(object) = self.fetchable(now) {
-            self.fetch(object, false);
-        }
-    }
-
-    /// The object that this OSD lacks and somebody has that comes next.
-    fn fetchable(&self, now: Duration) -> Option<u64> {
-        let primary = self.primary.as_ref()?;
-        let own = primary.members.get(&self.me).filter(|own| own.may_hurry(now))?;
-        let held = |object: &&u64| own.dirty.contains(object) && self.holder(**object).is_some();
-        if primary.phase == Phase::Settling {
-            // What others lack as well goes first: they get it from here, and a majority that agrees is waited for.
-            let others = primary.listed().filter(|(osd, _)| **osd != self.me).map(|(_, member)| member);
-            let mut others: Vec<&Member> = others.filter(|member| member.is_known()).collect();
-            others.sort_by_key(|member| member.dirty.len());
-            let first = others.iter().flat_map(|member| &member.dirty).find(held);
-            if let Some(object) = first {
-                return Some(*object);
-            }
-        }
-        own.may_move(now).then(|| own.dirty.iter().find(held).copied()).flatten()
-    }
-
-    fn holder(&self, object: u64) -> Option<u64> {
-        let primary = self.primary.as_ref()?;
-        let has = |(osd, member): &(&u64, &Member)| {
-            **osd != self.me
-                && member.up
-                && member.is_known()
-                && !member.dirty.contains(&object)
-                && !member.moving.contains(&object)
-        };
-        primary.members.iter().find(has).map(|(osd, _)| *osd)
-    }
-
-    /// Gets an object that this OSD lacks, or removes it when it shall not exist.
-    pub(super) fn fetch(&mut self, object: u64, urgent: bool) {
-        let holder = self.holder(object);
-        let Some(primary) = &mut self.primary else { return };
-        let (Some(holder), epoch) = (holder, primary.epoch) else { return };
-        let own = primary.own();
-        if !own.dirty.remove(&object) {
-            return;
-        }
-        own.moving.insert(object);
-        let talk = primary.members[&holder].talk;
-        let whole = primary.whole.contains(&object);
-        let what = Request::Fetch { object, whole, urgent };
-        self.call(holder, epoch, talk, what, Called::Fetch { object });
     }
 }

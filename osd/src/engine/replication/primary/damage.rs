@@ -10,8 +10,11 @@ impl<P: Clone, W> Column<P, W> {
         let Some(primary) = &mut self.primary else { return };
         // With changes under way it is not known which version would have to be got.
         if local == Version::default() || primary.lacks(object) || primary.objects.contains_key(&object) {
+            rt::site!("column.damage.in_change", primary.objects.contains_key(&object));
+            rt::site!("column.damage.known", primary.lacks(object));
             return;
         }
+        rt::site!("column.damage.noticed");
         primary.heads.insert(object, local);
         primary.damaged.insert(object);
         let own = primary.own();

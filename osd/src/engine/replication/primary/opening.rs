@@ -12,23 +12,27 @@ impl<P, W> Primary<P, W> {
     pub(super) fn knows_enough(&self) -> bool {
         // Somebody who has not told may be the former primary, and may not have heard that it is.
         if !self.told.contains_key(&self.me) || !(self.all_told() || self.waited) {
+            rt::site!("column.open.waits_for_silent", self.told.contains_key(&self.me));
             return false;
         }
         // The primary of the view before may be one that nobody of the list talks to: it must have promised.
         let heard =
             |(osd, member): (&u64, &Member)| !member.before || !member.up || self.told.contains_key(osd);
-        if !self.members.iter().all(heard) {
+        if rt::site!("column.open.waits_for_former_view", !self.members.iter().all(heard)) {
             return false;
         }
         if self.is_sound() {
             // The newest version of an object may be damaged where it is: the others know more of it, or that it was
             // never committed. They are waited for, however long it takes.
-            return self.all_told() || self.told.values().all(|told| told.damaged.is_empty());
+            let damaged = self.told.values().any(|told| !told.damaged.is_empty());
+            return !rt::site!("column.open.waits_for_damaged", damaged && !self.all_told());
         }
         let told = |(size, sound, doubtful): (usize, usize, usize)| {
             let majority = size / 2 + 1;
             sound >= majority || doubtful >= majority
         };
+        rt::site!("column.open.majority_missing", !self.lists().all(told));
+        rt::site!("column.open.majority_doubtful", self.lists().all(told) && self.all_told());
         self.lists().all(told) && self.all_told()
     }
 
@@ -93,11 +97,18 @@ impl<P, W> Primary<P, W> {
                 size > 0 && lack <= size - (size / 2 + 1)
             };
             let perhaps = committed(|member| member.listed) || committed(|member| member.before);
-            if perhaps || self.told.values().any(|told| whole(&told)) {
+            let there = self.told.values().any(|told| whole(&told));
+            rt::site!("column.open.damaged_whole_elsewhere", there);
+            rt::site!("column.open.damaged_perhaps_committed", perhaps && !there);
+            if perhaps || there {
                 return;
             }
             match basis.iter().map(|told| version(told)).filter(|version| *version < newest).max() {
-                Some(before) if before != Version::default() => state.insert(object, before),
+                Some(before)
+                    if rt::site!("column.open.damaged_rolled_back", before != Version::default()) =>
+                {
+                    state.insert(object, before)
+                }
                 _ => state.remove(&object),
             };
         }
