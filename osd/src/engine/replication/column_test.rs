@@ -364,6 +364,26 @@ fn the_newest_state_of_those_who_adopted_last_wins() {
     assert_eq!(engine.lag(), (3, 2));
 }
 
+#[test]
+fn what_the_last_epoch_wrote_counts_wherever_it_is() {
+    // Osd 2 has not adopted epoch 5 and took its changes; the copy of osd 1, which has, is damaged by a write that went elsewhere.
+    let mut engine = Engine::new(1, role(7), 0);
+    let effects = engine.handle(Event::Read { object: 4, range: Range::ALL, waiter: "r" }, NOW);
+    let asks = calls(&effects, |what| matches!(what, Request::Ask));
+    let (list, _) = works(&effects)[0];
+    let mine = Told { adopted: 5, objects: vec![(4, version(5, 3))], damaged: [4].into(), ..Told::default() };
+    engine.handle(Event::Worked { work: list, done: Some(Reply::Told(mine)) }, NOW);
+    engine.handle(called(asks[0].1, told(3, &[(4, version(5, 4)), (8, version(4, 9))])), NOW);
+    let effects = engine.handle(called(asks[1].1, told(5, &[(4, version(5, 1))])), NOW);
+    let fetched = calls(&effects, |what| matches!(what, Request::Fetch { object: 4, .. }));
+    assert_eq!(
+        fetched.iter().map(|(osd, _)| *osd).collect::<Vec<_>>(),
+        [2],
+        "it has what the epoch wrote last"
+    );
+    assert_eq!(engine.behind(), [(1, 1), (2, 1), (3, 1)], "what osd 2 alone has of an earlier epoch is dead");
+}
+
 /// Versions of many objects; one of them as told.
 fn many(one: u64, version_of_one: Version) -> Vec<(u64, Version)> {
     (1..=64).map(|object| (object, if object == one { version_of_one } else { version(6, object) })).collect()

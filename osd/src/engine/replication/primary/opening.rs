@@ -57,22 +57,26 @@ impl<P, W> Primary<P, W> {
         self.members.iter().all(|(osd, member)| !member.up || self.told.contains_key(osd))
     }
 
-    /// Object by object the newest state of those who adopted the highest epoch.
+    /// Object by object the newest state of those who adopted the highest epoch, and what anybody has of that epoch: its
+    /// primary wrote it, and no later epoch was opened without it.
     pub(super) fn state_of_epoch(&self) -> BTreeMap<u64, Version> {
         let sound: Vec<&Told> = self.told.values().filter(|told| !told.doubtful).collect();
+        let highest = sound.iter().map(|told| told.adopted).max().unwrap_or(0);
         let basis: Vec<&Told> = if self.is_sound() {
-            let highest = sound.iter().map(|told| told.adopted).max().unwrap_or(0);
             self.told.values().filter(|told| told.adopted == highest).collect()
         } else {
             // Power went away under a majority: whatever is left of anybody, the newest.
             self.told.values().collect()
         };
         let mut state: BTreeMap<u64, Version> = BTreeMap::new();
-        for (object, version) in basis.iter().flat_map(|told| &told.objects) {
+        let of_epoch =
+            self.told.values().flat_map(|told| &told.objects).filter(|(_, version)| version.epoch == highest);
+        for (object, version) in basis.iter().flat_map(|told| &told.objects).chain(of_epoch) {
             let newest = state.entry(*object).or_default();
             *newest = (*newest).max(*version);
         }
-        let damaged: BTreeSet<u64> = basis.iter().flat_map(|told| told.damaged.iter().copied()).collect();
+        let damaged: BTreeSet<u64> =
+            self.told.values().flat_map(|told| told.damaged.iter().copied()).collect();
         for object in damaged {
             self.without_damage(&basis, object, &mut state);
         }
