@@ -57,7 +57,10 @@ impl Sim {
                 here.columns.get(&column).is_some_and(osd::engine::replication::Column::is_complete);
             let same = here.lists.get(&column) == Some(&lists);
             if complete && same && !lists.previous.is_empty() {
-                return self.complete(column, &lists);
+                // What clients forced to the media of the list before has to be on those of the new one.
+                let waiter = Waiter::Completes { view: lists.view };
+                self.tell(primary, column, Cause::Sync { waiter });
+                return self.touch_again(column);
             }
             self.tell(primary, column, Cause::Read { object: 0, range: Range::NONE, waiter: Waiter::Nobody });
         }
@@ -69,6 +72,13 @@ impl Sim {
     fn touch_again(&mut self, column: u64) {
         let delay = self.world.micros(50_000, 400_000);
         self.world.after(delay, Event::Touch { column });
+    }
+
+    pub(super) fn completes(&mut self, column: u64, view: u64) {
+        let lists = self.lists[&column].clone();
+        if lists.view == view && !lists.previous.is_empty() {
+            self.complete(column, &lists);
+        }
     }
 
     fn complete(&mut self, column: u64, lists: &Lists) {

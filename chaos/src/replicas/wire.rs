@@ -22,6 +22,8 @@ pub(super) enum Waiter {
     Osd { osd: u64, life: u64, call: u64 },
     /// The coordinator, who looks for itself.
     Nobody,
+    /// The coordinator: what the lists of this view hold is on media, so that those before are not needed any more.
+    Completes { view: u64 },
 }
 
 /// What OSDs say to one another.
@@ -374,6 +376,9 @@ impl Sim {
                 _ => Err(Trouble::Lost),
             };
             return self.reply(id, column, waiter, Body::Answer(result));
+        }
+        if let (Waiter::Completes { view }, Outcome::Synced) = (&waiter, &outcome) {
+            return self.completes(column, *view);
         }
         let Waiter::Client { client, attempt, sent, seen } = waiter else { return };
         match (outcome, seen) {

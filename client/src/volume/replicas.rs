@@ -78,7 +78,7 @@ impl Volume {
                 return Ok(states.layout);
             }
             let view = states.layout.view;
-            if states.is_complete() {
+            if states.is_complete() && self.is_on_media(creds, ino).await {
                 let head = self.head(creds);
                 let make = |origin| CompleteReplicasRequest { head, origin, ino, view };
                 match self.session().mutate::<CompleteReplicas>(make).await {
@@ -92,6 +92,16 @@ impl Volume {
             }
             tokio::time::sleep(LOOK_AGAIN).await;
         }
+    }
+
+    /// What was forced to the media of the lists before has to be on those of the new ones before they go: all may lose power.
+    async fn is_on_media(&self, creds: &Creds, ino: u64) -> bool {
+        let force = async { Inode::of_data(self.arc(), creds, ino).await?.sync_osds().await };
+        let forced = force.await;
+        if let Err(error) = &forced {
+            tracing::debug!(ino, %error, "the data under new replica lists cannot be forced to media; trying again");
+        }
+        forced.is_ok()
     }
 
     /// Replicated files that name one of these OSDs, or whose lists are being changed; a page of them.
