@@ -240,8 +240,6 @@ impl Sim {
     fn new(plan: Plan) -> Self {
         let mut world = World::new(plan.seed, plan.keep_log);
         let replicas = [3, 3, 3, 5, 2][usize::try_from(world.below(5)).unwrap_or(0)];
-        // A list of two, one of them doubtful, is not opened (docs/status.md): not where all lose power.
-        let replicas = if plan.blackout { replicas.max(3) } else { replicas };
         // One more than a list has: lists change.
         let size = (replicas + 1).max(4);
         let nodes: BTreeMap<u64, Node> = (1..=size).map(|id| (id, Node::new(id))).collect();

@@ -20,8 +20,8 @@ impl Sim {
         let new = self.world.pick(&others).copied();
         let gone = usize::try_from(self.world.below(list.len() as u64)).unwrap_or(0);
         match self.world.below(6) {
-            0 if list.len() > 2 && !self.blackout => drop(list.remove(gone)),
-            1 if !self.blackout => list.extend(new),
+            0 if list.len() > 2 => drop(list.remove(gone)),
+            1 => list.extend(new),
             2 => list.rotate_left(1),
             _ => {
                 let new = new?;

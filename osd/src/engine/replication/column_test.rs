@@ -364,6 +364,70 @@ fn the_newest_state_of_those_who_adopted_last_wins() {
     assert_eq!(engine.lag(), (3, 2));
 }
 
+/// Of a list of so many, what opening asks for once `mine` and `theirs` were told.
+fn opened(size: u64, mine: Reply, theirs: &[Reply]) -> (Engine, Vec<Effect<u32, &'static str>>) {
+    let mut role = role(7);
+    role.members = (1..=size).map(|osd| Standing { osd, up: true, since: 1 }).collect();
+    let mut engine = Engine::new(1, role, 0);
+    let effects = engine.handle(Event::Read { object: 4, range: Range::ALL, waiter: "r" }, NOW);
+    let asks = calls(&effects, |what| matches!(what, Request::Ask));
+    let (list, _) = works(&effects)[0];
+    let mut effects = engine.handle(Event::Worked { work: list, done: Some(mine) }, NOW);
+    for ((_, call), reply) in asks.iter().zip(theirs) {
+        effects.extend(engine.handle(called(*call, reply.clone()), NOW));
+    }
+    (engine, effects)
+}
+
+fn forgot(adopted: u64, objects: &[(u64, Version)]) -> Reply {
+    Reply::Told(Told { adopted, doubtful: true, objects: objects.to_vec(), ..Told::default() })
+}
+
+#[test]
+fn the_sound_half_of_an_even_list_knows_all_that_was_committed() {
+    let of = |reply: &[(u64, Version)]| told(5, reply);
+    let (old, new) = ([(4, version(5, 1))], [(4, version(5, 2))]);
+    let settles = |effects: &[Effect<u32, &'static str>]| {
+        calls(effects, |what| matches!(what, Request::Adopt)).len()
+            + calls(effects, |what| matches!(what, Request::Push { .. })).len()
+            + calls(effects, |what| matches!(what, Request::Fetch { .. })).len()
+    };
+    // Power went away under one of two: what it forgot the other has.
+    let (engine, effects) = opened(2, of(&new), &[forgot(5, &old)]);
+    assert!(settles(&effects) > 0, "it opens");
+    assert_eq!(engine.behind(), [(1, 0), (2, 1)], "the other lacks it");
+    let (_, effects) = opened(2, forgot(5, &old), &[of(&new)]);
+    assert_eq!(
+        calls(&effects, |what| matches!(what, Request::Fetch { .. })).len(),
+        1,
+        "the leader forgot it"
+    );
+    // The other has to speak: without it no majority has promised.
+    let (_, effects) = opened(2, of(&new), &[]);
+    assert_eq!(settles(&effects), 0);
+    // Of four, half; with less something may be known to nobody, and everybody is waited for.
+    let (_, effects) = opened(4, of(&new), &[of(&old), forgot(5, &old), forgot(5, &old)]);
+    assert!(settles(&effects) > 0);
+    let (_, effects) = opened(4, of(&new), &[of(&old), forgot(5, &old)]);
+    assert_eq!(settles(&effects), 0, "one more is up");
+}
+
+#[test]
+fn what_a_doubtful_one_lacks_it_may_have_forgotten() {
+    // Committed at both of two; then one lost power, and the other's copy rotted.
+    let rotten = Reply::Told(Told {
+        adopted: 5,
+        objects: vec![(4, version(5, 2))],
+        damaged: [4].into(),
+        ..Told::default()
+    });
+    let (engine, _) = opened(2, rotten.clone(), &[forgot(5, &[(4, version(5, 1))])]);
+    assert_eq!(engine.behind(), [(1, 1), (2, 1)], "the newer one stands: nobody may be shown the one before");
+    // Who is sound and lacks it shows that it was never committed.
+    let (engine, _) = opened(2, rotten, &[told(5, &[(4, version(5, 1))])]);
+    assert_eq!(engine.behind(), [(1, 1), (2, 0)]);
+}
+
 #[test]
 fn what_the_last_epoch_wrote_counts_wherever_it_is() {
     // Osd 2 has not adopted epoch 5 and took its changes; the copy of osd 1, which has, is damaged by a write that went elsewhere.

@@ -22,6 +22,11 @@ impl<P, W> Primary<P, W> {
             return false;
         }
         if self.is_sound() {
+            // With only half of a list sound nobody who can speak is left out.
+            let half = self.lists().any(|(size, sound, _)| sound <= size / 2);
+            if rt::site!("column.open.half_sound", half) && !self.all_told() {
+                return false;
+            }
             // The newest version of an object may be damaged where it is: the others know more of it, or that it was
             // never committed. They are waited for, however long it takes.
             let damaged = self.told.values().any(|told| !told.damaged.is_empty());
@@ -47,9 +52,10 @@ impl<P, W> Primary<P, W> {
         [of(|member| member.listed), of(|member| member.before)].into_iter().filter(|(size, _, _)| *size > 0)
     }
 
-    /// A majority of each list told, doubtful ones not counted.
+    /// A majority of each list told, and so many soundly that no majority is without one of them: one of these has whatever was committed, and
+    /// has promised if any later epoch was. Of an odd list that is a majority, of an even one half.
     fn is_sound(&self) -> bool {
-        self.lists().all(|(size, sound, _)| sound > size / 2)
+        self.lists().all(|(size, sound, doubtful)| sound + doubtful > size / 2 && sound >= size.div_ceil(2))
     }
 
     /// Everybody who can has told.
@@ -90,13 +96,15 @@ impl<P, W> Primary<P, W> {
             let at = told.objects.binary_search_by_key(&object, |(object, _)| *object);
             at.map_or(Version::default(), |at| told.objects[at].1)
         };
+        let sound = self.is_sound();
         while let Some(newest) = state.get(&object).copied() {
             let whole = |told: &&Told| version(told) == newest && !told.damaged.contains(&object);
             // Committed would be: at a majority of the list, of whichever view.
             let committed = |belongs: fn(&Member) -> bool| {
                 let members = self.members.iter().filter(|(_, member)| belongs(member));
                 let size = members.clone().count();
-                let lacks = |told: &&Told| version(told) < newest;
+                // A doubtful one may have had it and forgotten. (When power went away under too many for that, what is left counts.)
+                let lacks = |told: &&Told| version(told) < newest && !(sound && told.doubtful);
                 let lack = members.filter_map(|(osd, _)| self.told.get(osd)).filter(lacks).count();
                 size > 0 && lack <= size - (size / 2 + 1)
             };
