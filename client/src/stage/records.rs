@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! record: order, session, epoch, volume, parent, ino, mode and what was done, uid or file replaced, gid or new parent, seconds, nanos,
-//!         origin (session, sequence, acked below), length of the name and of the new one, checksum; the name, the new one
+//!         origin (session, sequence, acked below), length of the name and of the new one, checksum; the name, the new one (of a move: who moved it in
+//!         place of the mode)
 //! ```
 
 use std::io;
@@ -140,7 +141,7 @@ fn encode(order: u64, session: u64, volume: u64, file: &EarlyFile) -> Vec<u8> {
         volume,
         *parent,
         *ino,
-        u64::from(*mode) | done,
+        u64::from(if moved.is_some() { *uid } else { *mode }) | done,
         low,
         high,
         at.seconds.cast_unsigned(),
@@ -173,15 +174,16 @@ fn parse(bytes: &[u8]) -> Option<(u64, u64, u64, EarlyFile)> {
         return None;
     }
     let (name, new_name) = names.split_at(len);
+    let what = small(mode & !(REMOVED | MOVED))?;
     let moved =
         (mode & MOVED != 0).then(|| EarlyMove { parent: high, name: new_name.to_vec(), replaced: low });
-    let (uid, gid) = if moved.is_some() { (0, 0) } else { (small(low)?, small(high)?) };
+    let (uid, gid) = if moved.is_some() { (what, 0) } else { (small(low)?, small(high)?) };
     let file = EarlyFile {
         origin: Origin { session: of, sequence, acked_below },
         parent,
         name: name.to_vec(),
         ino,
-        mode: small(mode & !(REMOVED | MOVED))?,
+        mode: if moved.is_some() { 0 } else { what },
         uid,
         gid,
         at: Time { seconds: seconds.cast_signed(), nanos: small(nanos)? },
@@ -208,10 +210,10 @@ mod tests {
         let made =
             EarlyFile { origin, parent: 4, name: name.to_vec(), ino, at, epoch: 6, ..EarlyFile::default() };
         match ino {
-            11 => EarlyFile { removed: true, ..made },
+            11 => EarlyFile { removed: true, uid: 1001, gid: 7, ..made },
             13 => {
                 let moved = EarlyMove { parent: u64::MAX, name: b"to".to_vec(), replaced: 1 << 40 };
-                EarlyFile { moved: Some(moved), ..made }
+                EarlyFile { moved: Some(moved), uid: 1001, ..made }
             }
             _ => EarlyFile { mode: 0o640, uid: 1, gid: 2, ..made },
         }

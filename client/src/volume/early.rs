@@ -101,6 +101,8 @@ impl Volume {
                 parent,
                 name: name.to_vec(),
                 ino: of_file.ino,
+                uid: creds.uid,
+                gid: creds.gid,
                 removed: true,
                 ..EarlyFile::default()
             };
@@ -143,6 +145,8 @@ impl Volume {
                 parent,
                 name: name.to_vec(),
                 ino: moving.file.ino,
+                uid: creds.uid,
+                gid: creds.gid,
                 moved: Some(moved),
                 ..EarlyFile::default()
             };

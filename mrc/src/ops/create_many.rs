@@ -194,7 +194,9 @@ async fn change(mrc: &Mrc, head: &Head, file: &EarlyFile, deadline: Duration) ->
     // What goes to the trash is not freed.
     let freeing = mrc.leader().begin_free(volume, victim.filter(|_| !is_kept));
     let closed = freeing.as_ref().map_or(0, |freeing| freeing.ino());
-    let body = Body::ChangeAs(ChangeAs { head: head.clone(), file: file.clone(), closed });
+    // Whose trash it goes to.
+    let head = Head { uid: file.uid, gid: file.gid, ..head.clone() };
+    let body = Body::ChangeAs(ChangeAs { head, file: file.clone(), closed });
     propose(mrc, file, body.clone(), deadline).await?;
     let is_there = link::victim(mrc.table(), volume, file.parent, &file.name)?;
     if is_there.is_some_and(|entry| entry.ino == file.ino) {
