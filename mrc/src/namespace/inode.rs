@@ -347,6 +347,23 @@ pub fn directory(reader: &(impl Reader + ?Sized), volume: u64, ino: u64) -> Outc
     }
 }
 
+/// The time of a change that its maker tells, so that no time of what it changes goes back: of directories in which names change, and of
+/// a file.
+pub fn not_before(
+    reader: &(impl Reader + ?Sized),
+    volume: u64,
+    at: Time,
+    directories: &[u64],
+    file: u64,
+) -> Outcome<Time> {
+    let mut time = Time { nanos: at.nanos.min(999_999_999), ..at };
+    for ino in directories {
+        let attr = directory(reader, volume, *ino)?.attr;
+        time = time.max(attr.mtime).max(attr.ctime);
+    }
+    Ok(time.max(get(reader, volume, file)?.attr.ctime))
+}
+
 /// Writes an inode's row.
 pub fn put(txn: &mut Txn<'_>, volume: u64, inode: &Inode) {
     txn.put(keys::inode(volume, inode.attr.ino), inode.encode());

@@ -75,36 +75,18 @@ pub fn unlink(txn: &mut Txn<'_>, now: Time, request: &RemoveEntry, closed: u64) 
 }
 
 /// Removes a file that a session has removed under its leases, as [`unlink`] does, at the time that it tells; `None`: it is gone
-/// already. The kernel of the mount has checked the rights. What was promised is not refused for anything but an expulsion.
-pub fn unlink_as(
-    txn: &mut Txn<'_>,
-    now: Time,
-    head: &Head,
-    file: &EarlyFile,
-    closed: u64,
-) -> Outcome<Option<Entry>> {
-    let (volume, name) = (head.volume, Name::parse(&file.name)?);
+/// already. The kernel of the mount has checked the rights.
+pub fn unlink_as(txn: &mut Txn<'_>, head: &Head, file: &EarlyFile, closed: u64) -> Outcome<Option<Entry>> {
+    let name = Name::parse(&file.name)?;
     session::require_epoch(txn, head.session, file.epoch, name)?;
-    let Some(entry) = entry::find(txn, volume, file.parent, name)?.filter(|entry| entry.ino == file.ino)
-    else {
+    let there = entry::find(txn, head.volume, file.parent, name)?;
+    if there.is_none_or(|entry| entry.ino != file.ino) {
         return Ok(None);
-    };
-    let mut parent = inode::directory(txn, volume, file.parent)?;
-    let mut inode = inode::get(txn, volume, file.ino)?;
-    if inode.is_dir() {
-        return refuse(Code::IsDirectory, format!("{} is a directory", Ino(file.ino)));
     }
-    let at = Time { nanos: file.at.nanos.min(999_999_999), ..file.at };
-    entry::remove(txn, volume, file.parent, name, entry);
-    parent.attr.size -= 1;
-    parent.named_at(at);
-    inode::put(txn, volume, &parent);
-    if !trash::take(txn, now, head, &mut inode, (file.parent, &file.name, entry.cookie))? {
-        home::remove(txn, volume, &mut inode, (file.parent, entry.cookie))?;
-        let at = at.max(inode.attr.ctime);
-        collect::drop_link(txn, at, volume, &mut inode, closed)?;
-    }
-    Ok(Some(entry))
+    let now = inode::not_before(txn, head.volume, file.at, &[file.parent], file.ino)?;
+    let (head, parent, name) = (head.clone(), file.parent, file.name.clone());
+    let request = RemoveEntry { head, parent, name, victim: file.ino, ..RemoveEntry::default() };
+    unlink(txn, now, &request, closed).map(Some)
 }
 
 /// Removes an empty directory. Gives the entry that was there.

@@ -101,15 +101,8 @@ pub fn rename_as(
         let what = format!("{to} in directory {} is not what its mover saw there", Ino(request.new_parent));
         return refuse(Code::Exists, what);
     }
-    // Times do not go back by it.
-    let mut now = Time { nanos: file.at.nanos.min(999_999_999), ..file.at };
-    for ino in [request.parent, request.new_parent, file.ino] {
-        let attr = inode::get(txn, volume, ino)?.attr;
-        now = now.max(attr.ctime);
-        if ino != file.ino {
-            now = now.max(attr.mtime);
-        }
-    }
+    let directories = [request.parent, request.new_parent];
+    let now = inode::not_before(txn, volume, file.at, &directories, file.ino)?;
     rename(txn, now, request, closed)
 }
 

@@ -335,17 +335,22 @@ async fn a_holder_that_stays_silent_is_expelled_and_fenced() {
     assert_eq!(opened.credentials.capability.session_epoch, back.session_epoch);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn after_a_restart_changes_wait_for_holders_to_come_back() {
-    let mut world = World::new(1).await;
-    let epoch = world.reopen(OTHER, 0, &[]).await.session_epoch;
-    world.recalls(OTHER, 0).await.unwrap();
+/// A file of which `OTHER` holds the attributes, at a leader that has started anew and has not heard of that.
+async fn restarted_while_held(mut world: World) -> (Arc<World>, u64) {
     let ino = world.create("f").await.attr.ino;
     world.cool();
     assert_eq!(bits(&world.attr(OTHER, ino).await, ino), A);
     world.restart().await;
-    let world = Arc::new(world);
     world.reopen(SESSION, 0, &[]).await;
+    (Arc::new(world), ino)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_restart_changes_wait_for_holders_to_come_back() {
+    let world = World::new(1).await;
+    let epoch = world.reopen(OTHER, 0, &[]).await.session_epoch;
+    world.recalls(OTHER, 0).await.unwrap();
+    let (world, ino) = restarted_while_held(world).await;
     let chmod = world.chmod(ino, 0o600);
     assert!(world.attr(SESSION, ino).await.leases.is_empty(), "reads are answered");
     tokio::time::sleep(Duration::from_millis(100)).await;
@@ -362,17 +367,12 @@ async fn after_a_restart_changes_wait_for_holders_to_come_back() {
 /// A first attempt to open that lay somewhere until another leader was there tells that nothing is held.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_first_opening_that_comes_late_takes_nothing_away() {
-    let mut world = World::new(1).await;
+    let world = World::new(1).await;
     let first = OpenSession { session: OTHER, client: "test".into(), opening: 1, ..OpenSession::default() };
     let second = OpenSession { opening: 2, ..first.clone() };
     let epoch = world.ask::<SessionOpen>(&second).await.unwrap().session_epoch;
     world.recalls(OTHER, 0).await.unwrap();
-    let ino = world.create("f").await.attr.ino;
-    world.cool();
-    assert_eq!(bits(&world.attr(OTHER, ino).await, ino), A);
-    world.restart().await;
-    let world = Arc::new(world);
-    world.reopen(SESSION, 0, &[]).await;
+    let (world, ino) = restarted_while_held(world).await;
     let late = world.ask::<SessionOpen>(&first).await.unwrap_err();
     assert_eq!(late.code, Code::SessionUnknown, "{late}");
     let chmod = world.chmod(ino, 0o600);

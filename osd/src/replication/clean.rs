@@ -23,15 +23,11 @@ impl Replicas {
         self: &Arc<Self>,
         asked: &Asked,
         key: ObjectKey,
-        (offset, len): (u32, u32),
+        range: (u32, u32),
         check: bool,
     ) -> Result<(Word, ReadOutcome), WireError> {
         let word = self.word_of(asked, key)?;
-        let outcome = if check {
-            self.store.read_checked(key, offset, len).await?
-        } else {
-            self.store.read(key, offset, len).await?
-        };
+        let outcome = self.read_stored(key, range, check).await?;
         // Versions of an epoch only grow: when it is the same still, it was all the while.
         if self.word(&asked.cell, key)? != word || outcome.version != word.version.number {
             return Err(refused(Doubt::Changing, key));

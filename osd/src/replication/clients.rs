@@ -149,13 +149,7 @@ impl Replicas {
         let from = offset / block * block;
         let range = Range { from, to: offset.saturating_add(len).saturating_add(block) };
         let epoch = self.readable(cell, key.object.0, range).await?;
-        let read = || async {
-            if check {
-                self.store.read_checked(key, offset, len).await
-            } else {
-                self.store.read(key, offset, len).await
-            }
-        };
+        let read = || self.read_stored(key, (offset, len), check);
         let outcome = match read().await {
             Err(StoreError::Corrupt(_)) if self.mend(key).await? => read().await?,
             read => read?,
@@ -205,6 +199,19 @@ impl Replicas {
         objects.retain(|object, _| *object >= first);
         self.showable(cell, epoch, 0, Range::NONE).await?;
         Ok(objects.into_iter().collect())
+    }
+
+    /// What this OSD has of an object; `check`: all of it is compared with its checksums.
+    pub(super) async fn read_stored(
+        &self,
+        key: ObjectKey,
+        (offset, len): (u32, u32),
+        check: bool,
+    ) -> Result<ReadOutcome, StoreError> {
+        match check {
+            true => self.store.read_checked(key, offset, len).await,
+            false => self.store.read(key, offset, len).await,
+        }
     }
 
     /// Waits until this OSD has every object of the column.
