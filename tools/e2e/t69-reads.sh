@@ -27,6 +27,13 @@ settled() {
   python3 "$here/reads.py" "$mnt/reads" "$files" 3 4 >/dev/null 2>&1 </dev/null
 }
 
+# How many columns each living OSD leads, the most first.
+led() {
+  "$XTFS" ps --data "$data" --json | jq -r '.[] | select(.role == "osd" and .state == "running") | "\(.name) \(.http)"' | while read -r name http; do
+    echo "$(curl -sf "http://${http#http://}/api/v1/status" | jq -r '.. | .columns_led? // empty' | head -n 1) $name"
+  done | sort -rn
+}
+
 check "files" 60 python3 "$here/reads.py" "$mnt/reads" "$files" 0 1
 settled
 reader none 4
@@ -36,24 +43,36 @@ longest none 1000
   ok "few reads are sent twice: $(counter hedged_reads)" || bad "$(counter hedged_reads) reads were sent twice"
 
 for kind in stop kill slow; do
+  # The one that leads the most: one that leads nothing (it was away a moment ago) stalls nobody, whatever happens to it.
+  led >"$work/led"
+  read -r leads victim <"$work/led"
+  [ "${leads:-0}" -gt 0 ] || { bad "$kind: no OSD leads a column: $(cat "$work/led")"; continue; }
+  others=$(awk 'NR > 1 { sum += $1 } END { print sum + 0 }' "$work/led")
   before=$(counter replica_reads)
   reader $kind 6
   sleep 2
-  pid=$(pid_of osd-0)
+  pid=$(pid_of "$victim")
   case $kind in
     stop) kill -STOP "$pid" ;;
     kill) kill -9 "$pid" ;;
-    slow) echo 300 >"$data/osd-0/fault-delay-ms" ;;
+    slow) echo 300 >"$data/$victim/fault-delay-ms" ;;
   esac
   wait $reading && ok "$kind: every read is what was written" || bad "$kind: reading: $(head -n 3 "$work/$kind.err")"
   longest $kind "${LIMIT:-500}"
-  after=$(counter replica_reads)
-  [ "${after:-0}" -gt "${before:-0}" ] && ok "$kind: replicas answered $((after - before)) reads, $(counter hedged_reads) were hedged in all" ||
-    bad "$kind: no read was answered by replicas: $(head -n 4 "$stats")"
+  if [ $kind = kill ]; then
+    # Its connections end with it, so the next of each list leads within milliseconds: there may be no read left for a replica.
+    now=$(led | awk '{ sum += $1 } END { print sum + 0 }')
+    [ "$now" -ge "$((others + leads))" ] && ok "kill: others lead the $leads columns of $victim" ||
+      bad "kill: $victim led $leads columns, the others $others; now they lead $now"
+  else
+    after=$(counter replica_reads)
+    [ "${after:-0}" -gt "${before:-0}" ] && ok "$kind: replicas answered $((after - before)) reads of the $leads columns of $victim, $(counter hedged_reads) were hedged in all" ||
+      bad "$kind: no read was answered by replicas: $(head -n 4 "$stats")"
+  fi
   case $kind in
     stop) kill -CONT "$pid" ;;
-    kill) revive osd-0 || bad "xtfs start osd-0: $(tail -n 2 "$work/start.out")" ;;
-    slow) rm "$data/osd-0/fault-delay-ms" ;;
+    kill) revive "$victim" || bad "xtfs start $victim: $(tail -n 2 "$work/start.out")" ;;
+    slow) rm "$data/$victim/fault-delay-ms" ;;
   esac
   settled
 done
