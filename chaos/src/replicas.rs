@@ -150,6 +150,10 @@ pub(crate) enum Event {
     Touch {
         column: u64,
     },
+    Demote {
+        column: u64,
+        view: u64,
+    },
     Clear {
         node: u64,
         column: u64,
@@ -244,11 +248,12 @@ impl Sim {
         let size = (replicas + 1).max(4);
         let nodes: BTreeMap<u64, Node> = (1..=size).map(|id| (id, Node::new(id))).collect();
         let columns = 1 + world.below(3);
+        let all = world.percent(if replicas == 2 { 70 } else { 20 });
         let lists: BTreeMap<u64, Lists> = (0..columns)
             .map(|column| {
                 let first = world.below(size);
                 let list = (0..replicas).map(|at| (first + at) % size + 1).collect();
-                (column, Lists { view: 1, list, previous: Vec::new() })
+                (column, Lists { view: 1, list, all, ..Lists::default() })
             })
             .collect();
         let clients = (0..2 + world.below(3)).map(|id| Client::new(id, lists.clone())).collect();
@@ -345,6 +350,7 @@ impl Sim {
             Event::Resume { node } => self.resume(node),
             Event::Mend { node } => self.mend(node)?,
             Event::Touch { column } => self.touch(column),
+            Event::Demote { column, view } => self.demote(column, view),
             Event::Clear { node, column, view } => self.clear(node, column, view),
             Event::Heal => {
                 if self.world.now() >= self.cut_until {
@@ -528,7 +534,7 @@ impl Sim {
             return Ok(false);
         }
         let mended = self.nodes.values().all(|node| node.damaged.is_empty());
-        let settled = self.lists.values().all(|lists| lists.previous.is_empty());
+        let settled = self.lists.values().all(|lists| lists.previous.is_empty() && lists.learners.is_empty());
         Ok(mended && settled && self.lists.keys().all(|column| self.converged(*column).is_ok()))
     }
 

@@ -39,6 +39,7 @@ pub fn errno(code: Code) -> i32 {
         | Code::DeadlineExceeded
         | Code::OldEpoch
         | Code::OldView
+        | Code::ReplicaDown
         | Code::Superseded => libc::ETIMEDOUT,
         Code::CapabilityExpired | Code::CapabilityInvalid | Code::SessionUnknown => libc::ESTALE,
         Code::Unauthenticated => libc::EACCES,

@@ -6,4 +6,5 @@ pub mod fences;
 pub mod leases;
 pub mod placement;
 pub mod sessions;
+pub mod voters;
 pub mod waiting;

@@ -12,7 +12,7 @@ use proto::mrc::{
     Access, AcquireLease, AwaitRecalls, Close, CloseMany, CompleteReplicas, Create, CreateMany, GetAttr,
     GetLayout, GetXattr, Link, ListReplicas, ListXattr, Lock, Lookup, MetadataSync, MkDir, MkNod, Open,
     ReadDir, ReadLink, Rename, ReturnLeases, RmDir, SessionClose, SessionOpen, SessionRenew, SetAttr,
-    SetReplicas, SetXattr, StatFs, Symlink, TmpFile, Unlink, VolumeDrop, VolumeInit, Walk, WriteDone,
+    DemoteReplicas, SetReplicas, SetXattr, StatFs, Symlink, TmpFile, Unlink, VolumeDrop, VolumeInit, Walk, WriteDone,
 };
 use proto::quota::{QuotaLs, QuotaSet};
 use proto::raft::{Deliver, LeaderTransfer, MemberAdd, MemberRemove, Peer};
@@ -62,6 +62,7 @@ pub(crate) async fn dispatch(mrc: &Mrc, request: Request) -> Result<Response, Wi
         AwaitRecalls::NUMBER => ops::await_recalls::serve(mrc, request).await,
         ReturnLeases::NUMBER => ops::return_leases::serve(mrc, request).await,
         SetReplicas::NUMBER => ops::replicas::set(mrc, request).await,
+        DemoteReplicas::NUMBER => ops::replicas::demote(mrc, request).await,
         CompleteReplicas::NUMBER => ops::replicas::complete(mrc, request).await,
         ListReplicas::NUMBER => ops::replicas::list(mrc, request).await,
         VolumeInit::NUMBER => ops::volume_init::serve(mrc, request).await,

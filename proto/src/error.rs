@@ -37,6 +37,7 @@ pub enum Code {
     CapabilityInvalid = 46,
     SessionUnknown = 47,
     Superseded = 48,
+    ReplicaDown = 49,
     Corrupt = 60,
     Io = 61,
     BadRequest = 62,
@@ -48,7 +49,7 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of the wire values.
-    pub const ALL: [Code; 39] = {
+    pub const ALL: [Code; 40] = {
         use Code::*;
         [
             NotFound,
@@ -83,6 +84,7 @@ impl Code {
             CapabilityInvalid,
             SessionUnknown,
             Superseded,
+            ReplicaDown,
             Corrupt,
             Io,
             BadRequest,
@@ -138,6 +140,7 @@ impl Code {
             Superseded => {
                 "a later attempt of the same client, or a later holder of the right to write, was here before"
             }
+            ReplicaDown => "policy all: a replica that has to take the change is down, and still counts",
             Corrupt => "stored data does not match its checksum",
             Io => "the disk below failed",
             BadRequest => "the message could not be understood; the versions may differ too much",
@@ -154,7 +157,7 @@ impl Code {
         use Code::*;
         match self {
             NotLeader | Unavailable | DeadlineExceeded | OldEpoch | OldView | CapabilityExpired
-            | SessionUnknown | Superseded | Busy => true,
+            | SessionUnknown | Superseded | ReplicaDown | Busy => true,
             NotFound | Exists | NotDirectory | IsDirectory | NotEmpty | PermissionDenied | NotPermitted
             | InvalidArgument | NameTooLong | TooManyLinks | CrossVolume | NoSpace | QuotaExceeded
             | FileTooLarge | NoAttribute | AttributeTooLarge | ReadOnly | WouldBlock | Deadlock | Stale
@@ -169,7 +172,7 @@ impl Code {
     pub fn has_no_side_effects(self) -> bool {
         use Code::*;
         match self {
-            Unavailable | DeadlineExceeded | Io | Internal | Cancelled | Corrupt => false,
+            Unavailable | DeadlineExceeded | ReplicaDown | Io | Internal | Cancelled | Corrupt => false,
             NotFound | Exists | NotDirectory | IsDirectory | NotEmpty | PermissionDenied | NotPermitted
             | InvalidArgument | NameTooLong | TooManyLinks | CrossVolume | NoSpace | QuotaExceeded
             | FileTooLarge | NoAttribute | AttributeTooLarge | ReadOnly | WouldBlock | Deadlock | Stale

@@ -251,6 +251,8 @@ crate::methods! {
     CompleteReplicas = 0x0281 mutates (CompleteReplicasRequest) -> ReplicasReply,
     /// See [`ListReplicasRequest`].
     ListReplicas = 0x0282 reads (ListReplicasRequest) -> ReplicatedFiles,
+    /// See [`DemoteReplicasRequest`].
+    DemoteReplicas = 0x0283 mutates (DemoteReplicasRequest) -> ReplicasReply,
     /// Closes several handles.
     CloseMany = 0x0233 reads (CloseManyRequest) -> Empty,
     /// Tells of files that the session has made under its leases of their directories.

@@ -112,6 +112,12 @@ pub struct Layout {
     /// With `coding`: bytes that were coded. What lies behind them counts as zeroes.
     #[prost(uint64, tag = "7")]
     pub coded_bytes: u64,
+    /// Policy `all`: OSDs of the lists that get everything and that nobody waits for.
+    #[prost(uint64, repeated, tag = "8")]
+    pub learners: Vec<u64>,
+    /// While the lists are being changed: those of the view before.
+    #[prost(uint64, repeated, tag = "9")]
+    pub previous_learners: Vec<u64>,
 }
 
 /// Defaults for new files of a volume or directory.
@@ -156,17 +162,13 @@ impl Striping {
         let none = self.replication == Replication::None as i32;
         match self.replicas {
             1 => Ok(Self { replication: Replication::None as i32, ..self }),
-            // One of two that dies must not stop everything: that is what `all` with views is for.
-            2 if none => Err(ALL_MISSING.to_owned()),
-            _ if self.replication == Replication::All as i32 => Err(ALL_MISSING.to_owned()),
+            // One of two that dies must not stop everything.
+            2 if none => Ok(Self { replication: Replication::All as i32, ..self }),
+            _ if self.replication == Replication::All as i32 => Ok(self),
             _ => Ok(Self { replication: Replication::Quorum as i32, ..self }),
         }
     }
 }
-
-/// Why two replicas, or the policy `all`, are refused.
-const ALL_MISSING: &str = "policy all (the default for 2 replicas) needs the MRC to take dead OSDs out of a file's list, which \
-    this version cannot do yet; use 3 replicas with policy quorum (or --replication quorum with 2: then both must be up)";
 
 /// The part of a file range that lies in one object.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -255,6 +257,12 @@ impl Layout {
     #[must_use]
     pub fn is_coded(&self) -> bool {
         self.coding.is_some()
+    }
+
+    /// Whether every voter of a list must have a change before it is answered.
+    #[must_use]
+    pub fn is_all(&self) -> bool {
+        self.replication == Replication::All as i32
     }
 
     /// How stripes of the file are objects.

@@ -13,11 +13,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use client::engine::replicas;
 use client::{Client, Creds, Volume};
 use futures::StreamExt;
 use parking_lot::Mutex;
 use proto::dir::OsdMap;
 use proto::error::Code;
+use proto::stripe::{Column, Layout};
 use queue::{Queue, Task};
 use tokio::task::JoinHandle;
 
@@ -27,6 +29,8 @@ const LOOK: Duration = Duration::from_secs(2);
 const LOOK_ANYWAY: Duration = Duration::from_secs(60);
 /// Files changed at the same time: repairs must leave room for work.
 const AT_ONCE: usize = 4;
+/// How often it is looked whether learners have everything.
+const LEARNING: Duration = Duration::from_millis(200);
 /// How long one file may take before the next one gets its turn; it goes on by itself.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -176,26 +180,67 @@ async fn look(
     }
 }
 
-/// One file: new lists if it needs some, then until they have everything.
+/// One file: new lists if it needs some, then until they have everything; voters again when learners have it.
 async fn one(volume: &Arc<Volume>, task: &Task, map: &OsdMap, leaving: &BTreeSet<u64>) -> client::Result<()> {
     let ino = task.ino;
-    if task.layout.previous.is_empty() {
-        let Some(columns) = client::engine::replicas::replace(map, &task.layout, leaving) else {
-            return Ok(());
-        };
-        tracing::info!(
-            volume = volume.entry().name,
-            ino,
-            from = ?task.layout.columns,
-            to = ?columns,
-            "a file gets another replica: an OSD of its lists is out or draining"
-        );
-        match volume.set_replicas(&root(), ino, task.layout.view, columns).await {
-            Ok(_) => {}
-            // Removed meanwhile, or somebody else was faster: the next look tells.
-            Err(error) if matches!(error.code, Code::Stale | Code::NotFound | Code::OldView) => return Ok(()),
-            Err(error) => return Err(error),
-        }
+    if !task.layout.previous.is_empty() {
+        let layout = volume.finish_replicas(&root(), ino, PATIENCE).await?;
+        return promote(volume, ino, &layout, map).await;
     }
-    volume.finish_replicas(&root(), ino, PATIENCE).await.map(drop)
+    let Some(columns) = replicas::replace(map, &task.layout, leaving) else {
+        return promote(volume, ino, &task.layout, map).await;
+    };
+    tracing::info!(
+        volume = volume.entry().name,
+        ino,
+        from = ?task.layout.columns,
+        to = ?columns,
+        "a file gets another replica: an OSD of its lists is out or draining"
+    );
+    let layout = change(volume, ino, &task.layout, columns, task.layout.learners.clone()).await?;
+    promote(volume, ino, &layout, map).await
+}
+
+/// New lists, until they have everything.
+async fn change(
+    volume: &Arc<Volume>,
+    ino: u64,
+    layout: &Layout,
+    columns: Vec<Column>,
+    learners: Vec<u64>,
+) -> client::Result<Layout> {
+    match volume.set_replicas(&root(), ino, layout.view, columns, learners).await {
+        Ok(_) => {}
+        // Removed meanwhile, or somebody else was faster: the next look tells.
+        Err(error) if matches!(error.code, Code::Stale | Code::NotFound | Code::OldView) => {
+            return Ok(Layout::default());
+        }
+        Err(error) => return Err(error),
+    }
+    volume.finish_replicas(&root(), ino, PATIENCE).await
+}
+
+/// Policy `all`: learners that are up get everything, and vote again then.
+async fn promote(volume: &Arc<Volume>, ino: u64, layout: &Layout, map: &OsdMap) -> client::Result<()> {
+    let back = replicas::voters_again(map, layout);
+    if back.is_empty() {
+        return Ok(());
+    }
+    let begun = tokio::time::Instant::now();
+    loop {
+        let states = volume.replica_states(&root(), ino).await?;
+        if states.layout.view != layout.view {
+            return Ok(());
+        }
+        if states.have_all(&back) {
+            let learners = layout.learners.iter().copied().filter(|osd| !back.contains(osd)).collect();
+            tracing::info!(volume = volume.entry().name, ino, ?back, "replicas have everything and count again");
+            return change(volume, ino, layout, layout.columns.clone(), learners).await.map(drop);
+        }
+        if begun.elapsed() > PATIENCE {
+            let why = format!("osd#{} has not got everything of ino-{ino} yet", back[0]);
+            return Err(client::Error::new(Code::DeadlineExceeded, why));
+        }
+        tokio::time::sleep(LEARNING).await;
+    }
 }

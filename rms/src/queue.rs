@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use client::engine::replicas::{replace, spare};
+use client::engine::replicas::{replace, spare, voters_again};
 use proto::dir::{OsdMap, OsdState};
 use proto::stripe::Layout;
 
@@ -39,7 +39,8 @@ impl Queue {
     /// Takes a file if anything can be done for it.
     pub fn push(&mut self, map: &OsdMap, leaving: &BTreeSet<u64>, task: Task) {
         let under_way = !task.layout.previous.is_empty();
-        if !under_way && replace(map, &task.layout, leaving).is_none() {
+        let learned = || !voters_again(map, &task.layout).is_empty();
+        if !under_way && replace(map, &task.layout, leaving).is_none() && !learned() {
             return;
         }
         let urgency = (spare(map, &task.layout), task.volume, task.ino);

@@ -95,9 +95,14 @@ impl Sim {
             let node = &self.nodes[osd];
             **osd == one || node.is_doubtful(column) || node.has_damage(column)
         };
-        let survives =
-            |list: &Vec<u64>| list.is_empty() || list.iter().filter(fails).count() <= (list.len() - 1) / 2;
-        survives(&lists.list) && survives(&lists.previous)
+        // Of policy `all` one sound voter is enough.
+        let survives = |list: &[u64], learners: &[u64]| {
+            let voters = list.iter().filter(|osd| !learners.contains(osd));
+            let spare = list.len() - learners.len().min(list.len());
+            let spare = spare.saturating_sub(1) / if lists.all { 1 } else { 2 };
+            list.is_empty() || voters.filter(fails).count() <= spare
+        };
+        survives(&lists.list, &lists.learners) && survives(&lists.previous, &lists.previous_learners)
     }
 
     /// The disk damages an object of a minority of its replicas.

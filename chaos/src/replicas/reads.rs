@@ -10,7 +10,7 @@ use super::client::Op;
 use super::{CLIENT_PATIENCE, Event, Sim};
 use crate::invariants::Violation;
 
-/// A condition that is left out, so that the invariants must notice. What takes more luck is left out of the model
+/// A condition (of reads, and of votes) that is left out, so that the invariants must notice. What takes more luck is left out of the model
 /// (`chaos/models`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Broken {
@@ -20,6 +20,8 @@ pub enum Broken {
     LooksOnce,
     /// The primary looks into its store although it has yet to apply what it has numbered.
     LooksEarly,
+    /// A learner votes again at once, whatever it lacks, and without a change of lists.
+    VotesAtOnce,
 }
 
 /// Replicas are being asked for the read of a client.
@@ -92,7 +94,7 @@ impl Sim {
         let lists = self.clients[at].lists[&op.column()].clone();
         let primary = osd::engine::replication::role(&self.clients[at].map, &lists).primary;
         let others: Vec<u64> = lists.list.iter().copied().filter(|osd| Some(*osd) != primary).collect();
-        let giver = self.world.pick(&others).copied().filter(|_| lists.previous.is_empty());
+        let giver = self.world.pick(&others).copied().filter(|_| lists.previous.is_empty() && !lists.all);
         let Some(giver) = giver else {
             if alone {
                 self.ask_primary(id);

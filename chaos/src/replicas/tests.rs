@@ -15,7 +15,7 @@ fn seeds_hold_all_invariants() {
         }
     }
     // Each way to bring a replica into sync was gone, and the digest has caught what checksums did not show.
-    for way in ["trail", "compare", "patch refused", "slow or not"] {
+    for way in ["trail", "compare", "patch refused", "slow or not", "demoted", "promoted"] {
         assert!(patches.get(way).is_some_and(|count| *count > 10), "{way} is missing in {patches:?}");
     }
     for way in ["hedged", "read by replicas"] {
@@ -39,6 +39,7 @@ fn a_condition_that_is_left_out_is_noticed() {
         (Broken::OneWord, 0..20, "fresh reads"),
         (Broken::LooksOnce, 0..20, "same bytes"),
         (Broken::LooksEarly, 0..400, "fresh reads"),
+        (Broken::VotesAtOnce, 0..400, "fresh reads"),
     ];
     for (broken, mut seeds, invariant) in cases {
         let noticed = seeds.find_map(|seed| {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use osd::engine::replication::{Event as Cause, Lists, Range, first_of, role};
 
 use super::wire::Waiter;
-use super::{Event, Sim};
+use super::{Broken, Event, Sim};
 
 impl Sim {
     /// The MRC gives a column another list; the old one stays beside it until the new one has everything.
@@ -35,14 +35,62 @@ impl Sim {
             let node = &self.nodes[osd];
             node.is_doubtful(column) || node.has_damage(column)
         };
-        if list == lists.list || list.iter().filter(fails).count() > (list.len() - 1) / 2 {
+        if list == lists.list || !lists.all && list.iter().filter(fails).count() > (list.len() - 1) / 2 {
             return None;
         }
-        let changed = Lists { view: lists.view + 1, list, previous: lists.list };
+        // Policy `all`: who is new learns first; somebody who votes stays.
+        let learns = |osd: &u64| lists.learners.contains(osd) || !lists.list.contains(osd);
+        let learners: Vec<u64> = list.iter().copied().filter(|osd| lists.all && learns(osd)).collect();
+        if lists.all && list.iter().filter(|osd| !learners.contains(osd)).all(|osd| fails(&osd)) {
+            return None;
+        }
+        self.begin_change(column, list, learners);
+        Some("lists")
+    }
+
+    fn begin_change(&mut self, column: u64, list: Vec<u64>, learners: Vec<u64>) {
+        let before = self.lists[&column].clone();
+        let (view, previous, previous_learners) = (before.view + 1, before.list, before.learners);
+        let changed = Lists { view, list, previous, all: before.all, learners, previous_learners };
         self.world.note(format_args!("column {column}: {changed:?}"));
         self.lists.insert(column, changed);
         self.world.after(Duration::from_millis(1), Event::Touch { column });
-        Some("lists")
+    }
+
+    /// A client has heard that a voter is down: the MRC makes learners of those that its map calls down. One in eight times it is
+    /// mistaken about another one, which must do no harm.
+    pub(super) fn demote(&mut self, column: u64, view: u64) {
+        let lists = self.lists[&column].clone();
+        if lists.view != view || !lists.previous.is_empty() {
+            return;
+        }
+        let members = role(&self.dir.map, &lists).members;
+        let mut learners = lists.learners.clone();
+        learners.extend(members.iter().filter(|member| member.votes && !member.up).map(|member| member.osd));
+        if self.world.below(8) == 0 {
+            let voters: Vec<u64> = lists.list.iter().copied().filter(|osd| !learners.contains(osd)).collect();
+            learners.extend(self.world.pick(&voters));
+        }
+        if learners.len() == lists.learners.len() || learners.len() >= lists.list.len() {
+            return;
+        }
+        *self.faults.entry("demoted").or_default() += 1;
+        self.begin_change(column, lists.list, learners);
+    }
+
+    /// The replica manager makes voters of learners that are up and have everything.
+    fn promote(&mut self, column: u64, primary: u64) {
+        let lists = self.lists[&column].clone();
+        if self.broken == Some(Broken::VotesAtOnce) {
+            let changed = Lists { view: lists.view + 1, learners: Vec::new(), ..lists };
+            return drop(self.lists.insert(column, changed));
+        }
+        let Some(here) = self.nodes[&primary].columns.get(&column).filter(|here| here.is_serving()) else { return };
+        let up = role(&self.dir.map, &lists).members.iter().all(|member| member.up);
+        if up && here.lag() == (0, 0) {
+            *self.faults.entry("promoted").or_default() += 1;
+            self.begin_change(column, lists.list, Vec::new());
+        }
     }
 
     /// The coordinator opens the column in its new view, and completes the change when it is.
@@ -56,6 +104,14 @@ impl Sim {
             let complete =
                 here.columns.get(&column).is_some_and(osd::engine::replication::Column::is_complete);
             let same = here.lists.get(&column) == Some(&lists);
+            if same && lists.previous.is_empty() && !lists.learners.is_empty() {
+                self.promote(column, primary);
+            }
+            // Without new voters nothing has to get to anybody's medium first.
+            let voted = |osd: &u64| lists.previous.contains(osd) && !lists.previous_learners.contains(osd);
+            if complete && same && lists.all && lists.list.iter().all(|osd| lists.learners.contains(osd) || voted(osd)) {
+                return self.completes(column, lists.view);
+            }
             if complete && same && !lists.previous.is_empty() {
                 // What clients forced to the media of the list before has to be on those of the new one.
                 let waiter = Waiter::Completes { view: lists.view };
@@ -64,7 +120,7 @@ impl Sim {
             }
             self.tell(primary, column, Cause::Read { object: 0, range: Range::NONE, waiter: Waiter::Nobody });
         }
-        if !lists.previous.is_empty() {
+        if !lists.previous.is_empty() || !lists.learners.is_empty() {
             self.touch_again(column);
         }
     }
@@ -82,7 +138,8 @@ impl Sim {
     }
 
     fn complete(&mut self, column: u64, lists: &Lists) {
-        let done = Lists { view: lists.view + 1, list: lists.list.clone(), previous: Vec::new() };
+        let (previous, previous_learners) = (Vec::new(), Vec::new());
+        let done = Lists { view: lists.view + 1, previous, previous_learners, ..lists.clone() };
         self.world.note(format_args!("column {column}: {done:?}"));
         for gone in lists.previous.iter().filter(|osd| !done.list.contains(osd)) {
             let delay = self.world.micros(1_000, 900_000);

@@ -391,6 +391,12 @@ impl Sim {
             (Outcome::Readable(epoch), None) => self.look(id, column, client, attempt, sent, epoch),
             (Outcome::Readable(_), Some(value)) => self.answer_client(id, client, attempt, Ok(value)),
             (Outcome::Committed(_) | Outcome::Synced, _) => self.answer_client(id, client, attempt, Ok(0)),
+            (Outcome::Failed(Failure::VoterDown(_)), _) => {
+                // The client asks the MRC to take the vote away.
+                let (delay, view) = (self.world.micros(500, 5_000), self.nodes[&id].lists[&column].view);
+                self.world.after(delay, Event::Demote { column, view });
+                self.answer_client(id, client, attempt, Err(()));
+            }
             (Outcome::Replied(_) | Outcome::Failed(_), _) => self.answer_client(id, client, attempt, Err(())),
         }
     }

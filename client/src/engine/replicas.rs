@@ -44,6 +44,24 @@ pub fn replace(map: &OsdMap, layout: &Layout, leaving: &BTreeSet<u64>) -> Option
     changed.then_some(columns)
 }
 
+/// Policy `all`: whether every voter of the lists had a vote in those before.
+#[must_use]
+pub fn adds_no_voter(layout: &Layout) -> bool {
+    let voted = |(now, before): (&Column, &Column)| {
+        let votes = now.osds.iter().filter(|osd| !layout.learners.contains(osd));
+        let mut votes = votes.map(|osd| before.osds.contains(osd) && !layout.previous_learners.contains(osd));
+        votes.all(|voted| voted)
+    };
+    layout.is_all() && layout.columns.iter().zip(&layout.previous).all(voted)
+}
+
+/// Policy `all`: learners that are up, so that they may vote again when they have everything.
+#[must_use]
+pub fn voters_again(map: &OsdMap, layout: &Layout) -> Vec<u64> {
+    let up = |osd: &u64| map.osds.iter().any(|entry| entry.osd == *osd && entry.state == OsdState::Up as i32);
+    layout.learners.iter().copied().filter(up).collect()
+}
+
 /// How many replicas of its worst column could be lost before it has no majority; less is more urgent. Negative: it has
 /// none now.
 #[must_use]
@@ -56,6 +74,10 @@ pub fn spare(map: &OsdMap, layout: &Layout) -> i64 {
     };
     let of = |column: &Column| {
         let up = column.osds.iter().filter(serves).count() as i64;
+        if layout.is_all() {
+            // Any of the others has everything.
+            return up - 1 - column.osds.iter().filter(|osd| layout.learners.contains(osd)).filter(serves).count() as i64;
+        }
         up - (column.osds.len() as i64 / 2 + 1)
     };
     layout.columns.iter().chain(&layout.previous).map(of).min().unwrap_or(0)
@@ -117,6 +139,25 @@ mod tests {
         assert_eq!(columns[1].osds, [2, 3, 4], "nothing leaves it");
         assert_eq!(replace(&map, &layout(&[&[2, 3, 4]]), &[1].into()), None);
         assert_eq!(replace(&map, &layout(&[&[1, 2, 3, 4]]), &[1].into()), None, "nobody is left to take it");
+    }
+
+    #[test]
+    fn of_policy_all_learners_protect_nothing_and_vote_again_when_they_are_up() {
+        use OsdState::*;
+        let map = map(&[(1, Up, "a", 9), (2, Up, "b", 9), (3, Down, "c", 9)]);
+        let all = |lists: &[&[u64]], learners: &[u64], previous_learners: &[u64]| Layout {
+            replication: proto::stripe::Replication::All as i32,
+            previous: layout(lists).columns,
+            learners: learners.to_vec(),
+            previous_learners: previous_learners.to_vec(),
+            ..layout(lists)
+        };
+        assert_eq!(voters_again(&map, &all(&[&[1, 2, 3]], &[2, 3], &[])), [2]);
+        assert_eq!(spare(&map, &Layout { previous: Vec::new(), ..all(&[&[1, 2]], &[], &[]) }), 1);
+        assert_eq!(spare(&map, &Layout { previous: Vec::new(), ..all(&[&[1, 2]], &[2], &[]) }), 0);
+        assert!(adds_no_voter(&all(&[&[1, 2]], &[2], &[])), "a demotion");
+        assert!(!adds_no_voter(&all(&[&[1, 2]], &[], &[2])), "a promotion");
+        assert!(!adds_no_voter(&Layout { replication: 1, ..all(&[&[1, 2]], &[2], &[]) }));
     }
 
     #[test]

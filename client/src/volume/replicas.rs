@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use proto::error::{Code, WireError};
 use proto::mrc::{
-    CompleteReplicas, CompleteReplicasRequest, ListReplicas, ListReplicasRequest, ReplicatedFiles,
+    CompleteReplicas, CompleteReplicasRequest, DemoteReplicas, DemoteReplicasRequest, ListReplicas, ListReplicasRequest, ReplicatedFiles,
     SetReplicas, SetReplicasRequest,
 };
 use proto::osd::{ColumnOf, ColumnStatus, ColumnStatusReply, ColumnStatusRequest};
@@ -38,6 +38,15 @@ impl ReplicaStates {
         };
         self.columns.iter().all(complete)
     }
+
+    /// Whether these OSDs have everything of all columns that they are in.
+    #[must_use]
+    pub fn have_all(&self, osds: &[u64]) -> bool {
+        let whole = |status: &ColumnStatusReply| {
+            status.members.iter().filter(|member| osds.contains(&member.osd)).all(|member| member.in_sync)
+        };
+        self.columns.iter().all(|status| status.as_ref().is_ok_and(|status| status.serving && whole(status)))
+    }
 }
 
 impl Volume {
@@ -56,17 +65,25 @@ impl Volume {
         Ok(ReplicaStates { layout, columns })
     }
 
-    /// Gives a file new lists, if it still is in the view that the caller saw.
+    /// Gives a file new lists, if it still is in the view that the caller saw. Of policy `all`, `learners` (and who is new) do not vote in them.
     pub async fn set_replicas(
         &self,
         creds: &Creds,
         ino: u64,
         view: u64,
         columns: Vec<Column>,
+        learners: Vec<u64>,
     ) -> Result<Layout> {
         let head = self.head(creds);
-        let make = |origin| SetReplicasRequest { head, origin, ino, view, columns };
+        let make = |origin| SetReplicasRequest { head, origin, ino, view, columns, learners };
         Ok(self.session().mutate::<SetReplicas>(make).await?.layout)
+    }
+
+    /// Takes the votes of replicas that are down away from a file of policy `all` that still is in this view.
+    pub(crate) async fn demote_replicas(&self, ino: u64, view: u64) -> Result<Layout> {
+        let head = self.head(&Creds::checked(0, 0));
+        let make = |origin| DemoteReplicasRequest { head, origin, ino, view };
+        Ok(self.session().mutate::<DemoteReplicas>(make).await?.layout)
     }
 
     /// Drives a change of lists to its end. Repeatable, by anybody. `patience` ends the waiting, not the change.
@@ -78,7 +95,9 @@ impl Volume {
                 return Ok(states.layout);
             }
             let view = states.layout.view;
-            if states.is_complete() && self.is_on_media(creds, ino).await {
+            if states.is_complete()
+                && (crate::engine::replicas::adds_no_voter(&states.layout) || self.is_on_media(creds, ino).await)
+            {
                 let head = self.head(creds);
                 let make = |origin| CompleteReplicasRequest { head, origin, ino, view };
                 match self.session().mutate::<CompleteReplicas>(make).await {

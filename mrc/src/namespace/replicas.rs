@@ -10,7 +10,7 @@ use proto::mrc::{
     CompleteReplicasRequest, Head, ListReplicasRequest, ReplicatedFile, ReplicatedFiles, SetReplicasRequest,
     kind,
 };
-use proto::stripe::{Column, Layout, Replication};
+use proto::stripe::{Column, Layout};
 use rt::table::{Reader, Txn, prefix_end};
 
 use super::inode::{self, Body, Inode};
@@ -49,8 +49,9 @@ pub fn set(txn: &mut Txn<'_>, request: &SetReplicasRequest) -> Outcome<Layout> {
             ),
         );
     }
+    let learners = learners(&layout, request)?;
     layout.previous = std::mem::replace(&mut layout.columns, request.columns.clone());
-    layout.replication = Replication::Quorum as i32;
+    layout.previous_learners = std::mem::replace(&mut layout.learners, learners);
     layout.view += 1;
     inode.body = Body::File(layout.encode_to_vec());
     inode::put(txn, volume, &inode);
@@ -66,6 +67,7 @@ pub fn complete(txn: &mut Txn<'_>, request: &CompleteReplicasRequest) -> Outcome
     }
     let before = layout.all_osds();
     layout.previous.clear();
+    layout.previous_learners.clear();
     layout.view += 1;
     let stays = layout.all_osds();
     let gone: BTreeSet<u64> = before.iter().filter(|osd| !stays.contains(osd)).map(|osd| osd.0).collect();
@@ -94,6 +96,34 @@ fn layout_at(inode: &Inode, view: u64, head: &Head) -> Outcome<Layout> {
         );
     }
     Ok(layout)
+}
+
+/// Policy `all`: who does not vote in the new lists: who is said not to, and who was in none of the lists before.
+fn learners(layout: &Layout, request: &SetReplicasRequest) -> Outcome<Vec<u64>> {
+    if !layout.is_all() {
+        return Ok(Vec::new());
+    }
+    let was_there = |osd: &u64| layout.columns.iter().any(|column| column.osds.contains(osd));
+    let learns = |osd: &u64| request.learners.contains(osd) || !was_there(osd);
+    let listed: BTreeSet<u64> = request.columns.iter().flat_map(|column| column.osds.iter().copied()).collect();
+    let learners: Vec<u64> = listed.into_iter().filter(learns).collect();
+    // Somebody who has everything, in each column.
+    let voted = |osd: &u64| !layout.learners.contains(osd);
+    let stays = |(now, before): (&Column, &Column)| {
+        now.osds.iter().any(|osd| !learners.contains(osd) && before.osds.contains(osd) && voted(osd))
+    };
+    match request.columns.iter().zip(&layout.columns).position(|both| !stays(both)) {
+        None => Ok(learners),
+        Some(index) => refuse(
+            Code::InvalidArgument,
+            format!("the new replica lists leave nobody in column {index} who has everything; keep one replica that counts (`xtfs replica ls`)"),
+        ),
+    }
+}
+
+/// The layout of a file or of other data.
+pub fn layout_of(reader: &(impl Reader + ?Sized), volume: u64, ino: u64) -> Outcome<Layout> {
+    inode::get_any(reader, volume, ino)?.layout()
 }
 
 fn check(layout: &Layout, columns: &[Column]) -> Outcome<()> {
@@ -175,6 +205,7 @@ pub fn page(reader: &(impl Reader + ?Sized), request: &ListReplicasRequest) -> O
         let layout = inode.layout()?;
         let concerns = request.osds.is_empty()
             || !layout.previous.is_empty()
+            || !layout.learners.is_empty()
             || layout.all_osds().iter().any(|osd| request.osds.contains(&osd.0));
         if layout.is_replicated() && concerns {
             page.files.push(ReplicatedFile { ino: inode.attr.ino, size: inode.attr.size, layout });

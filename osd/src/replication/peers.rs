@@ -181,6 +181,10 @@ pub(super) fn refusal(failure: Failure) -> WireError {
         .with_hint(epoch.to_string()),
         Failure::Busy => WireError::new(Code::Busy, "too many requests wait for one column; try again"),
         Failure::NoSpace => WireError::new(Code::NoSpace, "no majority of the replicas has room left"),
+        Failure::VoterDown(osd) => WireError::new(
+            Code::ReplicaDown,
+            format!("osd#{osd} is down, and every replica must have the change (policy all): the MRC has to take its vote away first"),
+        ),
         Failure::Broken => WireError::new(
             Code::Unavailable,
             "a change of this column failed in the primary's own store; it opens its columns anew (see its log)",

@@ -22,6 +22,26 @@ pub struct SetReplicasRequest {
     /// The new lists, one per column.
     #[prost(message, repeated, tag = "5")]
     pub columns: Vec<Column>,
+    /// Policy `all`: who of them does not vote. Whoever is new does not either.
+    #[prost(uint64, repeated, tag = "6")]
+    pub learners: Vec<u64>,
+}
+
+/// A client asks that replicas of a file of policy `all` that are down do not vote any more.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct DemoteReplicasRequest {
+    /// Head.
+    #[prost(message, required, tag = "1")]
+    pub head: Head,
+    /// Makes a repeat safe.
+    #[prost(message, required, tag = "2")]
+    pub origin: Origin,
+    /// Inode.
+    #[prost(uint64, tag = "3")]
+    pub ino: u64,
+    /// The view that the caller saw.
+    #[prost(uint64, tag = "4")]
+    pub view: u64,
 }
 
 /// Ends a change: the new lists have everything.

@@ -229,15 +229,23 @@ fn mrc_replica_lists() {
     let origin = origin();
     let (ino, view) = (77, 4);
     let columns = layout().columns;
-    let message = mrc::SetReplicasRequest { head: head(), origin, ino, view, columns };
+    let message = mrc::SetReplicasRequest { head: head(), origin: origin.clone(), ino, view, columns, learners: Vec::new() };
     check("mrc-set-replicas", Kind::Request, mrc::SetReplicas::NUMBER, &message, b"");
+    let message = mrc::SetReplicasRequest { learners: vec![1, 4], ..message };
+    check("mrc-set-replicas-learners", Kind::Request, mrc::SetReplicas::NUMBER, &message, b"");
+    let message = mrc::DemoteReplicasRequest { head: head(), origin: origin.clone(), ino, view };
+    check("mrc-demote-replicas", Kind::Request, mrc::DemoteReplicas::NUMBER, &message, b"");
     let message = mrc::CompleteReplicasRequest { head: head(), origin, ino, view };
     check("mrc-complete-replicas", Kind::Request, mrc::CompleteReplicas::NUMBER, &message, b"");
     let message = mrc::ReplicasReply { layout: layout() };
     check("mrc-replicas-reply", Kind::Reply, mrc::SetReplicas::NUMBER, &message, b"");
+    let replication = Replication::All as i32;
+    let layout = Layout { replication, learners: vec![2], previous_learners: vec![5, 4], ..layout() };
+    let message = mrc::ReplicasReply { layout };
+    check("mrc-replicas-reply-learners", Kind::Reply, mrc::DemoteReplicas::NUMBER, &message, b"");
     let message = mrc::ListReplicasRequest { head: head(), after: 76, osds: vec![3, 4] };
     check("mrc-list-replicas", Kind::Request, mrc::ListReplicas::NUMBER, &message, b"");
-    let files = vec![mrc::ReplicatedFile { ino, size: 1 << 33, layout: layout() }];
+    let files = vec![mrc::ReplicatedFile { ino, size: 1 << 33, layout: self::layout() }];
     let message = mrc::ReplicatedFiles { files, next: 78 };
     check("mrc-list-replicas-reply", Kind::Reply, mrc::ListReplicas::NUMBER, &message, b"");
 }

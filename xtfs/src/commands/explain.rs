@@ -61,7 +61,7 @@ fn text(code: Code) -> (&'static str, &'static str) {
         | CapabilityInvalid => rights(code),
         NoSpace | QuotaExceeded | FileTooLarge | TooManyLinks | AttributeTooLarge => limits(code),
         NotLeader | Unavailable | DeadlineExceeded | OldEpoch | OldView | SessionUnknown | Superseded
-        | Busy => passing(code),
+        | ReplicaDown | Busy => passing(code),
         InvalidArgument => {
             ("a value in the request is outside of what is possible", "the message names the value")
         }
@@ -171,6 +171,11 @@ fn passing(code: Code) -> (&'static str, &'static str) {
         Code::Superseded => (
             "a request arrived after its client had given it up and gone on",
             "nothing; the client tries again under a new number",
+        ),
+        Code::ReplicaDown => (
+            "policy all: a replica that must take every change is down and has not lost its vote yet",
+            "nothing; the client has the MRC take its vote away. When that goes on, no other replica that has everything is up: `xtfs replica ls`, \
+             `xtfs osd ls`",
         ),
         Code::SessionUnknown => (
             "the service does not know the client's session (it was silent for too long)",

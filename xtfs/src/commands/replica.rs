@@ -119,7 +119,7 @@ impl Change {
                 .next("`xtfs replica ls` shows how far they are; then try again"));
         }
         if !self.dry_run {
-            volume.set_replicas(&creds(), ino, layout.view, columns.clone()).await.map_err(wire)?;
+            volume.set_replicas(&creds(), ino, layout.view, columns.clone(), layout.learners.clone()).await.map_err(wire)?;
             if !self.no_wait {
                 volume.finish_replicas(&creds(), ino, global.timeout).await.map_err(wire)?;
             }
@@ -189,6 +189,7 @@ fn show(states: &ReplicaStates, map: &OsdMap, json: bool) {
                 "uuid": known.map(|entry| entry.uuid.clone()),
                 "addr": known.map(|entry| entry.addr.clone()),
                 "state": known.map_or("unknown", |entry| state_name(OsdEntry::state(entry))),
+                "votes": !states.layout.learners.contains(osd),
                 "in_sync": member.map(|member| member.in_sync),
                 "behind": member.map(|member| member.behind),
                 "error": status.as_ref().err().map(|error| error.text.clone()),
@@ -209,14 +210,15 @@ fn show(states: &ReplicaStates, map: &OsdMap, json: bool) {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     };
-    let keys = ["column", "osd", "state", "in_sync", "behind", "addr", "error"];
+    let mut keys = vec!["column", "osd", "state", "in_sync", "behind", "addr", "error"];
+    let mut titles = vec!["COLUMN", "OSD", "STATE", "IN SYNC", "BEHIND", "ADDR", ""];
+    if states.layout.is_all() {
+        keys.insert(3, "votes");
+        titles.insert(3, "COUNTS");
+    }
     let rows: Vec<Vec<String>> =
         values.iter().map(|value| keys.iter().map(|key| text(value, key)).collect()).collect();
-    output::table(
-        &["COLUMN", "OSD", "STATE", "IN SYNC", "BEHIND", "ADDR", ""],
-        &rows,
-        "the file has no replicas",
-    );
+    output::table(&titles, &rows, "the file has no replicas");
     if changing {
         output::line(&format!("view {}: the lists are being changed", states.layout.view));
     }

@@ -218,6 +218,10 @@ struct LayoutField {
     /// While the lists are being changed: those before.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     previous: Vec<Vec<u64>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    learners: Vec<u64>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    previous_learners: Vec<u64>,
     /// Erasure-coded data: "K+M".
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ec: Option<String>,
@@ -280,6 +284,8 @@ impl NodeLine {
             view: layout.view,
             columns: layout.columns.iter().map(|column| column.osds.clone()).collect(),
             previous: layout.previous.iter().map(|column| column.osds.clone()).collect(),
+            learners: layout.learners.clone(),
+            previous_learners: layout.previous_learners.clone(),
             ec: layout.coding.map(|coding| coding.to_string()),
             ec_bytes: layout.coded_bytes,
         });
@@ -344,6 +350,8 @@ impl NodeLine {
             view: layout.view,
             coding: coding(layout.ec.as_deref()),
             coded_bytes: layout.ec_bytes,
+            learners: layout.learners,
+            previous_learners: layout.previous_learners,
         });
         let xattrs = self.xattrs.into_iter().map(|(name, value)| Xattr { name: name.0, value: value.0 });
         Node {

@@ -261,6 +261,8 @@ mod tests {
             replication: 1,
             view: 4,
             previous: vec![Column { osds: vec![1, 2, 4] }, Column { osds: vec![2] }],
+            learners: vec![3],
+            previous_learners: vec![4],
             ..Layout::default()
         };
         let xattr =

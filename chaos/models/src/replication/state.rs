@@ -136,7 +136,7 @@ impl Map {
             ..OsdEntry::default()
         };
         let osds = (1..).zip(&self.osds).map(entry).collect();
-        let lists = Lists { view: 1, list: (1..=NODES as u64).collect(), previous: Vec::new() };
+        let lists = Lists { view: 1, list: (1..=NODES as u64).collect(), ..Lists::default() };
         role(&OsdMap { epoch: self.epoch, osds, dirs: Vec::new() }, &lists)
     }
 

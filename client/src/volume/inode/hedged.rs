@@ -38,7 +38,7 @@ fn replicas_of(layout: &Layout, piece: Piece) -> Option<(usize, &[u64])> {
     let column = usize::try_from(piece.object.0.checked_rem(width)?).ok()?;
     let list = &layout.columns[column].osds;
     // During a change of the lists nobody can vouch alone for one of them.
-    (list.len() > 1 && layout.previous.is_empty()).then_some((column, list))
+    (list.len() > 1 && layout.previous.is_empty() && !layout.is_all()).then_some((column, list))
 }
 
 impl Inode {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use proto::error::Code;
 use proto::mrc::{FileCredentials, OpenRequest};
 
 use super::Inode;
@@ -64,5 +65,20 @@ impl Inode {
         self.size.lock().learn(&reply.attr);
         *self.credentials.write() = Arc::new(reply.credentials);
         Ok(Renewed::Here)
+    }
+
+    /// An OSD refused because a replica that must take everything is down.
+    pub(super) async fn demote_down(&self, data: u64, view: u64, seen: &Arc<FileCredentials>) -> Result<()> {
+        match self.volume.demote_replicas(data, view).await {
+            Ok(layout) => {
+                tracing::info!(ino = data, learners = ?layout.learners, "a replica is down: writing goes on without it");
+            }
+            // Somebody else was faster; or the MRC does not know yet, or has no other replica to go on with.
+            Err(error) if matches!(error.code, Code::OldView | Code::Busy | Code::Unavailable) => {
+                tracing::debug!(ino = data, %error, "a replica that is down keeps its vote for now");
+            }
+            Err(error) => return Err(error),
+        }
+        self.renew(seen).await
     }
 }

@@ -10,12 +10,13 @@ const NOW: Duration = Duration::from_secs(1);
 const OLD: Version = Version { epoch: 7, number: 3 };
 
 fn role(epoch: u64, previous: &[u64]) -> Role {
-    let member = |osd: &u64| Standing { osd: *osd, up: true, since: 1 };
+    let member = |osd: &u64| Standing { osd: *osd, up: true, since: 1, votes: true };
     Role {
         epoch,
         primary: Some(1),
         members: [1, 2, 3].iter().map(member).collect(),
         previous: previous.iter().map(member).collect(),
+        all: false,
         heard: None,
     }
 }

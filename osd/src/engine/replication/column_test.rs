@@ -9,12 +9,13 @@ type Engine = Column<u32, &'static str>;
 const NOW: Duration = Duration::from_secs(1);
 
 fn role(epoch: u64) -> Role {
-    let member = |osd| Standing { osd, up: true, since: 1 };
+    let member = |osd| Standing { osd, up: true, since: 1, votes: true };
     Role {
         epoch,
         primary: Some(1),
         members: (1..=3).map(member).collect(),
         previous: Vec::new(),
+        all: false,
         heard: None,
     }
 }
@@ -367,7 +368,7 @@ fn the_newest_state_of_those_who_adopted_last_wins() {
 /// Of a list of so many, what opening asks for once `mine` and `theirs` were told.
 fn opened(size: u64, mine: Reply, theirs: &[Reply]) -> (Engine, Vec<Effect<u32, &'static str>>) {
     let mut role = role(7);
-    role.members = (1..=size).map(|osd| Standing { osd, up: true, since: 1 }).collect();
+    role.members = (1..=size).map(|osd| Standing { osd, up: true, since: 1, votes: true }).collect();
     let mut engine = Engine::new(1, role, 0);
     let effects = engine.handle(Event::Read { object: 4, range: Range::ALL, waiter: "r" }, NOW);
     let asks = calls(&effects, |what| matches!(what, Request::Ask));

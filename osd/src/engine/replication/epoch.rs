@@ -14,6 +14,8 @@ pub struct Standing {
     pub up: bool,
     /// Map epoch since which it is as it is.
     pub since: u64,
+    /// It counts when a change is committed and a column is opened.
+    pub votes: bool,
 }
 
 /// The lists of a column in a view of its file's layout.
@@ -25,6 +27,12 @@ pub struct Lists {
     pub list: Vec<u64>,
     /// While the list is being changed: the one before.
     pub previous: Vec<u64>,
+    /// Policy `all`: every voter has what is committed. Otherwise a majority, and everybody votes.
+    pub all: bool,
+    /// Policy `all`: who does not vote,
+    pub learners: Vec<u64>,
+    /// and who did not in the view before.
+    pub previous_learners: Vec<u64>,
 }
 
 impl Lists {
@@ -36,6 +44,9 @@ impl Lists {
             view: layout.view,
             list: osds(&layout.columns).unwrap_or_default(),
             previous: osds(&layout.previous).unwrap_or_default(),
+            all: layout.is_all(),
+            learners: layout.learners.clone(),
+            previous_learners: layout.previous_learners.clone(),
         }
     }
 
@@ -78,6 +89,8 @@ pub struct Role {
     pub members: Vec<Standing>,
     /// The list before, while it is being changed.
     pub previous: Vec<Standing>,
+    /// Policy `all`.
+    pub all: bool,
     /// When this OSD first heard of a map that makes this epoch; `None`: not known, so it may have been just now.
     pub heard: Option<Duration>,
 }
@@ -90,12 +103,12 @@ impl Role {
     }
 }
 
-fn standing(map: &OsdMap, osd: u64) -> Standing {
+fn standing(map: &OsdMap, osd: u64, votes: bool) -> Standing {
     let entry: Option<&OsdEntry> =
         map.osds.binary_search_by_key(&osd, |entry| entry.osd).ok().map(|at| &map.osds[at]);
     let up =
         |entry: &OsdEntry| matches!(OsdState::try_from(entry.state), Ok(OsdState::Up | OsdState::Draining));
-    Standing { osd, up: entry.is_some_and(up), since: entry.map_or(0, |entry| entry.since_epoch) }
+    Standing { osd, up: entry.is_some_and(up), since: entry.map_or(0, |entry| entry.since_epoch), votes }
 }
 
 /// Whether an OSD should rather not lead, and the map epoch of its last change of any kind.
@@ -107,8 +120,11 @@ fn pace(map: &OsdMap, osd: u64) -> (bool, u64) {
 /// Epoch and primary of a column under a map. Both invariants of the page rest on this function.
 #[must_use]
 pub fn role(map: &OsdMap, lists: &Lists) -> Role {
-    let all = |osds: &[u64]| osds.iter().map(|osd| standing(map, *osd)).collect::<Vec<Standing>>();
-    let (members, previous) = (all(&lists.list), all(&lists.previous));
+    let standings = |osds: &[u64], learners: &[u64]| -> Vec<Standing> {
+        osds.iter().map(|osd| standing(map, *osd, !(lists.all && learners.contains(osd)))).collect()
+    };
+    let members = standings(&lists.list, &lists.learners);
+    let previous = standings(&lists.previous, &lists.previous_learners);
     let able = members.iter().position(|member| member.up && !pace(map, member.osd).0);
     // When all are slow, any of them that becomes quick makes another one lead: all of them count.
     let prefix = able.map_or(members.len(), |at| at + 1);
@@ -122,7 +138,7 @@ pub fn role(map: &OsdMap, lists: &Lists) -> Role {
     let since = members[..prefix].iter().map(|member| pace(map, member.osd).1).max().unwrap_or(0);
     debug_assert_eq!(since >> MAP_BITS, 0, "maps do not change that often");
     let epoch = (lists.view.max(1) - 1) << MAP_BITS | since;
-    Role { epoch, primary: first.map(|at| members[at].osd), members, previous, heard: None }
+    Role { epoch, primary: first.map(|at| members[at].osd), members, previous, all: lists.all, heard: None }
 }
 
 #[cfg(test)]
@@ -142,7 +158,7 @@ mod tests {
     }
 
     fn lists(view: u64, list: &[u64]) -> Lists {
-        Lists { view, list: list.to_vec(), previous: Vec::new() }
+        Lists { view, list: list.to_vec(), ..Lists::default() }
     }
 
     #[test]

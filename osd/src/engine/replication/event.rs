@@ -14,6 +14,8 @@ pub enum Failure {
     Busy,
     /// No room at a majority.
     NoSpace,
+    /// Policy `all`: this voter is down.
+    VoterDown(u64),
     /// A change failed here after it was numbered: this OSD cannot lead the column in this epoch.
     Broken,
 }

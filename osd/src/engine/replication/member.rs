@@ -23,6 +23,10 @@ pub(super) struct Member {
     pub(super) listed: bool,
     /// It was in the list of the view before, which is being left.
     pub(super) before: bool,
+    /// It counts in the list,
+    pub(super) votes: bool,
+    /// and in the one before.
+    pub(super) voted_before: bool,
     pub(super) up: bool,
     pub(super) since: u64,
     pub(super) contact: Contact,
@@ -49,6 +53,8 @@ impl Member {
         Self {
             listed,
             before: !listed,
+            votes: listed && standing.votes,
+            voted_before: !listed && standing.votes,
             up: standing.up,
             since: standing.since,
             contact: Contact::Unknown { again: Duration::ZERO },

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::column::{After, Called, Column};
 use super::effect::{Outcome, Reply, Request, Work};
 use super::event::Failure;
-use super::primary::{FULL, Phase};
+use super::primary::{FULL, Phase, Primary};
 use super::{Range, Version, WAITING_MAX};
 
 /// An object with changes that are not applied here yet.
@@ -78,10 +78,12 @@ impl<P: Clone, W> Column<P, W> {
 
     /// Serves, or keeps the waiter until it does. `None`: the waiter was taken care of.
     fn when_serving(&mut self, waiter: W, now: Duration) -> Option<W> {
-        match self.phase(now) {
-            Ok(Phase::Serving) => return Some(waiter),
-            Err(why) => self.answer(waiter, Outcome::Failed(why)),
-            Ok(_) => {
+        let phase = self.phase(now);
+        match (phase, self.primary.as_ref().and_then(Primary::voter_down)) {
+            (Ok(Phase::Serving), _) => return Some(waiter),
+            (Err(why), _) => self.answer(waiter, Outcome::Failed(why)),
+            (Ok(_), Some(osd)) => self.answer(waiter, Outcome::Failed(Failure::VoterDown(osd))),
+            (Ok(_), None) => {
                 let primary = self.primary.as_mut().expect("it has a phase");
                 if primary.waiting.len() < WAITING_MAX {
                     rt::site!("column.client.waits_for_opening");
@@ -126,6 +128,7 @@ impl<P: Clone, W> Column<P, W> {
             self.lost_bytes(object, local);
         }
         let Some(waiter) = self.when_here(object, waiter) else { return self.progress(now) };
+        let Some(waiter) = self.when_voters_are_up(waiter) else { return };
         let primary = self.primary.as_mut().expect("it serves");
         if primary.changes.len() >= WAITING_MAX {
             return self.answer(waiter, Outcome::Failed(Failure::Busy));
@@ -260,14 +263,14 @@ impl<P: Clone, W> Column<P, W> {
         let Some(primary) = &mut self.primary else { return };
         let Some(change) = primary.changes.get(&(object, number)) else { return };
         let adopted =
-            |osd: &&u64| primary.members.get(osd).is_some_and(|member| member.adopted && member.listed);
+            |osd: &&u64| primary.members.get(osd).is_some_and(|member| member.adopted && member.votes);
         let count = change.acks.iter().filter(adopted).count();
-        if count < primary.majority() || !change.acks.contains(&self.me) {
+        if count < primary.needed() || !change.acks.contains(&self.me) {
             rt::site!(
                 "column.commit.acks_not_adopted",
-                change.acks.len() >= primary.majority() && count < primary.majority()
+                change.acks.len() >= primary.needed() && count < primary.needed()
             );
-            rt::site!("column.commit.primary_last", count >= primary.majority());
+            rt::site!("column.commit.primary_last", count >= primary.needed());
             return;
         }
         let change = primary.changes.remove(&(object, number)).expect("found just now");
@@ -282,11 +285,11 @@ impl<P: Clone, W> Column<P, W> {
     /// A member had no room for a change. The client hears of it when no majority is left.
     pub(super) fn refused(&mut self, osd: u64, object: u64, number: u64) {
         let Some(primary) = &mut self.primary else { return };
-        let (size, majority) = (primary.listed().count(), primary.majority());
+        let (voters, needed): (BTreeSet<u64>, usize) = (primary.voters().map(|(osd, _)| *osd).collect(), primary.needed());
         let Some(change) = primary.changes.get_mut(&(object, number)) else { return };
         rt::site!("column.change.no_space_at_member");
         change.full.insert(osd);
-        if size - change.full.len() < majority
+        if voters.difference(&change.full).count() < needed
             && let Some(waiter) = change.waiter.take()
         {
             rt::site!("column.change.no_space_at_majority");
@@ -380,6 +383,7 @@ impl<P: Clone, W> Column<P, W> {
 
     pub(super) fn sync(&mut self, waiter: W, now: Duration) {
         let Some(waiter) = self.when_serving(waiter, now) else { return };
+        let Some(waiter) = self.when_voters_are_up(waiter) else { return };
         let primary = self.primary.as_mut().expect("it serves");
         if primary.rounds.len() >= WAITING_MAX {
             return self.answer(waiter, Outcome::Failed(Failure::Busy));
@@ -436,13 +440,13 @@ impl<P: Clone, W> Column<P, W> {
 
     pub(super) fn round_answered(&mut self, osd: u64, id: u64) {
         let Some(primary) = &mut self.primary else { return };
-        let majority = primary.majority();
+        let (voters, needed): (BTreeSet<u64>, usize) = (primary.voters().map(|(osd, _)| *osd).collect(), primary.needed());
         let Some(round) = primary.rounds.get_mut(&id) else {
             rt::site!("column.round.answer_to_over");
             return;
         };
         round.done.insert(osd);
-        if round.done.len() < majority {
+        if round.done.intersection(&voters).count() < needed {
             return;
         }
         let round = primary.rounds.remove(&id).expect("found just now");

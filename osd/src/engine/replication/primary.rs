@@ -4,6 +4,7 @@ mod damage;
 mod opening;
 mod repair;
 mod standing;
+mod voters;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -36,6 +37,8 @@ pub(super) enum Phase {
 pub(super) struct Primary<P, W> {
     me: u64,
     epoch: u64,
+    /// Policy `all`.
+    all: bool,
     /// When the opening began, or could have: a former primary may not have heard of the epoch until a lease after.
     opened: Duration,
     /// A lease has passed since then.
@@ -79,12 +82,14 @@ impl<P, W> Primary<P, W> {
         for standing in &role.previous {
             let member = members.entry(standing.osd).or_insert_with(|| Member::new(*standing, false));
             member.before = true;
+            member.voted_before = standing.votes;
         }
         // Whoever holds a lease now has renewed it since, together with that map.
         let opened = role.heard.map_or(now, |heard| heard.min(now));
         Self {
             me,
             epoch: role.epoch,
+            all: role.all,
             opened,
             waited: now >= opened + LEASE,
             phase: Phase::Gathering,
@@ -115,8 +120,25 @@ impl<P, W> Primary<P, W> {
         self.members.iter().filter(|(_, member)| member.listed)
     }
 
-    pub(super) fn majority(&self) -> usize {
-        self.listed().count() / 2 + 1
+    /// The members whose word counts.
+    pub(super) fn voters(&self) -> impl Iterator<Item = (&u64, &Member)> {
+        self.members.iter().filter(|(_, member)| member.votes)
+    }
+
+    /// How many of `voters` must have what is committed: a majority, or all of them.
+    fn of_voters(&self, voters: usize) -> usize {
+        if self.all { voters } else { voters / 2 + 1 }
+    }
+
+    /// How many voters of the list that is.
+    pub(super) fn needed(&self) -> usize {
+        self.of_voters(self.voters().count())
+    }
+
+    /// Policy `all`: a voter that the map calls down. Nothing is committed, and no epoch opened, until it is no voter any more.
+    pub(super) fn voter_down(&self) -> Option<u64> {
+        let down = |(_, member): &(&u64, &Member)| self.all && !member.up;
+        self.voters().find(down).map(|(osd, _)| *osd)
     }
 
     /// Members of the list before are asked as long as the state may come from them.
@@ -164,7 +186,7 @@ impl<P, W> Primary<P, W> {
     }
 
     pub(super) fn adopted(&self) -> usize {
-        self.listed().filter(|(_, member)| member.adopted).count()
+        self.voters().filter(|(_, member)| member.adopted).count()
     }
 
     fn gather_anew(&mut self, now: Duration) {
@@ -251,6 +273,7 @@ impl<P: Clone, W> Column<P, W> {
             }
         }
         if lost {
+            self.refuse_without_voter();
             self.member_lost(now);
         }
     }
@@ -584,7 +607,7 @@ impl<P: Clone, W> Column<P, W> {
         if !matches!(primary.phase, Phase::Settling | Phase::Serving) {
             return;
         }
-        if primary.phase == Phase::Settling && primary.adopted() >= primary.majority() {
+        if primary.phase == Phase::Settling && primary.adopted() >= primary.needed() {
             primary.phase = Phase::Serving;
             for waiter in std::mem::take(&mut primary.waiting) {
                 self.answer(waiter, Outcome::Again);

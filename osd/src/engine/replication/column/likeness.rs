@@ -58,6 +58,8 @@ impl Hash for Member {
         let Self {
             listed,
             before,
+            votes,
+            voted_before,
             up,
             since,
             contact,
@@ -70,7 +72,8 @@ impl Hash for Member {
             full_until,
             talk: _,
         } = self;
-        (listed, before, up, since, contact, adopted, adopting).hash(state);
+        (listed, before, votes, voted_before).hash(state);
+        (up, since, contact, adopted, adopting).hash(state);
         (dirty, has, moving, outstanding, full_until).hash(state);
     }
 }

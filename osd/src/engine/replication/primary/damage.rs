@@ -43,7 +43,7 @@ impl<P, W> Primary<P, W> {
                 && member.dirty.contains(&object)
                 && member.has.get(&object) != head
         };
-        let size = self.listed().count();
-        self.listed().filter(lacks).count() > size - self.majority()
+        let size = self.voters().count();
+        self.voters().filter(lacks).count() > size - self.needed()
     }
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Primary;
 use crate::engine::replication::Version;
+use crate::engine::replication::epoch::view_of;
 use crate::engine::replication::event::Told;
 use crate::engine::replication::member::Member;
 
@@ -21,9 +22,12 @@ impl<P, W> Primary<P, W> {
         if rt::site!("column.open.waits_for_former_view", !self.members.iter().all(heard)) {
             return false;
         }
+        if rt::site!("column.open.voter_missing", self.all && !self.is_fenced()) {
+            return false;
+        }
         if self.is_sound() {
             // With only half of a list sound nobody who can speak is left out.
-            let half = self.lists().any(|(size, sound, _)| sound <= size / 2);
+            let half = !self.all && self.lists().any(|(size, sound, _)| sound <= size / 2);
             if rt::site!("column.open.half_sound", half) && !self.all_told() {
                 return false;
             }
@@ -33,15 +37,33 @@ impl<P, W> Primary<P, W> {
             return !rt::site!("column.open.waits_for_damaged", damaged && !self.all_told());
         }
         let told = |(size, sound, doubtful): (usize, usize, usize)| {
-            let majority = size / 2 + 1;
-            sound >= majority || doubtful >= majority
+            let enough = self.of_voters(size);
+            sound >= enough || doubtful >= enough
         };
         rt::site!("column.open.majority_missing", !self.lists().all(told));
         rt::site!("column.open.majority_doubtful", self.lists().all(told) && self.all_told());
         self.lists().all(told) && self.all_told()
     }
 
-    /// Of each list that must be heard: its size, how many of it told soundly, how many doubtfully.
+    /// Policy `all`: voters have promised, so that no older primary can commit any more: one of the list, and one of the list before unless
+    /// the view was opened already.
+    fn is_fenced(&self) -> bool {
+        let told = |belongs: fn(&Member) -> bool| {
+            self.members.iter().any(|(osd, member)| belongs(member) && self.told.contains_key(osd))
+        };
+        let before = self.members.values().any(|member| member.voted_before);
+        let done = !before || self.was_opened() || told(|member| member.voted_before);
+        done && told(|member| member.votes)
+    }
+
+    /// Policy `all`: nobody is asked to adopt an epoch of a view before all its voters have everything, so who has adopted one shows that the list
+    /// before has nothing more to tell.
+    fn was_opened(&self) -> bool {
+        let view = view_of(self.epoch);
+        self.told.values().any(|told| told.adopted > 0 && view_of(told.adopted) == view)
+    }
+
+    /// Of each list that must be heard: how many voters it has, how many of them told soundly, how many doubtfully.
     fn lists(&self) -> impl Iterator<Item = (usize, usize, usize)> {
         let of = |belongs: fn(&Member) -> bool| {
             let members = self.members.iter().filter(|(_, member)| belongs(member));
@@ -49,12 +71,24 @@ impl<P, W> Primary<P, W> {
             let doubtful = told.iter().filter(|told| told.doubtful).count();
             (members.count(), told.len() - doubtful, doubtful)
         };
-        [of(|member| member.listed), of(|member| member.before)].into_iter().filter(|(size, _, _)| *size > 0)
+        let (now, before) = (of(|member| member.votes), of(|member| member.voted_before));
+        let both = if !self.all || before.0 == 0 {
+            [now, before]
+        } else if rt::site!("column.open.view_was_opened", self.was_opened()) {
+            [now, (0, 0, 0)]
+        } else {
+            // A voter that came with this view may have nothing yet.
+            [before, (0, 0, 0)]
+        };
+        both.into_iter().filter(|(size, _, _)| *size > 0)
     }
 
     /// A majority of each list told, and so many soundly that no majority is without one of them: one of these has whatever was committed, and
-    /// has promised if any later epoch was. Of an odd list that is a majority, of an even one half.
+    /// has promised if any later epoch was. Of an odd list that is a majority, of an even one half. Policy `all`: any voter has all of it.
     fn is_sound(&self) -> bool {
+        if self.all {
+            return self.lists().all(|(_, sound, _)| sound > 0);
+        }
         self.lists().all(|(size, sound, doubtful)| sound + doubtful > size / 2 && sound >= size.div_ceil(2))
     }
 
@@ -106,9 +140,11 @@ impl<P, W> Primary<P, W> {
                 // A doubtful one may have had it and forgotten. (When power went away under too many for that, what is left counts.)
                 let lacks = |told: &&Told| version(told) < newest && !(sound && told.doubtful);
                 let lack = members.filter_map(|(osd, _)| self.told.get(osd)).filter(lacks).count();
-                size > 0 && lack <= size - (size / 2 + 1)
+                size > 0 && lack <= size - self.of_voters(size)
             };
-            let perhaps = committed(|member| member.listed) || committed(|member| member.before);
+            // Policy `all`: what is committed in a view comes after its opening, and what was before needed the voters of that time.
+            let before_only = self.all && !self.was_opened() && self.members.values().any(|m| m.voted_before);
+            let perhaps = committed(|member| member.voted_before) || !before_only && committed(|member| member.votes);
             let there = self.told.values().any(|told| whole(&told));
             rt::site!("column.open.damaged_whole_elsewhere", there);
             rt::site!("column.open.damaged_perhaps_committed", perhaps && !there);

@@ -13,8 +13,8 @@ impl<P: Clone, W> Column<P, W> {
         let epoch = primary.epoch;
         // Not before a majority has all of it: otherwise the only holder of an object could be lost after the state
         // of the epoch was fixed.
-        let agreeing = primary.listed().filter(|(_, member)| member.agrees()).count();
-        if rt::site!("column.adopt.no_majority_agrees", !primary.fixed && agreeing < primary.majority()) {
+        let agreeing = primary.voters().filter(|(_, member)| member.agrees()).count();
+        if rt::site!("column.adopt.no_majority_agrees", !primary.fixed && agreeing < primary.needed()) {
             return;
         }
         let ready = |member: &Member| {

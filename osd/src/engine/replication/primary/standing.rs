@@ -25,15 +25,15 @@ impl<P: Clone, W> Column<P, W> {
     }
 
     /// Whether the column serves and every member of the list that is up has everything, and these are a majority: the list
-    /// before is not needed any more.
+    /// before is not needed any more. Policy `all`: it serves, so all voters have adopted the view; one that died since does not matter.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         let Some(primary) = self.primary.as_ref().filter(|primary| primary.phase == Phase::Serving) else {
             return false;
         };
         let has = |member: &Member| member.agrees() && member.adopted;
-        let whole = primary.listed().filter(|(_, member)| has(member)).count();
-        whole >= primary.majority() && primary.listed().all(|(_, member)| !member.up || has(member))
+        let whole = primary.voters().filter(|(_, member)| has(member)).count();
+        (primary.all || whole >= primary.needed()) && primary.listed().all(|(_, member)| !member.up || has(member))
     }
 
     /// An object that this OSD leads and does not have.
@@ -58,8 +58,8 @@ impl<P: Clone, W> Column<P, W> {
     #[must_use]
     pub fn lacks_room(&self, now: Duration) -> bool {
         self.primary.as_ref().is_some_and(|primary| {
-            let with_room = primary.listed().filter(|(_, member)| member.full_until <= now).count();
-            with_room < primary.majority()
+            let with_room = primary.voters().filter(|(_, member)| member.full_until <= now).count();
+            with_room < primary.needed()
         })
     }
 
