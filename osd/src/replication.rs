@@ -342,9 +342,9 @@ impl Replicas {
             WireError::new(Code::BadRequest, format!("column {} of ino-{ino} {what}", of.column))
         };
         let lists = engine::Lists::of(&of.layout, of.column);
-        if of.layout.replication != Replication::Quorum as i32 {
+        if !of.layout.is_all() && of.layout.replication != Replication::Quorum as i32 {
             return Err(bad(
-                "is not replicated by policy quorum, the only one that this version knows".into()
+                format!("has several replicas by policy {}; this version knows quorum (1) and all (2)", of.layout.replication)
             ));
         }
         if lists.list.len() < 2 || !lists.names(known.me) {

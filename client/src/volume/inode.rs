@@ -601,7 +601,7 @@ impl Inode {
                         () = self.volume.osds().deposed(osds, osd), if osds.len() > 1 => continue,
                     }
                 }
-                Code::ReplicaDown => self.demote_down(data, layout.view, &credentials).await?,
+                Code::ReplicaDown => self.demote_down(capability.ino, layout.view, &credentials).await?,
                 Code::Busy => {}
                 Code::Superseded => {
                     self.must_be_of(generation)?;

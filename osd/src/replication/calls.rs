@@ -16,7 +16,7 @@ use rt::rpc::{CallOptions, call_with};
 use super::cell::Cell;
 use super::resync::NotSent;
 use super::{Change, Evidence, Payload, Replicas, Waiter};
-use crate::engine::replication::{Event, Reply, Request, Told, Trouble, Version};
+use crate::engine::replication::{Event, Reply, Request, Told, Trouble, Version, view_of};
 use crate::store::{Copied, StoreError};
 
 /// A replica that does not answer for so long is asked for its state again.
@@ -214,17 +214,29 @@ impl Replicas {
     pub(super) async fn nudge(&self, cell: &Cell, heir: u64) {
         for _ in 0..NUDGES {
             let known = self.known();
-            let role = crate::engine::replication::role(&known.map, &cell.shape().lists);
+            let lists = cell.shape().lists.clone();
+            let role = crate::engine::replication::role(&known.map, &lists);
             if role.primary != Some(heir) {
                 return;
             }
             let slot = self.resync.openings.acquire().await;
-            if self.order(cell, heir, role.epoch, OrderKind::Open).await.is_ok() {
-                return;
+            match self.order(cell, heir, role.epoch, OrderKind::Open).await {
+                Ok(_) => return,
+                // Its list has changed: whoever changed it has the column opened.
+                Err(error) if view_promised(&error) > lists.view => return,
+                Err(error) => tracing::debug!(heir, %error, "whoever leads a lagging column now did not open it"),
             }
             drop(slot);
             tokio::time::sleep(NUDGE_AGAIN).await;
         }
+    }
+}
+
+/// The view that an OSD has promised which refused; 0 when that was not why.
+fn view_promised(error: &WireError) -> u64 {
+    match error.code {
+        Code::OldEpoch => error.hint.parse().map_or(0, view_of),
+        _ => 0,
     }
 }
 

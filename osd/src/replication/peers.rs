@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use super::calls::{parse_copy, wire_copy};
 use super::cell::Cell;
 use super::{Change, Replicas};
-use crate::engine::replication::{Event, Failure, Outcome, Range, Reply, Version, first_of};
+use crate::engine::replication::{Event, Failure, Outcome, Range, Reply, Version, first_of, map_part};
 
 /// How long whoever orders an opening waits for it.
 const OPENING: std::time::Duration = std::time::Duration::from_secs(1);
@@ -136,7 +136,7 @@ impl Replicas {
             Ok(OrderKind::Confirm) => Event::Confirm { epoch, waiter },
             // Any read opens the column. The sender waits for it only so that not all are opened at once.
             Ok(OrderKind::Open) => {
-                self.known_at(epoch).await?;
+                self.known_at(map_part(epoch)).await?;
                 self.tell(&cell, Event::Read { object: 0, range: Range::NONE, waiter });
                 // Whatever comes of it: it was touched, and goes on by itself.
                 let _ = tokio::time::timeout(OPENING, answer).await;
