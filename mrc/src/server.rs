@@ -9,10 +9,11 @@ use proto::find::Find;
 use proto::fsck::{FsckMend, FsckRun, LostCollect};
 use proto::layout::{LayoutGet, LayoutSet};
 use proto::mrc::{
-    Access, AcquireLease, AwaitRecalls, Close, CloseMany, CompleteReplicas, Create, CreateMany, GetAttr,
-    GetLayout, GetXattr, Link, ListReplicas, ListXattr, Lock, Lookup, MetadataSync, MkDir, MkNod, Open,
-    ReadDir, ReadLink, Rename, ReturnLeases, RmDir, SessionClose, SessionOpen, SessionRenew, SetAttr,
-    DemoteReplicas, SetReplicas, SetXattr, StatFs, Symlink, TmpFile, Unlink, VolumeDrop, VolumeInit, Walk, WriteDone,
+    Access, AcquireLease, AwaitRecalls, Close, CloseMany, CompleteReplicas, Create, CreateMany,
+    DemoteReplicas, GetAttr, GetLayout, GetXattr, Link, ListReplicas, ListXattr, Lock, Lookup, MetadataSync,
+    MkDir, MkNod, Open, ReadDir, ReadLink, Rename, ReturnLeases, RmDir, SessionClose, SessionOpen,
+    SessionRenew, SetAttr, SetReplicas, SetXattr, StatFs, Symlink, TmpFile, Unlink, VolumeDrop, VolumeInit,
+    Walk, WriteDone,
 };
 use proto::quota::{QuotaLs, QuotaSet};
 use proto::raft::{Deliver, LeaderTransfer, MemberAdd, MemberRemove, Peer};

@@ -343,9 +343,10 @@ impl Replicas {
         };
         let lists = engine::Lists::of(&of.layout, of.column);
         if !of.layout.is_all() && of.layout.replication != Replication::Quorum as i32 {
-            return Err(bad(
-                format!("has several replicas by policy {}; this version knows quorum (1) and all (2)", of.layout.replication)
-            ));
+            return Err(bad(format!(
+                "has several replicas by policy {}; this version knows quorum (1) and all (2)",
+                of.layout.replication
+            )));
         }
         if lists.list.len() < 2 || !lists.names(known.me) {
             return Err(bad(format!("has no replica at osd#{}", known.me)));

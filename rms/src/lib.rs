@@ -234,7 +234,12 @@ async fn promote(volume: &Arc<Volume>, ino: u64, layout: &Layout, map: &OsdMap) 
         }
         if states.have_all(&back) {
             let learners = layout.learners.iter().copied().filter(|osd| !back.contains(osd)).collect();
-            tracing::info!(volume = volume.entry().name, ino, ?back, "replicas have everything and count again");
+            tracing::info!(
+                volume = volume.entry().name,
+                ino,
+                ?back,
+                "replicas have everything and count again"
+            );
             return change(volume, ino, layout, layout.columns.clone(), learners).await.map(drop);
         }
         if begun.elapsed() > PATIENCE {

@@ -61,7 +61,7 @@ fn t11_up_says_what_is_in_its_way() {
     assert!(this.mnt().join("mine").exists());
 
     for (more, word) in
-        [(["--stripe-width", "3"], "OSDs"), (["--osds", "0"], "--osds"), (["--replicas", "2"], "policy all")]
+        [(["--stripe-width", "3"], "OSDs"), (["--osds", "0"], "--osds"), (["--replicas", "2"], "OSDs")]
     {
         let refused = this.try_up(&more);
         assert_eq!(refused.status.code(), Some(2), "{more:?}");

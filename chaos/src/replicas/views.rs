@@ -85,7 +85,9 @@ impl Sim {
             let changed = Lists { view: lists.view + 1, learners: Vec::new(), ..lists };
             return drop(self.lists.insert(column, changed));
         }
-        let Some(here) = self.nodes[&primary].columns.get(&column).filter(|here| here.is_serving()) else { return };
+        let Some(here) = self.nodes[&primary].columns.get(&column).filter(|here| here.is_serving()) else {
+            return;
+        };
         let up = role(&self.dir.map, &lists).members.iter().all(|member| member.up);
         if up && here.lag() == (0, 0) {
             *self.faults.entry("promoted").or_default() += 1;
@@ -109,7 +111,11 @@ impl Sim {
             }
             // Without new voters nothing has to get to anybody's medium first.
             let voted = |osd: &u64| lists.previous.contains(osd) && !lists.previous_learners.contains(osd);
-            if complete && same && lists.all && lists.list.iter().all(|osd| lists.learners.contains(osd) || voted(osd)) {
+            if complete
+                && same
+                && lists.all
+                && lists.list.iter().all(|osd| lists.learners.contains(osd) || voted(osd))
+            {
                 return self.completes(column, lists.view);
             }
             if complete && same && !lists.previous.is_empty() {

@@ -76,7 +76,10 @@ pub fn spare(map: &OsdMap, layout: &Layout) -> i64 {
         let up = column.osds.iter().filter(serves).count() as i64;
         if layout.is_all() {
             // Any of the others has everything.
-            return up - 1 - column.osds.iter().filter(|osd| layout.learners.contains(osd)).filter(serves).count() as i64;
+            return up
+                - 1
+                - column.osds.iter().filter(|osd| layout.learners.contains(osd)).filter(serves).count()
+                    as i64;
         }
         up - (column.osds.len() as i64 / 2 + 1)
     };

@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use proto::error::{Code, WireError};
 use proto::mrc::{
-    CompleteReplicas, CompleteReplicasRequest, DemoteReplicas, DemoteReplicasRequest, ListReplicas, ListReplicasRequest, ReplicatedFiles,
-    SetReplicas, SetReplicasRequest,
+    CompleteReplicas, CompleteReplicasRequest, DemoteReplicas, DemoteReplicasRequest, ListReplicas,
+    ListReplicasRequest, ReplicatedFiles, SetReplicas, SetReplicasRequest,
 };
 use proto::osd::{ColumnOf, ColumnStatus, ColumnStatusReply, ColumnStatusRequest};
 use proto::stripe::{Column, Layout};
@@ -96,7 +96,8 @@ impl Volume {
             }
             let view = states.layout.view;
             if states.is_complete()
-                && (crate::engine::replicas::adds_no_voter(&states.layout) || self.is_on_media(creds, ino).await)
+                && (crate::engine::replicas::adds_no_voter(&states.layout)
+                    || self.is_on_media(creds, ino).await)
             {
                 let head = self.head(creds);
                 let make = |origin| CompleteReplicasRequest { head, origin, ino, view };

@@ -13,7 +13,9 @@ pub fn without_down(map: &OsdMap, ino: u64, layout: &Layout) -> Result<Vec<u64>,
     }
     let serves = |osd: u64| {
         let entry = map.osds.iter().find(|entry| entry.osd == osd);
-        entry.is_some_and(|entry| matches!(OsdState::try_from(entry.state), Ok(OsdState::Up | OsdState::Draining)))
+        entry.is_some_and(|entry| {
+            matches!(OsdState::try_from(entry.state), Ok(OsdState::Up | OsdState::Draining))
+        })
     };
     let votes = |osd: &u64| !layout.learners.contains(osd);
     let down: Vec<u64> =

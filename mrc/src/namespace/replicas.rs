@@ -105,7 +105,8 @@ fn learners(layout: &Layout, request: &SetReplicasRequest) -> Outcome<Vec<u64>> 
     }
     let was_there = |osd: &u64| layout.columns.iter().any(|column| column.osds.contains(osd));
     let learns = |osd: &u64| request.learners.contains(osd) || !was_there(osd);
-    let listed: BTreeSet<u64> = request.columns.iter().flat_map(|column| column.osds.iter().copied()).collect();
+    let listed: BTreeSet<u64> =
+        request.columns.iter().flat_map(|column| column.osds.iter().copied()).collect();
     let learners: Vec<u64> = listed.into_iter().filter(learns).collect();
     // Somebody who has everything, in each column.
     let voted = |osd: &u64| !layout.learners.contains(osd);
@@ -116,7 +117,9 @@ fn learners(layout: &Layout, request: &SetReplicasRequest) -> Outcome<Vec<u64>> 
         None => Ok(learners),
         Some(index) => refuse(
             Code::InvalidArgument,
-            format!("the new replica lists leave nobody in column {index} who has everything; keep one replica that counts (`xtfs replica ls`)"),
+            format!(
+                "the new replica lists leave nobody in column {index} who has everything; keep one replica that counts (`xtfs replica ls`)"
+            ),
         ),
     }
 }

@@ -24,7 +24,7 @@ pub(crate) async fn demote(mrc: &Mrc, request: Request) -> Result<Response, Wire
     // Of nobody: the owner did not ask for it.
     let head = Head { volume: ask.head.volume, ..Head::default() };
     let change = SetReplicasRequest { head, origin, ino, view, columns: layout.columns, learners };
-    mrc.change(change.origin.clone(), Body::SetReplicas(change), request.deadline).await
+    mrc.change(change.origin, Body::SetReplicas(change), request.deadline).await
 }
 
 pub(crate) async fn complete(mrc: &Mrc, request: Request) -> Result<Response, WireError> {

@@ -142,6 +142,16 @@ impl Replica {
         name: &str,
         exclusive: bool,
     ) -> Result<CreateDone, WireError> {
+        self.create_placed(parent, name, exclusive, layout())
+    }
+
+    pub(crate) fn create_placed(
+        &mut self,
+        parent: u64,
+        name: &str,
+        exclusive: bool,
+        layout: Layout,
+    ) -> Result<CreateDone, WireError> {
         let make = MakeRequest {
             head: self.head.clone(),
             origin: Origin::default(),
@@ -152,7 +162,7 @@ impl Replica {
             ..MakeRequest::default()
         };
         let request = CreateRequest { make, exclusive, write: true, append: false };
-        self.run(Body::Create(Create { request, layout: layout(), must_exist: false }))
+        self.run(Body::Create(Create { request, layout, must_exist: false }))
             .map(|bytes| CreateDone::decode(bytes).unwrap())
     }
 

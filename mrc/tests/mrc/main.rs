@@ -24,6 +24,7 @@ mod model;
 mod posix;
 mod quota;
 mod repair;
+mod replicas;
 mod service;
 mod snapshots;
 mod tmpfile;

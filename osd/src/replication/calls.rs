@@ -224,7 +224,9 @@ impl Replicas {
                 Ok(_) => return,
                 // Its list has changed: whoever changed it has the column opened.
                 Err(error) if view_promised(&error) > lists.view => return,
-                Err(error) => tracing::debug!(heir, %error, "whoever leads a lagging column now did not open it"),
+                Err(error) => {
+                    tracing::debug!(heir, %error, "whoever leads a lagging column now did not open it")
+                }
             }
             drop(slot);
             tokio::time::sleep(NUDGE_AGAIN).await;

@@ -183,7 +183,9 @@ pub(super) fn refusal(failure: Failure) -> WireError {
         Failure::NoSpace => WireError::new(Code::NoSpace, "no majority of the replicas has room left"),
         Failure::VoterDown(osd) => WireError::new(
             Code::ReplicaDown,
-            format!("osd#{osd} is down, and every replica must have the change (policy all): the MRC has to take its vote away first"),
+            format!(
+                "osd#{osd} is down, and every replica must have the change (policy all): the MRC has to take its vote away first"
+            ),
         ),
         Failure::Broken => WireError::new(
             Code::Unavailable,

@@ -229,11 +229,11 @@ fn mrc_replica_lists() {
     let origin = origin();
     let (ino, view) = (77, 4);
     let columns = layout().columns;
-    let message = mrc::SetReplicasRequest { head: head(), origin: origin.clone(), ino, view, columns, learners: Vec::new() };
+    let message = mrc::SetReplicasRequest { head: head(), origin, ino, view, columns, learners: Vec::new() };
     check("mrc-set-replicas", Kind::Request, mrc::SetReplicas::NUMBER, &message, b"");
     let message = mrc::SetReplicasRequest { learners: vec![1, 4], ..message };
     check("mrc-set-replicas-learners", Kind::Request, mrc::SetReplicas::NUMBER, &message, b"");
-    let message = mrc::DemoteReplicasRequest { head: head(), origin: origin.clone(), ino, view };
+    let message = mrc::DemoteReplicasRequest { head: head(), origin, ino, view };
     check("mrc-demote-replicas", Kind::Request, mrc::DemoteReplicas::NUMBER, &message, b"");
     let message = mrc::CompleteReplicasRequest { head: head(), origin, ino, view };
     check("mrc-complete-replicas", Kind::Request, mrc::CompleteReplicas::NUMBER, &message, b"");

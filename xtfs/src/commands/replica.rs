@@ -119,7 +119,10 @@ impl Change {
                 .next("`xtfs replica ls` shows how far they are; then try again"));
         }
         if !self.dry_run {
-            volume.set_replicas(&creds(), ino, layout.view, columns.clone(), layout.learners.clone()).await.map_err(wire)?;
+            volume
+                .set_replicas(&creds(), ino, layout.view, columns.clone(), layout.learners.clone())
+                .await
+                .map_err(wire)?;
             if !self.no_wait {
                 volume.finish_replicas(&creds(), ino, global.timeout).await.map_err(wire)?;
             }

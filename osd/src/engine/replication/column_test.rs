@@ -1,5 +1,8 @@
 //! What the page promises, step by step, without a driver.
 
+#[path = "voters_test.rs"]
+mod voters_test;
+
 use std::time::Duration;
 
 use super::*;

@@ -285,7 +285,8 @@ impl<P: Clone, W> Column<P, W> {
     /// A member had no room for a change. The client hears of it when no majority is left.
     pub(super) fn refused(&mut self, osd: u64, object: u64, number: u64) {
         let Some(primary) = &mut self.primary else { return };
-        let (voters, needed): (BTreeSet<u64>, usize) = (primary.voters().map(|(osd, _)| *osd).collect(), primary.needed());
+        let (voters, needed): (BTreeSet<u64>, usize) =
+            (primary.voters().map(|(osd, _)| *osd).collect(), primary.needed());
         let Some(change) = primary.changes.get_mut(&(object, number)) else { return };
         rt::site!("column.change.no_space_at_member");
         change.full.insert(osd);
@@ -440,7 +441,8 @@ impl<P: Clone, W> Column<P, W> {
 
     pub(super) fn round_answered(&mut self, osd: u64, id: u64) {
         let Some(primary) = &mut self.primary else { return };
-        let (voters, needed): (BTreeSet<u64>, usize) = (primary.voters().map(|(osd, _)| *osd).collect(), primary.needed());
+        let (voters, needed): (BTreeSet<u64>, usize) =
+            (primary.voters().map(|(osd, _)| *osd).collect(), primary.needed());
         let Some(round) = primary.rounds.get_mut(&id) else {
             rt::site!("column.round.answer_to_over");
             return;

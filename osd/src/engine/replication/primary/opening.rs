@@ -144,7 +144,8 @@ impl<P, W> Primary<P, W> {
             };
             // Policy `all`: what is committed in a view comes after its opening, and what was before needed the voters of that time.
             let before_only = self.all && !self.was_opened() && self.members.values().any(|m| m.voted_before);
-            let perhaps = committed(|member| member.voted_before) || !before_only && committed(|member| member.votes);
+            let perhaps =
+                committed(|member| member.voted_before) || !before_only && committed(|member| member.votes);
             let there = self.told.values().any(|told| whole(&told));
             rt::site!("column.open.damaged_whole_elsewhere", there);
             rt::site!("column.open.damaged_perhaps_committed", perhaps && !there);

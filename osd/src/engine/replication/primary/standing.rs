@@ -33,7 +33,8 @@ impl<P: Clone, W> Column<P, W> {
         };
         let has = |member: &Member| member.agrees() && member.adopted;
         let whole = primary.voters().filter(|(_, member)| has(member)).count();
-        (primary.all || whole >= primary.needed()) && primary.listed().all(|(_, member)| !member.up || has(member))
+        (primary.all || whole >= primary.needed())
+            && primary.listed().all(|(_, member)| !member.up || has(member))
     }
 
     /// An object that this OSD leads and does not have.
