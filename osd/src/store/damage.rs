@@ -209,9 +209,12 @@ impl Store {
         let good = |(block, data): &(&u32, &[u8])| {
             record.block(**block).is_some_and(|(_, sum)| block_checksum(key, **block, data) == sum)
         };
+        // What somebody else has mended meanwhile is not mended again.
+        let known = self.env.damage.of(key);
         let mut parts: Vec<Part<'_>> = blocks
             .iter()
             .zip(data.chunks_exact(BLOCK_BYTES))
+            .filter(|(block, _)| known.contains(block))
             .filter(good)
             .map(|(block, data)| Part::Inline {
                 first: *block,
@@ -239,11 +242,14 @@ impl Store {
         let mut bad = None;
         for ((block, data), sum) in blocks {
             if let Err(error) = verify(key, block, data, *sum) {
-                self.env.damage.note(key, block, &error.to_string());
                 bad = Some(error);
             }
         }
-        bad.map_or(Ok(outcome), Err)
+        match bad {
+            None => Ok(outcome),
+            // Notes what is damaged now: it may have been made good since it was read.
+            Some(error) => self.examine(key).await.and(Err(error)),
+        }
     }
 }
 
@@ -255,12 +261,24 @@ impl Shard {
             Place::Extent(start) => self.read_block(key, block, start, sum).await,
             Place::Journal { .. } => {
                 let read = self.lock().read_journal_block(key, block, place, sum);
-                self.noted(key, block, read)
+                self.noted_at(key, block, place, read)
             }
         }
     }
 
-    /// Notes the block when what was read is damaged.
+    /// Notes the block when what was read of it at a place is damaged and it still is there: what was made good, or written over, since
+    /// the record was looked up is not damaged.
+    pub(crate) fn noted_at<T>(&self, key: ObjectKey, block: u32, place: Place, read: Result<T>) -> Result<T> {
+        if matches!(read, Err(StoreError::Corrupt(_))) {
+            let now = self.lock().lookup(&self.env, key)?;
+            if now.and_then(|record| record.block(block)).is_none_or(|(now, _)| now != place) {
+                return read;
+            }
+        }
+        self.noted(key, block, read)
+    }
+
+    /// Notes the block when what was read is damaged. The caller holds the shard's lock, or has looked that it is still there.
     pub(crate) fn noted<T>(&self, key: ObjectKey, block: u32, read: Result<T>) -> Result<T> {
         if let Err(StoreError::Corrupt(why)) = &read {
             self.env.damage.note(key, block, why);

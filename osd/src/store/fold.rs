@@ -113,7 +113,7 @@ impl Shard {
                     Place::Extent(start) => self.read_block(key, block, start, sum).await?,
                     Place::Journal { .. } => {
                         let read = self.lock().read_journal_block(key, block, place, sum);
-                        self.noted(key, block, read)?
+                        self.noted_at(key, block, place, read)?
                     }
                 };
                 buf[at..at + BLOCK_BYTES].copy_from_slice(&data);

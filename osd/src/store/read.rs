@@ -105,7 +105,11 @@ impl Shard {
         let data = self.assemble(key, &plan, next).await?;
         // What is damaged here must not travel.
         for (block, data) in blocks.into_iter().zip(data.chunks(BLOCK_BYTES)) {
-            self.noted(key, block, verify(key, block, data, record.sums[block as usize]))?;
+            let read = verify(key, block, data, record.sums[block as usize]);
+            match record.block(block) {
+                Some((place, _)) => self.noted_at(key, block, place, read)?,
+                None => read?,
+            }
         }
         Ok(Some((record, data)))
     }
@@ -186,8 +190,9 @@ impl Shard {
         start: u64,
         sum: u32,
     ) -> Result<Vec<u8>> {
-        let buf = self.noted(key, block, self.read_extent(key, start, 1).await)?;
-        self.noted(key, block, verify(key, block, &buf[..BLOCK_BYTES], sum))?;
+        let place = Place::Extent(start);
+        let buf = self.noted_at(key, block, place, self.read_extent(key, start, 1).await)?;
+        self.noted_at(key, block, place, verify(key, block, &buf[..BLOCK_BYTES], sum))?;
         Ok(buf[..BLOCK_BYTES].to_vec())
     }
 }
