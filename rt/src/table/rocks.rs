@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rocksdb::{
-    BlockBasedOptions, Cache, DB, DBCompressionType, DBIterator, Direction, IteratorMode, Options,
-    ReadOptions, WriteBatch, WriteOptions,
+    BlockBasedIndexType, BlockBasedOptions, Cache, DB, DBCompressionType, DBIterator, Direction, IteratorMode,
+    LruCacheOptions, Options, ReadOptions, WriteBatch, WriteOptions,
 };
 
 use super::{Batch, Pair, Result, Table, TableError};
@@ -33,6 +33,11 @@ impl Default for Sizes {
         Self { cache_bytes: 64 << 20, write_buffer_bytes: 32 << 20 }
     }
 }
+
+/// The cache has 16 shards, each with a lock of its own.
+const CACHE_SHARD_BITS: i32 = 4;
+/// A piece of a file's index or filter.
+const METADATA_BLOCK_BYTES: usize = 4096;
 
 /// A process that is being killed holds its lock until the kernel has taken it apart: its successor waits for that, at
 /// most so long.
@@ -75,9 +80,19 @@ impl RocksTable {
         // Without a log, files appear in the order of their flushes: what survives is a prefix.
         options.set_atomic_flush(true);
         let mut blocks = BlockBasedOptions::default();
-        blocks.set_block_cache(&Cache::new_lru_cache(sizes.cache_bytes));
+        let mut cache = LruCacheOptions::default();
+        cache.set_capacity(sizes.cache_bytes);
+        cache.set_num_shard_bits(CACHE_SHARD_BITS);
+        blocks.set_block_cache(&Cache::new_lru_cache_opts(&cache));
         blocks.set_bloom_filter(10.0, false);
         blocks.set_cache_index_and_filter_blocks(true);
+        // In pieces of a few KiB: the filter of a whole file passes the size of a shard of the cache from about 300,000 inodes on. It is then never kept, and each
+        // question reads and hashes a megabyte.
+        blocks.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+        blocks.set_partition_filters(true);
+        blocks.set_metadata_block_size(METADATA_BLOCK_BYTES);
+        blocks.set_pin_top_level_index_and_filter(true);
+        blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
         options.set_block_based_table_factory(&blocks);
         let db = open_when_free(&options, path).map_err(|error| fail(error.to_string()))?;
         let mut writing = WriteOptions::default();
@@ -190,5 +205,32 @@ mod tests {
         drop(table);
         let table = RocksTable::open(dir.path(), Sizes::default()).unwrap();
         assert_eq!(table.get(b"c").unwrap().as_deref(), Some(&b"<c>"[..]));
+    }
+
+    /// A directory with 300,000 files made each lookup read more than a megabyte: the filter of the file, which no shard of the cache could hold.
+    #[test]
+    fn a_question_to_a_large_table_reads_little() {
+        use rocksdb::perf::{PerfContext, PerfMetric, PerfStatsLevel, set_perf_stats};
+        const KEYS: u32 = 600_000;
+        let dir = tempfile::tempdir().unwrap();
+        // A sixteenth of everything: of the cache, of the keys, of what a filter may take.
+        let sizes = Sizes { cache_bytes: 4 << 20, ..Sizes::default() };
+        let table = RocksTable::open(dir.path(), sizes).unwrap();
+        for chunk in 0..KEYS / 1000 {
+            let mut batch = WriteBatch::default();
+            (0..1000).for_each(|at| batch.put((chunk * 1000 + at).to_be_bytes(), [7; 16]));
+            table.db.write_opt(batch, &table.writing).unwrap();
+        }
+        table.flush().unwrap();
+        table.db.compact_range(None::<&[u8]>, None::<&[u8]>);
+        set_perf_stats(PerfStatsLevel::EnableCount);
+        let mut context = PerfContext::default();
+        context.reset();
+        for at in 0..2000u32 {
+            let key = at.wrapping_mul(2_654_435_761) % KEYS;
+            assert!(table.get(&key.to_be_bytes()).unwrap().is_some());
+        }
+        let each = context.metric(PerfMetric::BlockReadByte) / 2000;
+        assert!(each < 16 << 10, "{each} bytes are read for one key");
     }
 }
