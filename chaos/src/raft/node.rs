@@ -28,6 +28,8 @@ pub(super) struct Node {
     pub(super) dying: bool,
     /// Its disk has no room.
     pub(super) full: bool,
+    /// Its member has paused for that, and has not started anew.
+    pub(super) paused: bool,
     /// A copy of its table from earlier.
     backup: Vec<rt::table::Pair>,
 }
@@ -53,6 +55,7 @@ impl Node {
             unsound: false,
             dying: false,
             full: false,
+            paused: false,
             backup: Vec::new(),
         }
     }
@@ -105,6 +108,7 @@ impl Node {
         };
         let replica = Replica::start(setup, machine, self.now(world)).map_err(|error| error.to_string())?;
         self.replica = Some(replica);
+        self.paused = false;
         Ok(())
     }
 }

@@ -30,3 +30,13 @@ fn the_same_seed_gives_the_same_run() {
         assert!(first == second, "seed {seed} gave two different runs");
     }
 }
+
+/// A full disk while a snapshot came stopped a member for good; and after a loss of power of all machines each waited for the log of one that could not lead,
+/// because its table was gone.
+#[test]
+fn seeds_that_failed_once_hold() {
+    for (seed, blackout) in [(1178, false), (3093, false), (4831, true), (14_199, true)] {
+        let outcome = run(Plan { seed, steps: 6000, keep_log: false, blackout });
+        assert_eq!(outcome.violation, None, "seed {seed}");
+    }
+}

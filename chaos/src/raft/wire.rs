@@ -15,7 +15,8 @@ impl Sim {
         let mut out = Vec::new();
         replica.handle(input, now, &mut out);
         replica.settle(now, &mut out);
-        if let Some(cause) = replica.stopped().filter(|_| !node.full) {
+        node.paused |= node.full && replica.stopped().is_some();
+        if let Some(cause) = replica.stopped().filter(|_| !node.paused) {
             if node.dying {
                 self.world.note(format_args!("the disk of node {id} failed: {cause}"));
                 return self.lose_disk(id);

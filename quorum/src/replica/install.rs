@@ -36,7 +36,8 @@ pub(super) struct Install {
 impl<W> Replica<W> {
     pub(super) fn begin_install(&mut self, message: Message, out: &mut Vec<Output<W>>) {
         if let Err(fatal) = self.try_begin_install(message, out) {
-            self.stop(&fatal.to_string(), out);
+            // Full: it pauses, and starts anew when there is room.
+            self.fail(&fatal, out);
         }
     }
 

@@ -142,6 +142,12 @@ impl<W> Replica<W> {
         let in_log = question.applied >= self.store.first_index() - 1 && question.applied <= last;
         rt::site!("rejoin.asked_beyond_log", !in_log);
         let has_it = in_log && self.engine.term_of(question.applied) == question.applied_term;
+        // Without a table it cannot lead, however much its log has: nobody may wait for a log as good as that.
+        let log = if rt::site!("rejoin.asked_without_table", self.hollow) {
+            (0, 0)
+        } else {
+            (self.engine.term_of(last), last)
+        };
         let answer = RejoinAnswer {
             incarnation: question.incarnation,
             term: role.term,
@@ -150,8 +156,8 @@ impl<W> Replica<W> {
             rejoining: self.rejoin.is_some(),
             applied: self.applied(),
             voters: self.applier.members.voters.keys().copied().collect(),
-            last_index: last,
-            last_term: self.engine.term_of(last),
+            last_index: log.1,
+            last_term: log.0,
             agrees: role.leading && (has_it || question.applied == 0),
             disagrees: role.leading && !has_it && question.applied > 0,
         };
