@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rocksdb::{
-    BlockBasedIndexType, BlockBasedOptions, Cache, DB, DBCompressionType, DBIterator, Direction, IteratorMode,
-    LruCacheOptions, Options, ReadOptions, WriteBatch, WriteOptions,
+    BlockBasedIndexType, BlockBasedOptions, Cache, DB, DBCompressionType, DBIterator, Direction,
+    IteratorMode, LruCacheOptions, Options, ReadOptions, WriteBatch, WriteOptions,
 };
 
 use super::{Batch, Pair, Result, Table, TableError};
