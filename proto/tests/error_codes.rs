@@ -42,7 +42,7 @@ fn every_code_says_something_else_to_people() {
 fn what_may_be_repeated_is_safe_or_unknown() {
     let unknown: Vec<Code> =
         Code::ALL.into_iter().filter(|code| code.is_retryable() && !code.has_no_side_effects()).collect();
-    assert_eq!(unknown, [Code::Unavailable, Code::DeadlineExceeded]);
+    assert_eq!(unknown, [Code::Unavailable, Code::DeadlineExceeded, Code::ReplicaDown]);
 }
 
 /// Damage, bugs and giving up are never answered by trying again blindly.
