@@ -295,6 +295,11 @@ impl Sim {
                 }
             }
         }
+        // As the MRC does: the row was read before, and a session that was only waited for may have been expelled since, of
+        // which the engine knows nothing any more. It is asked for again.
+        if self.durable.sessions.get(&from).is_none_or(|row| row.0 != current) {
+            return;
+        }
         let ttl = self.leader.engine.renew(now, from).expect("it was just opened");
         let number = opening.number;
         self.answer(from, Answer::Opened { asked, number, ttl, epoch: current, incarnation });

@@ -69,9 +69,11 @@ pub(super) struct Doing {
     pub(super) what: Work<Payload>,
 }
 
-/// A call under way.
+/// A call under way, of the column in memory that made it.
 #[derive(Debug)]
 pub(super) struct Calling {
+    /// As the column counts: from the start again after it was dropped from memory.
+    pub(super) id: u64,
     pub(super) fetch: bool,
 }
 
@@ -95,7 +97,10 @@ pub(super) struct Node {
     pub(super) lease_until: Duration,
     pub(super) columns: BTreeMap<u64, Column<Payload, Waiter>>,
     pub(super) doing: BTreeMap<(u64, u64), Doing>,
+    /// By the number of the call on the wire, which is not given twice: an answer that comes twice or late
+    /// meets its own call or none.
     pub(super) calling: BTreeMap<(u64, u64), Calling>,
+    pub(super) calls: u64,
     /// Page cache.
     pub(super) cached: BTreeMap<u64, Kept>,
     /// Objects whose bytes the disk would not give back as they were: known here, and given to nobody.
@@ -133,6 +138,7 @@ impl Node {
             columns: BTreeMap::new(),
             doing: BTreeMap::new(),
             calling: BTreeMap::new(),
+            calls: 0,
             cached: BTreeMap::new(),
             damaged: BTreeSet::new(),
             lists: BTreeMap::new(),

@@ -136,8 +136,11 @@ impl Sim {
 
     fn call(&mut self, id: u64, column: u64, call: u64, osd: u64, epoch: u64, what: Request<Payload>) {
         let life = self.nodes[&id].life;
-        let fetch = matches!(what, Request::Fetch { .. });
-        self.node(id).calling.insert((column, call), Calling { fetch });
+        let calling = Calling { id: call, fetch: matches!(what, Request::Fetch { .. }) };
+        let node = self.node(id);
+        node.calls += 1;
+        let call = node.calls;
+        node.calling.insert((column, call), calling);
         let refused = !self.nodes[&osd].runs;
         let patience = if refused { Duration::from_micros(300) } else { CALL_PATIENCE };
         self.world.after(patience, Event::CallOver { node: id, life, column, call });
@@ -290,6 +293,7 @@ impl Sim {
     fn answered(&mut self, id: u64, column: u64, call: u64, body: Body) {
         let Some(calling) = self.node(id).calling.remove(&(column, call)) else { return };
         let mine = self.nodes[&id].versions(column);
+        let call = calling.id;
         let cause = match (calling.fetch, body) {
             (true, Body::Copy { version, payload }) => {
                 Cause::Fetched { call, result: Ok((version, payload)) }
