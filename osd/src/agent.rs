@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use proto::dir::{
-    GetMap, HeartbeatOsd, Map, OsdEntry, OsdHeartbeat, OsdHeartbeatReply, OsdMap, OsdState, Report,
-    ReportDown,
+    GetMap, HeartbeatOsd, Map, OsdEntry, OsdHeartbeat, OsdHeartbeatReply, OsdMap, Report, ReportDown,
 };
 use proto::error::{Code, WireError};
 use proto::limits::OSD_HEARTBEAT_MS;
@@ -363,10 +362,9 @@ async fn probe_others(osd: Arc<Osd>, connector: Arc<Connector>, told: Arc<Told>)
     loop {
         ticks.tick().await;
         let me = told.number.load(Ordering::Acquire);
-        let serves = |state| matches!(OsdState::try_from(state), Ok(OsdState::Up | OsdState::Draining));
         let up: Vec<(u64, String)> = {
             let map = told.map.borrow();
-            let entries = map.osds.iter().filter(|entry| serves(entry.state));
+            let entries = map.osds.iter().filter(|entry| entry.serves());
             entries.map(|entry| (entry.osd, entry.addr.clone())).collect()
         };
         let numbers: Vec<u64> = up.iter().map(|(osd, _)| *osd).collect();

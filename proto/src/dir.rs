@@ -137,6 +137,12 @@ pub fn digest(addrs: &[String]) -> u64 {
 }
 
 impl OsdEntry {
+    /// Whether it answers: it is up, also while its data is being moved away.
+    #[must_use]
+    pub fn serves(&self) -> bool {
+        matches!(OsdState::try_from(self.state), Ok(OsdState::Up | OsdState::Draining))
+    }
+
     /// Whether new files may go there.
     #[must_use]
     pub fn has_room(&self) -> bool {

@@ -12,6 +12,7 @@
 //! covers the grant has arrived: so a reply that was overtaken by a change is never kept.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod crowd;
 mod early;
 mod entry;
 mod told;
@@ -44,7 +45,7 @@ const GIVE_BACK_AT: usize = LEASES_PER_SESSION / 8 * 7;
 const GIVE_BACK: usize = 256;
 /// Places in the order of leases that need not be those of leases.
 const ORDER_SLACK: usize = 1024;
-/// Names kept of all directories together.
+/// Names kept of all directories together, with what they mean.
 const NAMES_MAX: usize = 4 * LEASES_PER_SESSION;
 
 /// What an operation does with data.
@@ -97,6 +98,8 @@ pub struct Leases {
     order: VecDeque<Key>,
     holding: usize,
     names: usize,
+    /// Names in crowds, at most: what was forgotten since they were counted is not taken off.
+    crowded: usize,
     next: Ticket,
     in_flight: BTreeSet<Ticket>,
     /// Entries that matter only to calls older than the ticket.

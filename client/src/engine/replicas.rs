@@ -66,12 +66,7 @@ pub fn voters_again(map: &OsdMap, layout: &Layout) -> Vec<u64> {
 /// none now.
 #[must_use]
 pub fn spare(map: &OsdMap, layout: &Layout) -> i64 {
-    let serves = |osd: &&u64| {
-        let entry = map.osds.iter().find(|entry| entry.osd == **osd);
-        entry.is_some_and(|entry| {
-            matches!(OsdState::try_from(entry.state), Ok(OsdState::Up | OsdState::Draining))
-        })
-    };
+    let serves = |osd: &&u64| map.osds.iter().any(|entry| entry.osd == **osd && entry.serves());
     let of = |column: &Column| {
         let up = column.osds.iter().filter(serves).count() as i64;
         if layout.is_all() {

@@ -44,9 +44,8 @@ pub struct MapView {
 
 impl MapView {
     fn new(map: OsdMap) -> Self {
-        let serves = |state| matches!(OsdState::try_from(state), Ok(OsdState::Up | OsdState::Draining));
         let slow = map.osds.iter().filter(|osd| osd.slow).map(|osd| osd.osd).collect();
-        let osds = map.osds.into_iter().map(|osd| (osd.osd, (osd.addr, serves(osd.state)))).collect();
+        let osds = map.osds.iter().map(|osd| (osd.osd, (osd.addr.clone(), osd.serves()))).collect();
         Self { epoch: map.epoch, osds, slow }
     }
 

@@ -1,6 +1,6 @@
 //! Policy `all`: who loses its vote because it is down. Pure. `docs/protocols/replication.md`, "Policy `all`".
 
-use proto::dir::{OsdMap, OsdState};
+use proto::dir::OsdMap;
 use proto::error::{Code, WireError};
 use proto::id::Ino;
 use proto::stripe::Layout;
@@ -11,12 +11,7 @@ pub fn without_down(map: &OsdMap, ino: u64, layout: &Layout) -> Result<Vec<u64>,
         let why = format!("the replicas of {} agree by majority: none of them has to be taken out", Ino(ino));
         return Err(WireError::new(Code::InvalidArgument, why));
     }
-    let serves = |osd: u64| {
-        let entry = map.osds.iter().find(|entry| entry.osd == osd);
-        entry.is_some_and(|entry| {
-            matches!(OsdState::try_from(entry.state), Ok(OsdState::Up | OsdState::Draining))
-        })
-    };
+    let serves = |osd: u64| map.osds.iter().any(|entry| entry.osd == osd && entry.serves());
     let votes = |osd: &u64| !layout.learners.contains(osd);
     let down: Vec<u64> =
         layout.all_osds().iter().map(|osd| osd.0).filter(|osd| votes(osd) && !serves(*osd)).collect();
@@ -38,7 +33,7 @@ pub fn without_down(map: &OsdMap, ino: u64, layout: &Layout) -> Result<Vec<u64>,
 
 #[cfg(test)]
 mod tests {
-    use proto::dir::OsdEntry;
+    use proto::dir::{OsdEntry, OsdState};
     use proto::stripe::{Column, Replication};
 
     use super::*;

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use proto::dir::OsdState;
 use proto::error::{Code, WireError};
 use proto::id::{Ino, ObjectKey, ObjectNo, VolumeId};
 use proto::limits::BLOCK_BYTES;
@@ -59,8 +58,7 @@ impl Replicas {
             .range(of_file)
             .flat_map(|(_, cell)| cell.shape().lists.list.clone())
             .collect();
-        let serves = |state| matches!(OsdState::try_from(state), Ok(OsdState::Up | OsdState::Draining));
-        let entries = known.map.osds.iter().filter(|entry| entry.osd != known.me && serves(entry.state));
+        let entries = known.map.osds.iter().filter(|entry| entry.osd != known.me && entry.serves());
         let mut others: Vec<(u64, String)> = entries.map(|entry| (entry.osd, entry.addr.clone())).collect();
         others.sort_by_key(|(osd, _)| (!listed.contains(osd), *osd));
         others

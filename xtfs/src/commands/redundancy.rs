@@ -16,8 +16,7 @@ const PATIENCE: Duration = Duration::from_millis(700);
 
 /// Asks every OSD that serves what lags at whom.
 pub(super) async fn gather(cluster: &Cluster, osds: &[OsdEntry]) -> Value {
-    let serves = |osd: &&OsdEntry| matches!(osd.state(), OsdState::Up | OsdState::Draining);
-    let asked = osds.iter().filter(serves).map(|osd| async move {
+    let asked = osds.iter().filter(|osd| osd.serves()).map(|osd| async move {
         (osd.osd, cluster.call_one::<Status>(&osd.addr, &Empty {}, PATIENCE).await.ok())
     });
     let told = futures::future::join_all(asked).await;

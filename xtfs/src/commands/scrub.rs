@@ -40,8 +40,8 @@ impl Scrub {
         super::run_async(async {
             let volume = if name.is_empty() { 0 } else { cluster.volume(&name).await?.volume };
             let map = cluster.map().await?;
-            let serves = |osd: &&OsdEntry| matches!(osd.state(), OsdState::Up | OsdState::Draining);
-            let rounds = map.osds.iter().filter(serves).map(|osd| self.one(&cluster, osd, volume));
+            let rounds =
+                map.osds.iter().filter(|osd| osd.serves()).map(|osd| self.one(&cluster, osd, volume));
             let done = futures::future::join_all(rounds).await;
             let absent: Vec<&OsdEntry> =
                 map.osds.iter().filter(|osd| osd.state() == OsdState::Down).collect();

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use proto::mrc::{Attr, LEASE_WRITE, LeaseGrant, Recall};
 use proto::osd::Turn;
 
+use super::crowd::Crowd;
 use super::{KEEPS_ATTR, KEEPS_NAMES, Ticket, Use};
 
 /// Bits of a lease.
@@ -56,7 +57,9 @@ pub(super) struct Entry {
     pub(super) names: BTreeMap<Vec<u8>, Option<u64>>,
     /// Names that own changes under way are about: how many, and whether some of them overlapped.
     pub(super) moving: BTreeMap<Vec<u8>, (u32, bool)>,
-    /// `names` has all that are there: any other is not.
+    /// Those for which `names` had no room.
+    pub(super) crowd: Crowd,
+    /// `names` and `crowd` have all that are there: any other is not.
     pub(super) whole: bool,
     /// Where the next page of a listing that may become whole has to begin.
     pub(super) listing: Option<u64>,
@@ -79,7 +82,7 @@ impl Entry {
         if self.moving.contains_key(name) {
             return None;
         }
-        self.names.get(name).copied().or(self.whole.then_some(None))
+        self.names.get(name).copied().or_else(|| (self.whole && !self.crowd.may_have(name)).then_some(None))
     }
 
     /// An own change of a name begins. Gives the number of names that were dropped.
@@ -180,9 +183,22 @@ impl Entry {
         self.xattrs.clear();
     }
 
+    /// There are more names than are kept: from now on it is known of each only that it may be there. Gives how many those
+    /// were; of absent ones nothing is known any more.
+    pub(super) fn crowd_names(&mut self) -> usize {
+        let names = std::mem::take(&mut self.names);
+        for (name, ino) in &names {
+            if ino.is_some() {
+                self.crowd.add(name);
+            }
+        }
+        names.len()
+    }
+
     pub(super) fn forget_names(&mut self) -> usize {
         let names = self.names.len();
         self.names = BTreeMap::new();
+        self.crowd = Crowd::default();
         self.whole = false;
         self.listing = None;
         names

@@ -222,6 +222,36 @@ fn a_directory_read_to_its_end_is_known_as_a_whole() {
     assert_eq!((leases.name(DIR, b"b", NOW), leases.name(DIR, b"z", NOW)), (Some(Some(11)), Some(None)));
 }
 
+/// In a directory with more names than are kept whoever makes another one needs not ask; who looks for one that is there does.
+#[test]
+fn of_a_very_large_directory_it_is_known_what_is_not_there() {
+    let of = |number: u64| format!("file-{number}").into_bytes();
+    for listed in [true, false] {
+        let mut leases = leases();
+        let grant = names(&mut leases, 1);
+        let count = 200_000;
+        if listed {
+            for first in (0..count).step_by(1000) {
+                let all: Vec<_> = (first..first + 1000).map(|number| (of(number), number + 10)).collect();
+                let page_of: Vec<_> = all.iter().map(|(name, ino)| (name.as_slice(), *ino)).collect();
+                page(&mut leases, &grant, (first, first + 1000, first + 1000 == count), &page_of);
+            }
+        } else {
+            page(&mut leases, &grant, (0, 1, true), &[]);
+            (0..count).for_each(|number| change_name(&mut leases, &of(number), Some(Some(number + 10))));
+        }
+        let seen = [0, count - 1, count, count + 1].map(|number| leases.name(DIR, &of(number), NOW));
+        assert_eq!(seen, [None, Some(Some(count + 9)), Some(None), Some(None)], "listed: {listed}");
+        // What is removed is asked for again at worst.
+        change_name(&mut leases, &of(0), Some(None));
+        change_name(&mut leases, &of(count), Some(Some(7)));
+        assert_eq!(leases.name(DIR, &of(0), NOW), Some(None));
+        assert_eq!(leases.name(DIR, &of(count), NOW), Some(Some(7)));
+        leases.recalled(&recall(DIR, LEASE_NAMES, 1));
+        assert_eq!(leases.name(DIR, &of(count + 5), NOW), None);
+    }
+}
+
 #[test]
 fn a_listing_with_a_gap_or_a_change_in_between_is_not_whole() {
     for disturb in 0..4 {

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use proto::mrc::{Attr, LeaseGrant, kind};
 
+use super::crowd::CROWDS_MAX;
 use super::{KEEPS_ATTR, KEEPS_NAMES, Key, Leases, NAMES_MAX, Ticket};
 
-/// Names kept of one directory.
+/// Names of one directory that are kept with what they mean; of the others it is known that they may be there.
 const NAMES_PER_DIRECTORY: usize = 65_536;
 /// Extended attributes kept of one inode, and the length of one, bytes.
 const XATTRS_PER_INODE: usize = 8;
@@ -107,22 +108,42 @@ impl Leases {
         }
     }
 
-    /// False when there was no room for it beside the others.
+    /// False when those before it were forgotten.
     pub(super) fn insert_name(&mut self, dir: Key, name: &[u8], ino: Option<u64>) -> bool {
         let Some(entry) = self.entries.get_mut(&dir) else { return false };
-        if ino.is_none() && entry.whole {
+        if ino.is_none() && entry.whole && !entry.crowd.may_have(name) {
             // That goes without saying.
             self.names -= usize::from(entry.names.remove(name).is_some());
             return true;
         }
-        let room = entry.names.len() < NAMES_PER_DIRECTORY && self.names < NAMES_MAX;
-        if !room {
-            self.names -= entry.forget_names();
+        if entry.names.len() >= NAMES_PER_DIRECTORY || self.names >= NAMES_MAX {
+            let kept = entry.crowd_names();
+            self.names -= kept;
+            self.crowded += kept;
         }
-        if self.names < NAMES_MAX && entry.names.insert(name.to_vec(), ino).is_none() {
-            self.names += 1;
+        if self.names < NAMES_MAX {
+            self.names += usize::from(entry.names.insert(name.to_vec(), ino).is_none());
+        } else if ino.is_some() {
+            entry.crowd.add(name);
+            self.crowded += 1;
         }
-        room
+        self.bound_crowds() != Some(dir)
+    }
+
+    /// Gives the directory that was forgotten, the one with the largest crowd, if there was no room for all.
+    fn bound_crowds(&mut self) -> Option<Key> {
+        if self.crowded < CROWDS_MAX {
+            return None;
+        }
+        // Counted anew, for what was forgotten meanwhile was not taken off. It is a while until that has to be done again.
+        self.crowded = self.entries.values().map(|entry| entry.crowd.len()).sum();
+        if self.crowded < CROWDS_MAX / 2 {
+            return None;
+        }
+        let (key, entry) = self.entries.iter_mut().max_by_key(|(_, entry)| entry.crowd.len())?;
+        self.crowded -= entry.crowd.len();
+        self.names -= entry.forget_names();
+        Some(*key)
     }
 
     /// Keeps what an answer without grants brought: only under a lease that was there when the call began and that

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use proto::dir::{OsdEntry, OsdMap, OsdState};
+use proto::dir::{OsdEntry, OsdMap};
 use proto::stripe::{Column, Layout};
 
 /// What a map says of one OSD of the list.
@@ -106,9 +106,12 @@ impl Role {
 fn standing(map: &OsdMap, osd: u64, votes: bool) -> Standing {
     let entry: Option<&OsdEntry> =
         map.osds.binary_search_by_key(&osd, |entry| entry.osd).ok().map(|at| &map.osds[at]);
-    let up =
-        |entry: &OsdEntry| matches!(OsdState::try_from(entry.state), Ok(OsdState::Up | OsdState::Draining));
-    Standing { osd, up: entry.is_some_and(up), since: entry.map_or(0, |entry| entry.since_epoch), votes }
+    Standing {
+        osd,
+        up: entry.is_some_and(OsdEntry::serves),
+        since: entry.map_or(0, |entry| entry.since_epoch),
+        votes,
+    }
 }
 
 /// Whether an OSD should rather not lead, and the map epoch of its last change of any kind.
@@ -144,6 +147,7 @@ pub fn role(map: &OsdMap, lists: &Lists) -> Role {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use proto::dir::OsdState;
 
     use super::*;
 
