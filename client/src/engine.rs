@@ -2,6 +2,7 @@
 //! is being written, read-ahead windows, checksums and assembly of stripes, data and holes.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod ahead;
 pub mod backoff;
 pub mod coding;
 pub mod creates;

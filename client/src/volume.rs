@@ -1,5 +1,6 @@
 //! A volume: names and attributes, by inode. Data is in [`crate::file`]; paths are in [`paths`].
 
+mod ahead;
 pub mod attrs;
 pub mod backup;
 pub mod changes;
@@ -28,6 +29,7 @@ use proto::mrc::{Head, Time};
 
 use crate::client::Client;
 use crate::config::{Creds, Patience};
+use crate::engine::ahead::Ahead;
 use crate::engine::leases::Key;
 use crate::engine::shortage::Shortage;
 use crate::engine::together;
@@ -66,6 +68,10 @@ pub struct Volume {
     pub(crate) shortage: Mutex<Shortage>,
     /// One attempt for what waits for room at a time.
     pub(crate) turn: tokio::sync::Semaphore,
+    /// What programs seem to be about to ask for. order: a leaf.
+    ahead: Mutex<Ahead>,
+    /// A directory is being listed for its lookups.
+    is_listing: AtomicBool,
     /// Who keeps what we answer. order: a leaf.
     kernel: RwLock<Arc<dyn KernelCaches>>,
     runtime: tokio::runtime::Handle,
@@ -98,6 +104,8 @@ impl Volume {
             quota: AtomicBool::new(false),
             shortage: Mutex::default(),
             turn: tokio::sync::Semaphore::new(1),
+            ahead: Mutex::default(),
+            is_listing: AtomicBool::new(false),
             kernel: RwLock::new(Arc::new(NoKernel)),
             runtime,
         })

@@ -49,6 +49,7 @@ pub(crate) mod find;
 pub(crate) mod fsck;
 pub(crate) mod getattr;
 pub(crate) mod getxattr;
+pub(crate) mod hold_many;
 pub(crate) mod layout;
 pub(crate) mod layout_default;
 pub(crate) mod link;

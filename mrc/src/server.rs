@@ -10,10 +10,10 @@ use proto::fsck::{FsckMend, FsckRun, LostCollect};
 use proto::layout::{LayoutGet, LayoutSet};
 use proto::mrc::{
     Access, AcquireLease, AwaitRecalls, Close, CloseMany, CompleteReplicas, Create, CreateMany,
-    DemoteReplicas, GetAttr, GetLayout, GetXattr, Link, ListReplicas, ListXattr, Lock, Lookup, MetadataSync,
-    MkDir, MkNod, Open, ReadDir, ReadLink, Rename, ReturnLeases, RmDir, SessionClose, SessionOpen,
-    SessionRenew, SetAttr, SetReplicas, SetXattr, StatFs, Symlink, TmpFile, Unlink, VolumeDrop, VolumeInit,
-    Walk, WriteDone,
+    DemoteReplicas, GetAttr, GetLayout, GetXattr, HoldMany, Link, ListReplicas, ListXattr, Lock, Lookup,
+    MetadataSync, MkDir, MkNod, Open, ReadDir, ReadLink, Rename, ReturnLeases, RmDir, SessionClose,
+    SessionOpen, SessionRenew, SetAttr, SetReplicas, SetXattr, StatFs, Symlink, TmpFile, Unlink, VolumeDrop,
+    VolumeInit, Walk, WriteDone,
 };
 use proto::quota::{QuotaLs, QuotaSet};
 use proto::raft::{Deliver, LeaderTransfer, MemberAdd, MemberRemove, Peer};
@@ -61,6 +61,7 @@ pub(crate) async fn dispatch(mrc: &Mrc, request: Request) -> Result<Response, Wi
         SessionClose::NUMBER => ops::session_close::serve(mrc, request).await,
         AcquireLease::NUMBER => ops::acquire_lease::serve(mrc, request).await,
         AwaitRecalls::NUMBER => ops::await_recalls::serve(mrc, request).await,
+        HoldMany::NUMBER => ops::hold_many::serve(mrc, request).await,
         ReturnLeases::NUMBER => ops::return_leases::serve(mrc, request).await,
         SetReplicas::NUMBER => ops::replicas::set(mrc, request).await,
         DemoteReplicas::NUMBER => ops::replicas::demote(mrc, request).await,

@@ -257,4 +257,6 @@ crate::methods! {
     CloseMany = 0x0233 reads (CloseManyRequest) -> Empty,
     /// Tells of files that the session has made under its leases of their directories.
     CreateMany = 0x0234 mutates (CreateManyRequest) -> CreateManyReply,
+    /// Asks for what it takes to move and remove files unheard.
+    HoldMany = 0x0235 reads (HoldManyRequest) -> HoldManyReply,
 }

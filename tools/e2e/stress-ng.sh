@@ -13,6 +13,8 @@ kinds="access chattr chdir chmod chown copy-file dentry dir dirdeep dirmany fall
   inode-flags inotify io iomix lease link locka lockf lockofd mknod open rename symlink sync-file touch utime verity xattr seek sendfile mmap fault"
 options=$(for kind in $kinds; do echo "--$kind 1"; done)
 mkdir "$mnt/a" "$mnt/b"
+# Some of them make files where they are started.
+cd "$work"
 # Some stressors go on for a while after their time, to remove what they made.
 # shellcheck disable=SC2086
 timeout $((seconds * 2 + 600)) stress-ng --temp-path "$mnt/a" --verify -t "${seconds}s" $options >"$work/a.log" 2>&1 </dev/null & first=$!

@@ -32,6 +32,11 @@ impl Leasing {
         Some(made)
     }
 
+    /// See [`crate::engine::leases::Leases::siblings`].
+    pub(crate) fn siblings(&self, dir: Key, first: u64, most: usize) -> Vec<u64> {
+        self.engine.lock().siblings(dir, first, most)
+    }
+
     /// Removes a file if that may be done without asking: `remove` gets the attributes of the directory and of the file, and gives when
     /// it was once that is recorded.
     pub(crate) fn remove_early(

@@ -82,10 +82,17 @@ impl Volume {
         (parent, name): (u64, &[u8]),
         stage: Option<&Arc<Stage>>,
     ) -> Result<()> {
-        match stage.and_then(|stage| self.unlink_early(creds, (parent, name), stage)) {
-            Some(()) => Ok(()),
-            None => self.unlink(creds, parent, name).await,
+        if let Some(stage) = stage {
+            let mut done = self.unlink_early(creds, (parent, name), stage);
+            if done.is_none() && self.hold_ahead(creds, (parent, name), None).await {
+                done = self.unlink_early(creds, (parent, name), stage);
+            }
+            if done.is_some() {
+                self.changed_unheard(parent);
+                return Ok(());
+            }
         }
+        self.unlink(creds, parent, name).await
     }
 
     /// `None`: the MRC has to remove it.
@@ -117,10 +124,18 @@ impl Volume {
         what: Move<'_>,
         stage: Option<&Arc<Stage>>,
     ) -> Result<()> {
-        match stage.and_then(|stage| self.rename_early(creds, what, stage)) {
-            Some(()) => Ok(()),
-            None => self.rename(creds, what).await,
+        if let Some(stage) = stage {
+            let (from, to) = ((what.parent, what.name), (what.new_parent, what.new_name));
+            let mut done = self.rename_early(creds, what, stage);
+            if done.is_none() && self.hold_ahead(creds, from, Some(to)).await {
+                done = self.rename_early(creds, what, stage);
+            }
+            if done.is_some() {
+                self.changed_unheard(what.parent);
+                return Ok(());
+            }
         }
+        self.rename(creds, what).await
     }
 
     /// `None`: the MRC has to move it.
@@ -155,7 +170,7 @@ impl Volume {
     }
 
     /// What a program has open lives on without a name. Nobody opens here without asking what lost its name.
-    fn is_open_to_programs(&self, ino: u64) -> bool {
+    pub(super) fn is_open_to_programs(&self, ino: u64) -> bool {
         let leaving = self.inode(ino).map_or(0, |inode| inode.leaving());
         self.session().handles(self.key(ino)) > leaving
     }

@@ -77,6 +77,8 @@ impl Volume {
         if plain {
             asked.learn_name(dir, name, Some(reply.attr.ino), &reply.leases);
         }
+        drop(asked);
+        self.looked_up(creds, parent);
         Ok(self.shown(reply.attr))
     }
 

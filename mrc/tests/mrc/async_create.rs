@@ -7,10 +7,10 @@ use mrc::command::{Body, ChangeAs, CreateAs, ReserveInos, SessionBegin, SessionR
 use proto::error::Code;
 use proto::mrc::{
     AwaitRecalls, AwaitRecallsRequest, Create, CreateMany, CreateManyReply, CreateManyRequest, CreateRequest,
-    CreatedReply, DropVolume, EarlyFile, EarlyMove, EntryRequest, GetAttr, HeldLease, InoRequest,
-    LEASE_ATTR as A, LEASE_NAMES as N, LEASE_READ as R, LEASE_WRITE as W, Lookup, MakeRequest, Open,
-    OpenRequest, OpenSession, RESERVE_MAX, ReadDir, ReadDirRequest, ReturnLeases, ReturnLeasesRequest,
-    ReturnedLease, SessionOpen, Time, VolumeDrop,
+    CreatedReply, DropVolume, EarlyFile, EarlyMove, EntryRequest, GetAttr, HOLDS_MAX, HeldLease, HoldMany,
+    HoldManyReply, HoldManyRequest, InoRequest, LEASE_ATTR as A, LEASE_NAMES as N, LEASE_READ as R,
+    LEASE_WRITE as W, Lookup, MakeRequest, Open, OpenRequest, OpenSession, RESERVE_MAX, ReadDir,
+    ReadDirRequest, ReturnLeases, ReturnLeasesRequest, ReturnedLease, SessionOpen, Time, VolumeDrop,
 };
 use proto::quota::{QuotaKind, QuotaLimits, QuotaSet, SetQuota};
 use proto::rpc::Origin;
@@ -84,6 +84,11 @@ impl World {
         EarlyFile { moved: Some(moved), at: at(12), ..self.file(name, ino, epoch) }
     }
 
+    async fn holds(&self, session: u64, inos: Vec<u64>) -> HoldManyReply {
+        let request = HoldManyRequest { head: head(session), directories: vec![ROOT], inos };
+        self.ask::<HoldMany>(&request).await.unwrap()
+    }
+
     /// Names of the root and what they lead to, as another client sees them.
     async fn names(&self) -> Vec<(String, u64)> {
         let list = ReadDirRequest { head: head(OTHER), ino: ROOT, after: 0, limit: 100, with_attrs: false };
@@ -140,6 +145,54 @@ async fn what_was_made_is_told_once_and_is_there_before_anybody_else_may_look() 
     assert_eq!(names.iter().map(|entry| &entry.name[..]).collect::<Vec<_>>(), [&b"first"[..], b"x", b"y"]);
     let open = OpenRequest { head: head(OTHER), ino: first + 1, ..OpenRequest::default() };
     assert!(world.ask::<Open>(&open).await.is_ok());
+}
+
+/// Files that others made, removed unheard by who asked for the right to.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_goes_on_removing_is_given_what_nobody_else_holds() {
+    let world = Arc::new(World::new(1).await);
+    world.takes_part(OTHER).await;
+    let epoch = world.takes_part(SESSION).await;
+    for name in ["a", "b", "c"] {
+        world.makes(name).await;
+    }
+    let looking = tokio::spawn({
+        let world = world.clone();
+        async move { world.names().await }
+    });
+    let wanted = world.wanted(SESSION, 10_000).await;
+    world.gives_back(SESSION, &wanted).await;
+    let inos: Vec<u64> = looking.await.unwrap().iter().map(|(_, ino)| *ino).collect();
+    let (a, b, c) = (inos[0], inos[1], inos[2]);
+    // The maker holds them: another session is given nothing, and nothing is recalled.
+    let held = world.holds(OTHER, inos.clone()).await;
+    assert!(held.leases.iter().all(|grant| grant.bits & W == 0), "{held:?}");
+    world.gives_back(SESSION, &[(ROOT, A | N | W, u64::MAX), (a, A | R | W, u64::MAX)]).await;
+    world.gives_back(SESSION, &[(b, A | R | W, u64::MAX), (c, A | R | W, u64::MAX)]).await;
+    world.gives_back(OTHER, &[(ROOT, A | N, u64::MAX)]).await;
+    // Somebody has one of them open, and keeps its attributes.
+    let open = OpenRequest { head: head(OTHER), ino: b, ..OpenRequest::default() };
+    world.ask::<Open>(&open).await.unwrap();
+    let held = world.holds(SESSION, vec![a, b, c, ROOT, 9_999]).await;
+    let of = |ino: u64| held.leases.iter().find(|grant| grant.ino == ino).map_or(0, |grant| grant.bits);
+    assert_eq!((of(ROOT), of(a), of(c)), (A | N | W, A | R | W, A | R | W));
+    assert_eq!(of(b) & W, 0, "who has it open may ask for its attributes");
+    let told = |ino: u64| held.attrs.iter().any(|attr| attr.ino == ino);
+    assert!(told(ROOT) && told(a) && told(c) && !told(9_999));
+    assert_eq!(world.wanted(OTHER, 0).await, [], "nothing is recalled");
+    // It removes one of them unheard; another session sees that before it is told anything of the directory.
+    let looking = tokio::spawn({
+        let world = world.clone();
+        async move { world.names().await }
+    });
+    let wanted = world.wanted(SESSION, 10_000).await;
+    assert_eq!(wanted.iter().map(|one| (one.0, one.1 & W)).collect::<Vec<_>>(), [(ROOT, W)]);
+    let told = world.tell(vec![world.removed("a", a, epoch)], 0).await;
+    assert_eq!(refusal(&told.files[0]), None);
+    world.gives_back(SESSION, &wanted).await;
+    assert_eq!(looking.await.unwrap(), [("b".to_owned(), b), ("c".to_owned(), c)]);
+    let many = HoldManyRequest { head: head(SESSION), directories: Vec::new(), inos: vec![1; HOLDS_MAX + 1] };
+    assert_eq!(code(world.ask::<HoldMany>(&many).await), Some(Code::InvalidArgument));
 }
 
 #[tokio::test(flavor = "multi_thread")]

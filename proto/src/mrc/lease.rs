@@ -51,6 +51,35 @@ pub struct AcquireLeaseRequest {
     pub bits: u32,
 }
 
+/// Most files of one [`HoldManyRequest`].
+pub const HOLDS_MAX: usize = 256;
+
+/// Asks for what it takes to move and remove files of a directory unheard (see `docs/protocols/async-create.md`), as far as that
+/// costs nobody anything: nobody is waited for, and nothing is recalled.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct HoldManyRequest {
+    /// Head; its session gets the leases.
+    #[prost(message, required, tag = "1")]
+    pub head: super::Head,
+    /// Directories in which names are to change, at most two.
+    #[prost(uint64, repeated, tag = "2")]
+    pub directories: Vec<u64>,
+    /// Files whose names are to change, at most [`HOLDS_MAX`]; those that are none are passed over.
+    #[prost(uint64, repeated, tag = "3")]
+    pub inos: Vec<u64>,
+}
+
+/// Answer to [`HoldManyRequest`].
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct HoldManyReply {
+    /// Attributes of the directories and files on which something was given.
+    #[prost(message, repeated, tag = "1")]
+    pub attrs: Vec<super::Attr>,
+    /// What is held of them.
+    #[prost(message, repeated, tag = "2")]
+    pub leases: Vec<LeaseGrant>,
+}
+
 /// Waits for recalls of this session's leases.
 #[derive(Clone, Copy, PartialEq, prost::Message)]
 pub struct AwaitRecallsRequest {

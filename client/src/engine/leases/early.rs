@@ -79,6 +79,23 @@ impl Leases {
         Some(Moving { from_dir, to_dir, file: of_file, replaced })
     }
 
+    /// Files of a directory that are not ours alone, by what its names are known to mean: at most `most` of those that follow
+    /// `first` by number, itself to begin with.
+    #[must_use]
+    pub fn siblings(&self, dir: Key, first: u64, most: usize) -> Vec<u64> {
+        let names = self.entries.get(&dir).map(|entry| entry.names.values().flatten());
+        let others = names.into_iter().flatten().copied().filter(|ino| *ino != first);
+        let mut inos: Vec<u64> = others.filter(|ino| self.is_ours((dir.0, *ino)).is_none()).collect();
+        let most = most.saturating_sub(1);
+        if inos.len() > most {
+            // Behind those at the end come those at the beginning.
+            inos.select_nth_unstable_by_key(most, |ino| ino.wrapping_sub(first));
+            inos.truncate(most);
+        }
+        inos.push(first);
+        inos
+    }
+
     /// A directory whose names this session alone may use, and what one of them means.
     fn may_change(&mut self, dir: Key, name: &[u8], now: Duration) -> Option<(Attr, Option<u64>)> {
         if !self.is_good(now) {
@@ -414,6 +431,48 @@ mod tests {
         let mut leases = with(EARLY, file());
         leases.change_begin(FILE, None, NOW);
         assert_eq!(leases.may_remove(DIR, b"x", NOW), None, "it may be getting another name");
+    }
+
+    #[test]
+    fn a_right_that_comes_later_serves_for_names_that_were_known_before() {
+        let mut leases = Leases::default();
+        leases.turn_on();
+        leases.renewed(Duration::from_secs(60));
+        let ticket = leases.begin();
+        let given = grant(DIR.1, LEASE_NAMES | LEASE_ATTR, 1);
+        leases.granted(1, &given, ticket);
+        leases.keep_name(DIR, b"x", Some(FILE.1), &given, ticket);
+        leases.end(ticket);
+        // The kernel looks whether the new name is there.
+        let ticket = leases.begin();
+        leases.keep_absent(DIR, b"y", ticket);
+        leases.end(ticket);
+        assert_eq!(leases.may_move((DIR, b"x"), (DIR, b"y"), NOW), None);
+        let ticket = leases.begin();
+        let of_dir = Attr { size: 1, ..directory() };
+        for (of, bits, number) in [(of_dir, MAKES, 2), (file(), EARLY, 3)] {
+            let given = grant(of.ino, bits, number);
+            leases.granted(1, &given, ticket);
+            leases.keep_attr(1, &of, &given, ticket);
+        }
+        leases.end(ticket);
+        assert!(leases.may_move((DIR, b"x"), (DIR, b"y"), NOW).is_some());
+        assert!(leases.may_remove(DIR, b"x", NOW).is_some());
+    }
+
+    #[test]
+    fn siblings_are_files_that_are_not_ours_by_number() {
+        let mut leases = maker();
+        let ticket = leases.begin();
+        for ino in 10..20 {
+            leases.keep_name(DIR, format!("{ino}").as_bytes(), Some(ino), &grant(DIR.1, MAKES, 9), ticket);
+        }
+        assert_eq!(
+            leases.siblings(DIR, 17, 4).iter().copied().collect::<std::collections::BTreeSet<_>>(),
+            [10, 17, 18, 19].into()
+        );
+        assert_eq!(leases.siblings(DIR, 17, 100).len(), 10);
+        assert_eq!(leases.siblings((1, 99), 5, 4), [5]);
     }
 
     #[test]

@@ -61,20 +61,21 @@ pub(super) struct Entry {
     pub(super) crowd: Crowd,
     /// `names` and `crowd` have all that are there: any other is not.
     pub(super) whole: bool,
-    /// Where the next page of a listing that may become whole has to begin.
+    /// Every name up to this cookie is in `names` or `crowd`.
     pub(super) listing: Option<u64>,
 }
 
 impl Entry {
     /// A page of the directory arrived that begins after the cookie `after` and ends with `last`, the directory's `end`
-    /// or not. Its names are in `names` already. They are all when every page came and nothing happened meanwhile.
+    /// or not. Its names are in `names` already. They are all when every page came and nothing happened meanwhile. Cookies only grow,
+    /// so pages may overlap (a kernel whose buffer is full asks for the rest again) and come from several who list.
     pub(super) fn listed(&mut self, after: u64, last: u64, end: bool) {
-        let follows = self.listing.take() == Some(after) || after == 0;
-        match follows {
-            true if end => self.whole = true,
-            true => self.listing = Some(last),
-            false => {}
+        let upto = self.listing.unwrap_or(0);
+        if after > upto {
+            return;
         }
+        self.listing = Some(upto.max(last));
+        self.whole |= end;
     }
 
     /// What a name means: known to be there, known to be absent.
