@@ -6,7 +6,7 @@ use crate::raft::Plan;
 #[test]
 fn seeds_hold_all_invariants() {
     let (mut operations, mut patches) = (0, std::collections::BTreeMap::new());
-    for seed in 0..25 {
+    for seed in 0..30 {
         let outcome = run(Plan { seed, steps: 4000, keep_log: false, blackout: false });
         assert_eq!(outcome.violation, None, "seed {seed}");
         operations += outcome.operations;

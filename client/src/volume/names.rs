@@ -77,9 +77,11 @@ impl Volume {
         if plain {
             asked.learn_name(dir, name, Some(reply.attr.ino), &reply.leases);
         }
+        let shown = self.shown(reply.attr);
+        // Not before: what was told meanwhile is measured against it.
         drop(asked);
         self.looked_up(creds, parent);
-        Ok(self.shown(reply.attr))
+        Ok(shown)
     }
 
     /// What a name means, if that may be answered without a call.
