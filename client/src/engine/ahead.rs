@@ -19,8 +19,10 @@ const CHANGES: u32 = 3;
 /// Files asked for at first, and at most.
 const FIRST: usize = 32;
 const MOST: usize = 256;
-/// What was of no use, or was not given, is not asked for again for so long.
-const PAUSE: Duration = Duration::from_secs(5);
+/// What was of no use, or was not given, is not asked for again for so long; twice as long each time, so many times. Often it is the last
+/// process of a mount that has not given everything back yet.
+const PAUSE: Duration = Duration::from_millis(100);
+const PAUSES: u32 = 6;
 
 #[derive(Debug, Default, Clone, Copy)]
 struct Lookups {
@@ -37,6 +39,15 @@ struct Holds {
     held: usize,
     used: usize,
     not_before: Duration,
+    /// How often in a row it was of no use.
+    vain: u32,
+}
+
+impl Holds {
+    fn in_vain(self, now: Duration) -> Self {
+        let vain = (self.vain + 1).min(PAUSES);
+        Self { last: now, not_before: now + PAUSE * (1 << vain) / 2, vain, ..Self::default() }
+    }
 }
 
 /// What a mount has been asking of late.
@@ -86,7 +97,7 @@ impl Ahead {
         one.last = now;
         // Of what was held by the last answer most was of no use.
         if one.used * 4 < one.held {
-            *one = Holds { last: now, not_before: now + PAUSE, ..Holds::default() };
+            *one = one.in_vain(now);
         }
         let asks = self.changes >= CHANGES && now >= one.not_before;
         let most = if one.held == 0 { FIRST } else { (4 * one.held).clamp(FIRST, MOST) };
@@ -97,8 +108,10 @@ impl Ahead {
     /// So many files of a directory are held; none: nothing was given that is of use.
     pub fn held(&mut self, dir: Key, held: usize, now: Duration) {
         if let Some(one) = self.holds.get_mut(&dir) {
-            let not_before = if held == 0 { now + PAUSE } else { one.not_before };
-            *one = Holds { last: now, held, used: 0, not_before };
+            *one = match held {
+                0 => one.in_vain(now),
+                held => Holds { last: now, held, used: 0, ..*one },
+            };
         }
     }
 
@@ -106,6 +119,9 @@ impl Ahead {
     pub fn changed_unheard(&mut self, dir: Key, now: Duration) {
         if let Some(one) = self.holds.get_mut(&dir) {
             (one.last, one.used) = (now, one.used + 1);
+            if one.used * 4 >= one.held {
+                one.vain = 0;
+            }
             self.changed = now;
         }
     }
@@ -162,9 +178,23 @@ mod tests {
             ahead.held(DIR, held, at(3));
             (0..used).for_each(|_| ahead.changed_unheard(DIR, at(4)));
             assert_eq!(ahead.changes(DIR, at(5)) > 0, asks, "{used} of {held}");
-            let later: Vec<usize> = (6_000..6_003).map(|ms| ahead.changes(DIR, at(ms))).collect();
-            assert!(later[2] > 0, "after a while: {later:?}");
+            assert!(ahead.changes(DIR, at(105)) > 0, "after a while");
         }
+    }
+
+    #[test]
+    fn what_is_refused_again_and_again_is_asked_for_ever_less_often() {
+        let mut ahead = Ahead::default();
+        let asked: Vec<u64> = (0..20_000)
+            .filter(|ms| {
+                let asks = ahead.changes(DIR, at(*ms)) > 0;
+                if asks {
+                    ahead.held(DIR, 0, at(*ms));
+                }
+                asks
+            })
+            .collect();
+        assert_eq!(asked, [2, 102, 302, 702, 1_502, 3_102, 6_302, 9_502, 12_702, 15_902, 19_102]);
     }
 
     #[test]
