@@ -151,7 +151,7 @@ fn changed_as(txn: &mut Txn<'_>, at: Applied, ask: &command::ChangeAs) -> Outcom
         if let Some(done) = rename::rename_as(txn, &request, file, ask.closed)? {
             log.renamed(txn, &request, done);
         }
-    } else if let Some(entry) = link::unlink_as(txn, head, file, ask.closed)? {
+    } else if let Some(entry) = link::remove_as(txn, head, file, ask.closed)? {
         log.removed(txn, entry, file.parent, &file.name);
     }
     // As for one that was asked for: the kernel's request may come again when its maker was killed.

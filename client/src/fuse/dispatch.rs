@@ -301,7 +301,8 @@ impl Door {
         self.with(Op::rmdir, call, move |shared, creds, parent| async move {
             outside(parent)?;
             past::not_the_directory(&name)?;
-            shared.volume.rmdir(&creds, parent, &name).await.map(|()| Answer::done())
+            let stage = shared.stage.as_ref();
+            shared.volume.rmdir_behind(&creds, (parent, &name), stage).await.map(|()| Answer::done())
         });
     }
 

@@ -53,6 +53,21 @@ impl Leasing {
         Some(())
     }
 
+    /// Removes a directory likewise.
+    pub(crate) fn remove_directory_early(
+        &self,
+        dir: Key,
+        name: &[u8],
+        remove: impl FnOnce(&Attr, &Attr) -> Option<Time>,
+    ) -> Option<()> {
+        let now = self.now();
+        let mut engine = self.engine.lock();
+        let (of_dir, removed) = engine.may_remove_directory(dir, name, now)?;
+        let at = remove(&of_dir, &removed)?;
+        engine.removed_directory(dir, name, removed.ino, at);
+        Some(())
+    }
+
     /// Moves a file likewise.
     pub(crate) fn move_early(
         &self,

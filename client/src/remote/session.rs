@@ -239,7 +239,11 @@ impl Session {
     }
 
     /// Likewise, before the leader hears of files that were made earlier.
-    async fn call_ahead<M: Method>(&self, request: &M::Request, extra: Duration) -> Result<M::Reply> {
+    pub(crate) async fn call_ahead<M: Method>(
+        &self,
+        request: &M::Request,
+        extra: Duration,
+    ) -> Result<M::Reply> {
         loop {
             let known = self.opened();
             match self.group.call_for::<M>(request, self.patience, extra).await.0 {

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use proto::mrc::{HoldMany, HoldManyRequest, LEASE_WRITE, kind};
+use proto::mrc::{Attr, HoldMany, HoldManyRequest, LEASE_WRITE, kind};
 
 use super::Volume;
 use super::names::is_plain;
@@ -83,24 +83,44 @@ impl Volume {
                 directories.push(new_parent);
             }
         }
-        let request = HoldManyRequest { head: self.head(creds), directories, inos };
-        let asked = self.leasing().ask();
-        let held = match self.session().call::<HoldMany>(&request).await {
-            Ok(reply) => {
-                asked.learn(self.id(), &reply.leases, &reply.attrs);
-                let ours = |ino: u64| {
-                    reply.leases.iter().any(|grant| grant.ino == ino && grant.bits & LEASE_WRITE != 0)
-                };
-                let names = request.directories.iter().all(|ino| ours(*ino));
-                if names { request.inos.iter().filter(|ino| ours(**ino)).count() } else { 0 }
-            }
-            Err(error) => {
-                tracing::debug!(parent, %error, "the right to change names alone was not given");
-                0
-            }
-        };
+        let held = self.ask_for(creds, directories, inos).await;
         self.ahead.lock().held(dir, held, self.clock());
         held > 0
+    }
+
+    /// Likewise for a directory that is about to be removed, and the one that it is in: who takes away a tree has taken away what was
+    /// in it. It is known by then to be empty.
+    pub(super) async fn hold_directories(&self, creds: &Creds, parent: u64, name: &[u8]) -> bool {
+        let dir = self.key(parent);
+        if !creds.may_use_kept() || self.is_past() || !is_plain(name) {
+            return false;
+        }
+        let Some(ino) = self.leasing().named(dir, name) else { return false };
+        if self.ahead.lock().changes(dir, self.clock()) == 0 {
+            return false;
+        }
+        self.ask_for(creds, vec![parent, ino], Vec::new()).await > 0
+    }
+
+    /// Asks for the right to change names in directories, and for files. Gives how many of all were given, none when a directory was not.
+    async fn ask_for(&self, creds: &Creds, directories: Vec<u64>, inos: Vec<u64>) -> usize {
+        let request = HoldManyRequest { head: self.head(creds), directories, inos };
+        let asked = self.leasing().ask();
+        // The leader does not hear first of what was done unheard: it has nothing to do with these files, and directories whose attributes
+        // tell of it are not told of anew.
+        let reply = match self.session().call_ahead::<HoldMany>(&request, Duration::ZERO).await {
+            Ok(reply) => reply,
+            Err(error) => {
+                tracing::debug!(?error, "the right to change names alone was not given");
+                return 0;
+            }
+        };
+        let news = |attr: &&Attr| self.leasing().attr(self.key(attr.ino)).is_none();
+        asked.learn(self.id(), &reply.leases, reply.attrs.iter().filter(news));
+        let ours =
+            |ino: u64| reply.leases.iter().any(|grant| grant.ino == ino && grant.bits & LEASE_WRITE != 0);
+        let given = request.directories.iter().chain(&request.inos).filter(|ino| ours(**ino)).count();
+        if request.directories.iter().all(|ino| ours(*ino)) { given } else { 0 }
     }
 
     /// A name of a directory was changed without asking.

@@ -104,16 +104,39 @@ impl Volume {
             if self.is_open_to_programs(of_file.ino) || !may_change(of_dir) {
                 return None;
             }
-            let file = EarlyFile {
-                parent,
-                name: name.to_vec(),
-                ino: of_file.ino,
-                uid: creds.uid,
-                gid: creds.gid,
-                removed: true,
-                ..EarlyFile::default()
-            };
-            self.tell_later(stage, file)
+            self.tell_later(stage, removal((parent, name), of_file.ino, creds))
+        })
+    }
+
+    /// Like [`Volume::rmdir`]; with a stage the directory is taken away here, and the MRC hears of it afterwards, when nobody else may look.
+    pub(crate) async fn rmdir_behind(
+        &self,
+        creds: &Creds,
+        (parent, name): (u64, &[u8]),
+        stage: Option<&Arc<Stage>>,
+    ) -> Result<()> {
+        if let Some(stage) = stage {
+            let mut done = self.rmdir_early(creds, (parent, name), stage);
+            if done.is_none() && self.hold_directories(creds, parent, name).await {
+                done = self.rmdir_early(creds, (parent, name), stage);
+            }
+            if done.is_some() {
+                return Ok(());
+            }
+        }
+        self.rmdir(creds, parent, name).await
+    }
+
+    /// `None`: the MRC has to remove it.
+    fn rmdir_early(&self, creds: &Creds, (parent, name): (u64, &[u8]), stage: &Arc<Stage>) -> Option<()> {
+        if !creds.may_use_kept() || !super::names::is_plain(name) || self.is_past() {
+            return None;
+        }
+        self.leasing().remove_directory_early(self.key(parent), name, |of_dir, removed| {
+            if !may_change(of_dir) {
+                return None;
+            }
+            self.tell_later(stage, removal((parent, name), removed.ino, creds))
         })
     }
 
@@ -240,6 +263,12 @@ impl Volume {
             ..EarlyFile::default()
         })
     }
+}
+
+/// A name is taken away from a file, or a directory.
+fn removal((parent, name): (u64, &[u8]), ino: u64, creds: &Creds) -> EarlyFile {
+    let (name, uid, gid) = (name.to_vec(), creds.uid, creds.gid);
+    EarlyFile { parent, name, ino, uid, gid, removed: true, ..EarlyFile::default() }
 }
 
 /// Whether names of a directory may be changed, for all that its flags say.

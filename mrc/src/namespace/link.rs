@@ -3,7 +3,7 @@
 use proto::error::Code;
 use proto::id::Ino;
 use proto::limits::LINKS_MAX;
-use proto::mrc::{EarlyFile, Head, LinkRequest, RemoveEntry, Time};
+use proto::mrc::{EarlyFile, Head, LinkRequest, RemoveEntry, Time, kind};
 use rt::table::{Reader, Txn};
 
 use super::entry::{self, Entry};
@@ -74,9 +74,9 @@ pub fn unlink(txn: &mut Txn<'_>, now: Time, request: &RemoveEntry, closed: u64) 
     Ok(entry)
 }
 
-/// Removes a file that a session has removed under its leases, as [`unlink`] does, at the time that it tells; `None`: it is gone
-/// already. The kernel of the mount has checked the rights.
-pub fn unlink_as(txn: &mut Txn<'_>, head: &Head, file: &EarlyFile, closed: u64) -> Outcome<Option<Entry>> {
+/// Removes a file or an empty directory that a session has removed under its leases, as [`unlink`] and [`rmdir`] do, at the time that
+/// it tells; `None`: it is gone already. The kernel of the mount has checked the rights.
+pub fn remove_as(txn: &mut Txn<'_>, head: &Head, file: &EarlyFile, closed: u64) -> Outcome<Option<Entry>> {
     let name = Name::parse(&file.name)?;
     session::require_epoch(txn, head.session, file.epoch, name)?;
     let there = entry::find(txn, head.volume, file.parent, name)?;
@@ -86,7 +86,11 @@ pub fn unlink_as(txn: &mut Txn<'_>, head: &Head, file: &EarlyFile, closed: u64) 
     let now = inode::not_before(txn, head.volume, file.at, &[file.parent], file.ino)?;
     let (head, parent, name) = (head.clone(), file.parent, file.name.clone());
     let request = RemoveEntry { head, parent, name, victim: file.ino, ..RemoveEntry::default() };
-    unlink(txn, now, &request, closed).map(Some)
+    let removed = match there.is_some_and(|entry| entry.kind == kind::DIR) {
+        true => rmdir(txn, now, &request),
+        false => unlink(txn, now, &request, closed),
+    };
+    removed.map(Some)
 }
 
 /// Removes an empty directory. Gives the entry that was there.

@@ -1,7 +1,7 @@
 //! Files that a session has made, moved or removed under its leases of their directories: one command each, replicated together. See
 //! `docs/protocols/async-create.md`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,6 +23,9 @@ use crate::leasing::{Change, claims};
 use crate::namespace::{inode, link};
 use crate::service::{Mrc, Signer};
 use crate::trash;
+
+/// What changes with a file or a directory that is moved or removed.
+const OF_KNOWN: u32 = claims::DATA | claims::DIRECTORY;
 
 pub(crate) async fn serve(mrc: &Mrc, request: Request) -> Result<Response, WireError> {
     let ask = parse::<CreateMany>(&request)?;
@@ -66,9 +69,11 @@ async fn announce(
 ) -> Result<Vec<Change>, WireError> {
     let (volume, leasing) = (head.volume, mrc.leader().leasing());
     let known: BTreeSet<u64> = files.iter().flat_map(EarlyFile::known).collect();
-    let directories: BTreeSet<u64> = files.iter().flat_map(EarlyFile::directories).collect();
-    let of_directories = directories.into_iter().map(|ino| (ino, claims::DIRECTORY));
-    let all: Vec<(u64, u32)> = of_directories.chain(known.iter().map(|ino| (*ino, claims::DATA))).collect();
+    let directories = files.iter().flat_map(EarlyFile::directories).map(|ino| (ino, claims::DIRECTORY));
+    // What was in a directory may go with it.
+    let mut of_inodes: BTreeMap<u64, u32> = directories.collect();
+    of_inodes.extend(known.iter().map(|ino| (*ino, OF_KNOWN)));
+    let all: Vec<(u64, u32)> = of_inodes.into_iter().collect();
     let mut begun = Vec::with_capacity(all.len() / Claims::MAX + 1);
     for some in all.chunks(Claims::MAX) {
         let with =
@@ -79,7 +84,7 @@ async fn announce(
     for ino in known.into_iter().filter(|ino| !is_ours(*ino)) {
         // Not one that has yet to be made.
         if inode::find(mrc.table(), volume, ino)?.is_some() {
-            let all = Claim { tell: true, ..Claim::change((volume, ino), claims::DATA) };
+            let all = Claim { tell: true, ..Claim::change((volume, ino), OF_KNOWN) };
             begun.push(leasing.begin_change(head.session, Claims::default().with(all), deadline).await?);
         }
     }
@@ -114,11 +119,15 @@ async fn in_order(
 /// How many of the first have nothing to do with one another: it does not matter in which order they are done, nor whether some are and
 /// others are not.
 fn independent(files: &[EarlyFile]) -> usize {
-    let (mut names, mut inos) = (BTreeSet::new(), BTreeSet::new());
+    let (mut names, mut inos, mut changed) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
     let mut follows = |at: usize| {
         let file = &files[at];
         let to = file.moved.as_ref();
-        !names.insert((file.parent, &file.name))
+        // A directory goes after what was in it.
+        let was_changed = changed.contains(&file.ino);
+        changed.extend(file.directories());
+        was_changed
+            || !names.insert((file.parent, &file.name))
             || to.is_some_and(|to| !names.insert((to.parent, &to.name)))
             || !inos.insert(file.ino)
             || to.is_some_and(|to| to.replaced != 0 && !inos.insert(to.replaced))

@@ -9,7 +9,7 @@ use proto::mrc::{
     AwaitRecalls, AwaitRecallsRequest, Create, CreateMany, CreateManyReply, CreateManyRequest, CreateRequest,
     CreatedReply, DropVolume, EarlyFile, EarlyMove, EntryRequest, GetAttr, HOLDS_MAX, HeldLease, HoldMany,
     HoldManyReply, HoldManyRequest, InoRequest, LEASE_ATTR as A, LEASE_NAMES as N, LEASE_READ as R,
-    LEASE_WRITE as W, Lookup, MakeRequest, Open, OpenRequest, OpenSession, RESERVE_MAX, ReadDir,
+    LEASE_WRITE as W, Lookup, MakeRequest, MkDir, Open, OpenRequest, OpenSession, RESERVE_MAX, ReadDir,
     ReadDirRequest, ReturnLeases, ReturnLeasesRequest, ReturnedLease, SessionOpen, Time, VolumeDrop,
 };
 use proto::quota::{QuotaKind, QuotaLimits, QuotaSet, SetQuota};
@@ -193,6 +193,45 @@ async fn who_goes_on_removing_is_given_what_nobody_else_holds() {
     assert_eq!(looking.await.unwrap(), [("b".to_owned(), b), ("c".to_owned(), c)]);
     let many = HoldManyRequest { head: head(SESSION), directories: Vec::new(), inos: vec![1; HOLDS_MAX + 1] };
     assert_eq!(code(world.ask::<HoldMany>(&many).await), Some(Code::InvalidArgument));
+}
+
+/// A tree that goes in one call, from its leaves.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_goes_after_what_was_in_it() {
+    let world = Arc::new(World::new(1).await);
+    let epoch = world.takes_part(SESSION).await;
+    world.makes("a").await;
+    let make = |parent: u64, name: &str| {
+        let make = MakeRequest { head: head(SESSION), parent, name: name.into(), ..MakeRequest::default() };
+        MakeRequest { mode: 0o040_755, origin: world.origin(), ..make }
+    };
+    let top = world.ask::<MkDir>(&make(ROOT, "top")).await.unwrap().attr.ino;
+    let deep = world.ask::<MkDir>(&make(top, "deep")).await.unwrap().attr.ino;
+    let first = world.tell(Vec::new(), 8).await.first;
+    let held = HoldManyRequest { head: head(SESSION), directories: vec![top, deep], inos: Vec::new() };
+    let held = world.ask::<HoldMany>(&held).await.unwrap().leases;
+    assert!(held.iter().all(|grant| grant.bits == A | N | W), "{held:?}");
+    let within = |parent: u64, file: EarlyFile| EarlyFile { parent, ..file };
+    let files = vec![
+        within(deep, world.file("x", first, epoch)),
+        within(deep, world.removed("x", first, epoch)),
+        within(top, world.removed("deep", deep, epoch)),
+        world.removed("top", top, epoch),
+    ];
+    let told = world.tell(files.clone(), 0).await;
+    assert_eq!(told.files.iter().map(refusal).collect::<Vec<_>>(), [None; 4]);
+    assert_eq!((told.files[2].freed, told.files[3].freed), (deep, top));
+    let root = world.ask::<GetAttr>(&InoRequest { head: head(SESSION), ino: ROOT }).await.unwrap();
+    assert_eq!((root.attr.size, root.attr.nlink), (1, 2));
+    // Once more, when the answer to it is not kept any more.
+    let again = files[2..].iter().map(|file| EarlyFile { origin: world.origin(), ..file.clone() }).collect();
+    let again = world.tell(again, 0).await;
+    assert_eq!(refusal(&again.files[1]), None);
+    // One with something in it stays.
+    let full = world.ask::<MkDir>(&make(ROOT, "full")).await.unwrap().attr.ino;
+    world.ask::<MkDir>(&make(full, "inside")).await.unwrap();
+    let told = world.tell(vec![world.removed("full", full, epoch)], 0).await;
+    assert_eq!(refusal(&told.files[0]), Some(Code::NotEmpty));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -64,6 +64,16 @@ impl Leases {
         Some((of_dir, of_file))
     }
 
+    /// Likewise of a directory: nobody else may look into it, and there is nothing in it.
+    #[must_use]
+    pub fn may_remove_directory(&mut self, dir: Key, name: &[u8], now: Duration) -> Option<(Attr, Attr)> {
+        let (of_dir, ino) = self.may_change(dir, name, now)?;
+        let entry = self.entries.get(&(dir.0, ino?))?;
+        let ours = entry.bits & MAKES == MAKES && entry.losing == 0 && entry.changing == 0;
+        let attr = entry.attr.as_ref().filter(|attr| ours && attr.mode >> 12 == kind::DIR)?;
+        (attr.size == 0 && attr.flags == 0 && attr.nlink > 0).then(|| (of_dir, attr.clone()))
+    }
+
     /// What there is to know of a move that may be made without asking.
     #[must_use]
     pub fn may_move(&mut self, from: (Key, &[u8]), to: (Key, &[u8]), now: Duration) -> Option<Moving> {
@@ -122,6 +132,17 @@ impl Leases {
     pub fn removed(&mut self, dir: Key, name: &[u8], ino: u64, at: Time) {
         self.named(dir, name, None, (-1, at));
         self.gone((dir.0, ino));
+    }
+
+    /// Likewise, of a directory.
+    pub fn removed_directory(&mut self, dir: Key, name: &[u8], ino: u64, at: Time) {
+        self.removed(dir, name, ino, at);
+        if let Some(attr) = self.entries.get_mut(&dir).and_then(|entry| entry.attr.as_mut()) {
+            attr.nlink = attr.nlink.saturating_sub(1);
+        }
+        if let Some(gone) = self.entries.get_mut(&(dir.0, ino)) {
+            self.names -= gone.forget_names();
+        }
     }
 
     /// The file has moved.
@@ -473,6 +494,47 @@ mod tests {
         );
         assert_eq!(leases.siblings(DIR, 17, 100).len(), 10);
         assert_eq!(leases.siblings((1, 99), 5, 4), [5]);
+    }
+
+    #[test]
+    fn an_empty_directory_that_nobody_else_may_look_into_is_removed() {
+        let inner = Attr { ino: 20, nlink: 2, ..directory() };
+        let with = |bits: u32, size: u64| {
+            let mut leases = Leases::default();
+            leases.turn_on();
+            leases.renewed(Duration::from_secs(60));
+            let ticket = leases.begin();
+            let of_dir = Attr { size: 1, nlink: 3, ..directory() };
+            for (of, bits) in [(of_dir, MAKES), (Attr { size, ..inner.clone() }, bits)] {
+                let given = grant(of.ino, bits, 10);
+                leases.granted(1, &given, ticket);
+                leases.keep_attr(1, &of, &given, ticket);
+            }
+            leases.keep_name(DIR, b"sub", Some(20), &grant(DIR.1, MAKES, 10), ticket);
+            leases.end(ticket);
+            leases
+        };
+        assert_eq!(with(MAKES, 1).may_remove_directory(DIR, b"sub", NOW), None, "there is something in it");
+        assert_eq!(with(LEASE_ATTR | LEASE_NAMES, 0).may_remove_directory(DIR, b"sub", NOW), None);
+        let mut leases = with(MAKES, 0);
+        assert_eq!(leases.may_remove(DIR, b"sub", NOW), None, "it is no file");
+        let (of_dir, removed) = leases.may_remove_directory(DIR, b"sub", NOW).unwrap();
+        assert_eq!((of_dir.nlink, removed.ino), (3, 20));
+        leases.removed_directory(DIR, b"sub", 20, Time::default());
+        let of_dir = leases.attr(DIR, NOW).unwrap();
+        assert_eq!((of_dir.size, of_dir.nlink), (0, 2));
+        assert_eq!((leases.attr((1, 20), NOW), leases.name(DIR, b"sub", NOW)), (None, Some(None)));
+        assert_eq!(leases.may_make((1, 20), b"x", NOW), None, "nothing is made in it any more");
+        let mut leases = with(MAKES, 0);
+        leases.recalled(&Recall {
+            recall: 1,
+            volume: 1,
+            ino: 20,
+            bits: LEASE_WRITE,
+            number: 10,
+            tell_handles: false,
+        });
+        assert_eq!(leases.may_remove_directory(DIR, b"sub", NOW), None, "somebody looks into it");
     }
 
     #[test]
