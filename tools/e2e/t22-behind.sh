@@ -41,12 +41,17 @@ for n in $(seq "$(sized 4 2)"); do
   check "kill -9 of the mount: every closed file is whole, $n" 40 python3 "$here/closed-files.py" --check "$mnt/closed-$n" "$work/closed-$n"
 done
 # Files that were made while no MRC could hear of them: made by the mount alone.
+url=xtfs://$(jq -r .dir "$work/up.json" | sed 's,tcp://,,g')/$(jq -r .volume "$work/up.json")
 pids_of_mrcs() { for n in 0 1 2; do pid_of "mrc-$n"; done; }
 for n in $(seq "$(sized 4 2)"); do
   check_sh "a directory to make files in, $n" 20 'mkdir "$mnt/made-'$n'"; for i in 1 2 3; do echo $i >"$mnt/made-'$n'/first-$i"; done; mkdir "$mnt/old-'$n'"; for i in $(seq 40); do echo "old $i" >"$mnt/old-'$n'/$i"; done; sync -f "$mnt"'
+  # What another mount made, and holds no more (the names of the top directory are forgotten by that, and looked up again): who goes on removing is given the right to go on alone.
+  check_sh "a tree that another mount made is removed in part, $n" 60 'mkdir -p "$work/other" && "$XTFS" mount "'"$url"'" "$work/other" && mkdir -p "$work/other/tree-'$n'/sub" && cd "$work/other/tree-'$n'" &&
+    for i in $(seq 40); do echo $i >$i; done && for i in $(seq 20); do echo $i >sub/$i; done && cd / && umount "$work/other" && sleep 1 && ls -lR "$mnt/tree-'$n'" >/dev/null && cd "$mnt/tree-'$n'" && rm $(seq 6) && cd sub && rm $(seq 6) && ls -ld "$mnt/made-'$n'" "$mnt/old-'$n'" >/dev/null'
   mrcs=$(pids_of_mrcs) mount=$(pid_of mount-0)
   # shellcheck disable=SC2086
   kill -STOP $mrcs
+  check_sh "more of that tree, and a directory of it, goes while every MRC stands still, $n" 3 'cd "$mnt/tree-'$n'" && rm $(seq 7 25) && rm $(seq -f sub/%g 7 20) && rmdir sub'
   check_sh "20 files are made and written, and 60 made, while every MRC stands still, $n" 3 'for i in $(seq 20); do echo "$i of '$n'" >"$mnt/made-'$n'/$i"; done; for i in $(seq 60); do : >"$mnt/made-'$n'/empty-$i"; done'
   check_sh "10 files are removed, 10 moved to the other directory and 10 put in the place of others meanwhile, $n" 3 'cd "$mnt/old-'$n'" && rm $(seq 10) && for i in $(seq 11 20); do mv $i "../made-'$n'/moved-$i" || exit 1; done && for i in $(seq 21 30); do mv $i $((i + 10)) || exit 1; done'
   slay "$mount"
@@ -54,6 +59,7 @@ for n in $(seq "$(sized 4 2)"); do
   kill -CONT $mrcs
   revive mount-0 || bad "xtfs start mount-0: $(tail -n 2 "$work/start.out")"
   check_sh "kill -9 of the mount: what was removed is gone, what was moved is where it went, $n" 40 'cd "$mnt/old-'$n'" && [ "$(echo $(ls | sort -n))" = "$(echo $(seq 31 40))" ] && for i in $(seq 21 30); do [ "$(cat $((i + 10)))" = "old $i" ] || exit 1; done && for i in $(seq 11 20); do [ "$(cat "../made-'$n'/moved-$i")" = "old $i" ] || exit 1; done'
+  check_sh "kill -9 of the mount: what was left of the tree is there, $n" 40 '[ "$(echo $(ls "$mnt/tree-'$n'" | sort -n))" = "$(echo $(seq 26 40))" ]'
   check_sh "kill -9 of the mount: they are there, $n" 40 '[ "$(ls "$mnt/made-'$n'" | wc -l)" = 93 ] && for i in $(seq 20); do [ "$(cat "$mnt/made-'$n'/$i")" = "$i of '$n'" ] || exit 1; done'
 done
 # Names are changed as in a local directory while the mount, and the leader, are killed.

@@ -51,7 +51,7 @@ pub struct EarlyFile {
     /// The session's epoch then: a later one means that others may have changed the directory meanwhile.
     #[prost(uint64, tag = "9")]
     pub epoch: u64,
-    /// It was removed, with its only name, under [`super::LEASE_WRITE`] of it too: the mode says nothing, the owner is who did it.
+    /// It, or an empty directory, was removed, with its only name, under [`super::LEASE_WRITE`] of it too: the mode says nothing, the owner is who did it.
     #[prost(bool, tag = "10")]
     pub removed: bool,
     /// It was moved, with [`super::LEASE_WRITE`] of it and of both directories: likewise.
