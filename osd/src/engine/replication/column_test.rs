@@ -416,6 +416,29 @@ fn the_sound_half_of_an_even_list_knows_all_that_was_committed() {
     assert_eq!(settles(&effects), 0, "one more is up");
 }
 
+/// Found by the simulator: all machines lost power while a list was being changed, and the primary had settled its own state
+/// before it died once more.
+#[test]
+fn a_list_that_is_half_sound_opens_beside_one_of_which_power_took_the_majority() {
+    let member = |osd| Standing { osd, up: true, since: 1, votes: true };
+    let lists =
+        Role { members: [1, 2].map(member).into(), previous: [1, 2, 3].map(member).into(), ..role(7) };
+    let mut engine = Engine::new(1, lists, 0);
+    let effects = engine.handle(Event::Read { object: 4, range: Range::ALL, waiter: "r" }, NOW);
+    let asks = calls(&effects, |what| matches!(what, Request::Ask));
+    assert_eq!(asks.len(), 2);
+    let (list, _) = works(&effects)[0];
+    let (old, new) = ([(4, version(5, 1))], [(4, version(5, 2))]);
+    engine.handle(Event::Worked { work: list, done: Some(told(6, &old)) }, NOW);
+    assert!(
+        all_calls(&engine.handle(called(asks[0].1, forgot(5, &new)), NOW)).is_empty(),
+        "one has yet to tell"
+    );
+    let effects = engine.handle(called(asks[1].1, forgot(5, &old)), NOW);
+    let fetched = calls(&effects, |what| matches!(what, Request::Fetch { object: 4, .. }));
+    assert_eq!(fetched.len(), 1, "the newest that is left anywhere counts");
+}
+
 #[test]
 fn what_a_doubtful_one_lacks_it_may_have_forgotten() {
     // Committed at both of two; then one lost power, and the other's copy rotted.

@@ -36,9 +36,11 @@ impl<P, W> Primary<P, W> {
             let damaged = self.told.values().any(|told| !told.damaged.is_empty());
             return !rt::site!("column.open.waits_for_damaged", damaged && !self.all_told());
         }
-        let told = |(size, sound, doubtful): (usize, usize, usize)| {
+        // Power went away under one list, and the other, an even one, may be sound with half of it.
+        let told = |list: (usize, usize, usize)| {
+            let (size, sound, doubtful) = list;
             let enough = self.of_voters(size);
-            sound >= enough || doubtful >= enough
+            sound >= enough || doubtful >= enough || self.is_list_sound(list)
         };
         rt::site!("column.open.majority_missing", !self.lists().all(told));
         rt::site!("column.open.majority_doubtful", self.lists().all(told) && self.all_told());
@@ -86,10 +88,12 @@ impl<P, W> Primary<P, W> {
     /// A majority of each list told, and so many soundly that no majority is without one of them: one of these has whatever was committed, and
     /// has promised if any later epoch was. Of an odd list that is a majority, of an even one half. Policy `all`: any voter has all of it.
     fn is_sound(&self) -> bool {
-        if self.all {
-            return self.lists().all(|(_, sound, _)| sound > 0);
-        }
-        self.lists().all(|(size, sound, doubtful)| sound + doubtful > size / 2 && sound >= size.div_ceil(2))
+        self.lists().all(|list| self.is_list_sound(list))
+    }
+
+    /// Likewise, of one list: its voters, those who told soundly, those who told doubtfully.
+    fn is_list_sound(&self, (size, sound, doubtful): (usize, usize, usize)) -> bool {
+        if self.all { sound > 0 } else { sound + doubtful > size / 2 && sound >= size.div_ceil(2) }
     }
 
     /// Everybody who can has told.
