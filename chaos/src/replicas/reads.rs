@@ -118,6 +118,8 @@ impl Sim {
     /// A replica's word as the driver asks the engine for it.
     fn word(&self, id: u64, column: u64, object: u64) -> Option<Word> {
         let node = &self.nodes[&id];
+        // It may have left the list since it was asked.
+        node.lists.get(&column)?;
         let kept = Kept {
             adopted: node.adopted(column),
             doubtful: node.is_doubtful(column),
