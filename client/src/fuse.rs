@@ -18,6 +18,7 @@ mod flags;
 mod handles;
 mod inside;
 mod kernel;
+mod left;
 mod listings;
 mod locks;
 pub mod mount;
@@ -169,6 +170,9 @@ pub fn serve(volume: Arc<Volume>, fd: OwnedFd, resumed: bool, options: &MountOpt
     }
     volume.set_kernel(caches);
     let door = Arc::new(door::Door::new(volume.clone(), options.clone(), connection));
+    if let Some(at) = options.place.as_deref().filter(|_| resumed) {
+        door.shared.keep_left(left::open_files(at));
+    }
     let counts = Counts(door.shared.record.clone());
     let (of_mount, served) = (volume.clone(), volume.clone());
     let serve = move || {

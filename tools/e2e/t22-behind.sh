@@ -62,6 +62,14 @@ for n in $(seq "$(sized 4 2)"); do
   check_sh "kill -9 of the mount: what was left of the tree is there, $n" 40 '[ "$(echo $(ls "$mnt/tree-'$n'" | sort -n))" = "$(echo $(seq 26 40))" ]'
   check_sh "kill -9 of the mount: they are there, $n" 40 '[ "$(ls "$mnt/made-'$n'" | wc -l)" = 93 ] && for i in $(seq 20); do [ "$(cat "$mnt/made-'$n'/$i")" = "$i of '$n'" ] || exit 1; done'
 done
+# What a program has open lives on when its last name goes, also when it was opened through a mount process that is dead, and the MRC has not heard of that.
+python3 "$here/held-file.py" "$mnt/held" "$work/held.ready" "$work/held.go" 2>"$work/held.err" </dev/null &
+pid=$!
+for _ in $(seq 200); do [ -e "$work/held.ready" ] && break; sleep 0.1; done
+murder mount-0
+revive mount-0 || bad "xtfs start mount-0: $(tail -n 2 "$work/start.out")"
+touch "$work/held.go"
+wait $pid && ok "a file that is open since before kill -9 of the mount lives on without a name" || bad "a file that is open since before kill -9 of the mount: $(tail -n 1 "$work/held.err")"
 # Names are changed as in a local directory while the mount, and the leader, are killed.
 for n in $(seq "$(sized 4 1)"); do
   timeout -k 5 200 python3 "$here/names.py" "$mnt/names-$n" "$work/names-$n" --seed "$n" --seconds "$(sized 30 12)" >"$work/names.out" 2>&1 </dev/null &

@@ -246,6 +246,9 @@ impl Shared {
         self.handles.remove(handle);
         let closed = file.close_behind().await;
         self.handles.saw(ino, file.inode().change());
+        if self.resumed {
+            self.leave(&creds, ino).await;
+        }
         closed
     }
 

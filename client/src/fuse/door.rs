@@ -57,6 +57,8 @@ pub(super) struct Shared {
     /// Requests come over io_uring.
     pub(super) ring: bool,
     pub(super) resumed: bool,
+    /// Files that are open since before this process. order: a leaf.
+    pub(super) left: parking_lot::Mutex<std::collections::BTreeSet<u64>>,
     /// Files whose pages the kernel does not keep can be mapped shared.
     pub(super) direct_mmap: bool,
     /// Where acknowledged writes wait for the OSDs; without it they are acknowledged by these.
@@ -141,6 +143,7 @@ impl Door {
             notifier,
             ring,
             resumed,
+            left: parking_lot::Mutex::default(),
             direct_mmap,
             stage,
             listings,

@@ -54,6 +54,8 @@ pub struct MountOptions {
     pub idmap: bool,
     /// The launcher holds the descriptor too, so that a killed mount process can be replaced.
     pub survivable: bool,
+    /// Where it is mounted, for who takes up the mount of another process.
+    pub place: Option<PathBuf>,
     /// What [`super::Mounted::state`] said in the process that this one replaces.
     pub predecessor: Option<String>,
 }
@@ -72,6 +74,7 @@ impl Default for MountOptions {
             uring: Uring::Auto,
             idmap: false,
             survivable: false,
+            place: None,
             predecessor: None,
         }
     }

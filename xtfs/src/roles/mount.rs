@@ -175,6 +175,7 @@ async fn serve(
 ) -> Result<Running, Failure> {
     let survivable = handed.is_some();
     options.stage = Some(stage_path(&at, volume.id()));
+    options.place = Some(at.clone());
     let (to_serve, place) = (volume.clone(), at.clone());
     // The handshake with the kernel blocks.
     let runtime = tokio::runtime::Handle::current();
