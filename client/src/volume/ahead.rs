@@ -104,10 +104,14 @@ impl Volume {
 
     /// Asks for the right to change names in directories, and for files. Gives how many of all were given, none when a directory was not.
     async fn ask_for(&self, creds: &Creds, directories: Vec<u64>, inos: Vec<u64>) -> usize {
+        // Their attributes tell of what was done unheard: then the leader need not hear of that first, and does not tell of them anew. It has
+        // nothing to do with the files.
+        let known = directories.iter().all(|ino| self.leasing().attr(self.key(*ino)).is_some());
         let request = HoldManyRequest { head: self.head(creds), directories, inos };
+        if !known {
+            self.session().creates().told().await;
+        }
         let asked = self.leasing().ask();
-        // The leader does not hear first of what was done unheard: it has nothing to do with these files, and directories whose attributes
-        // tell of it are not told of anew.
         let reply = match self.session().call_ahead::<HoldMany>(&request, Duration::ZERO).await {
             Ok(reply) => reply,
             Err(error) => {
@@ -115,7 +119,7 @@ impl Volume {
                 return 0;
             }
         };
-        let news = |attr: &&Attr| self.leasing().attr(self.key(attr.ino)).is_none();
+        let news = |attr: &&Attr| !(known && request.directories.contains(&attr.ino));
         asked.learn(self.id(), &reply.leases, reply.attrs.iter().filter(news));
         let ours =
             |ino: u64| reply.leases.iter().any(|grant| grant.ino == ino && grant.bits & LEASE_WRITE != 0);
