@@ -10,6 +10,7 @@ pub mod hedging;
 pub mod kept;
 pub mod kernel;
 pub mod leases;
+pub mod locks;
 pub mod readahead;
 pub mod replicas;
 pub mod room;

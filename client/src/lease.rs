@@ -236,9 +236,14 @@ impl Leasing {
     }
 
     /// An earlier process of this session held these: a leader that knows nothing of them is told.
-    pub(crate) fn assume(&self, held: impl Iterator<Item = Key>) {
+    pub(crate) fn assume(&self, held: impl Iterator<Item = Key>, bits: u32) {
         let mut engine = self.engine.lock();
-        held.for_each(|key| engine.assume(key, proto::mrc::LEASE_WRITE));
+        held.for_each(|key| engine.assume(key, bits));
+    }
+
+    /// Bits held, whether they may be used at this moment or not.
+    pub(crate) fn held_bits(&self, key: Key) -> u32 {
+        self.engine.lock().held_bits(key)
     }
 
     /// What the earlier process held is recalled when somebody wants it; nothing is answered from it.

@@ -4,6 +4,7 @@
 //! leaves them there, and its successor writes them out before anybody else may see the files. See
 //! `docs/protocols/write-behind.md`.
 
+pub(crate) mod locks;
 mod places;
 pub(crate) mod records;
 pub(crate) mod replay;
@@ -48,10 +49,13 @@ const DATA_AT: u64 = LABELS_AT + 8192;
 const RECORDS_AT: u64 = DATA_AT + LARGE as u64 * SLOT_BYTES as u64;
 const RECORDS_BYTES: u64 = records::RECORDS as u64 * records::RECORD_BYTES as u64;
 const _: () = assert!(LABELS_AT as usize + LARGE as usize * LABEL_BYTES <= DATA_AT as usize);
-/// Where the small slots' labels and data begin (behind what files of earlier builds have), and where the file ends.
+/// Where the small slots' labels and data begin (behind what files of earlier builds have).
 const SMALL_LABELS_AT: u64 = RECORDS_AT + RECORDS_BYTES;
 const SMALL_DATA_AT: u64 = (SMALL_LABELS_AT + SMALL as u64 * LABEL_BYTES as u64).next_multiple_of(4096);
-const END: u64 = SMALL_DATA_AT + SMALL as u64 * SMALL_BYTES as u64;
+const SMALL_END: u64 = SMALL_DATA_AT + SMALL as u64 * SMALL_BYTES as u64;
+/// Likewise pages of locks.
+const LOCKS_AT: u64 = SMALL_END;
+const END: u64 = LOCKS_AT + locks::PAGES as u64 * locks::PAGE_BYTES as u64;
 
 /// What a slot holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,6 +115,8 @@ pub struct Stage {
     free: Mutex<Free>,
     /// order: a leaf. Places for records of files that were made.
     records: Mutex<BTreeSet<u32>>,
+    /// order: a leaf. Pages for locks.
+    pages: Mutex<BTreeSet<u32>>,
     /// Numbers pieces in the order in which they were begun; 0: none.
     next: AtomicU64,
 }
@@ -151,9 +157,16 @@ impl Stage {
             file.set_len(END)?;
         }
         let free = Mutex::new(Free::all());
-        let stage =
-            Self { file, path: path.to_path_buf(), free, records: Mutex::default(), next: AtomicU64::new(1) };
+        let stage = Self {
+            file,
+            path: path.to_path_buf(),
+            free,
+            records: Mutex::default(),
+            pages: Mutex::default(),
+            next: AtomicU64::new(1),
+        };
         stage.make_room_for_records();
+        stage.make_room_for_locks();
         Ok(Arc::new(stage))
     }
 
@@ -175,6 +188,22 @@ impl Stage {
             }
             (_, Err(error)) => {
                 tracing::warn!(%error, "records of files that were made cannot be read; the MRC makes each")
+            }
+        }
+    }
+
+    /// Likewise a page: its first list may come when the MRC has given a right already.
+    fn make_room_for_locks(&self) {
+        let (at, len) = (LOCKS_AT.cast_signed(), (END - LOCKS_AT).cast_signed());
+        let allocated = nix::fcntl::fallocate(&*self.file, nix::fcntl::FallocateFlags::empty(), at, len);
+        match (allocated, self.left_locks()) {
+            (Ok(()), Ok(left)) => {
+                let taken: BTreeSet<u32> = left.iter().map(locks::LeftLocks::place).collect();
+                *self.pages.lock() = (0..locks::PAGES).filter(|place| !taken.contains(place)).collect();
+            }
+            (Err(error), _) => tracing::warn!(%error, "no room for locks; the MRC decides about each"),
+            (_, Err(error)) => {
+                tracing::warn!(%error, "locks that an earlier process had cannot be read; the MRC decides about each")
             }
         }
     }

@@ -14,7 +14,7 @@ use proto::layout::SetLayout;
 use proto::mrc::{
     Attr, CompleteReplicasRequest, CreateRequest, DropVolume, EarlyFile, Head, InitVolume, LinkRequest,
     LockRequest, MakeRequest, RemoveEntry, RenameRequest, ReportWrite, SetAttrRequest, SetReplicasRequest,
-    SetXattrRequest,
+    SetXattrRequest, TellLocksRequest,
 };
 use proto::quota::SetQuota;
 use proto::snapshot::{CloneRequest, FoldRequest, SnapshotRequest};
@@ -419,6 +419,9 @@ pub enum Body {
     ReserveInos(ReserveInos),
     #[prost(message, tag = "58")]
     ChangeAs(ChangeAs),
+    /// Answer: `Empty`.
+    #[prost(message, tag = "59")]
+    TellLocks(TellLocksRequest),
 }
 
 impl Body {
@@ -434,6 +437,7 @@ impl Body {
                 | Self::SetAttr(_)
                 | Self::WriteDone(_)
                 | Self::Lock(_)
+                | Self::TellLocks(_)
                 | Self::Reap(_)
                 | Self::Removed(_)
                 | Self::SessionBegin(_)
@@ -462,7 +466,7 @@ pub struct Command {
     /// Which one.
     #[prost(
         oneof = "Body",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 30, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 50, 51, 52, 53, 54, 55, 56, 57, 58"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 30, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59"
     )]
     pub body: Option<Body>,
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, MutexGuard};
 use proto::error::{Code, WireError};
 use proto::limits::SESSION_TTL_MS;
+use proto::locks::Owner;
 use proto::mrc::kind;
 use proto::rpc::Origin;
 use rt::clock::Clock;
@@ -19,7 +20,6 @@ use crate::engine::waiting::{Refused, Waiting};
 use crate::leasing::{Leasing, unknown_session};
 use crate::machine::Leading;
 use crate::namespace::entry::Entry;
-use crate::namespace::locks::Owner;
 
 /// See the module.
 pub struct Leader {

@@ -311,6 +311,7 @@ fn run(txn: &mut Txn<'_>, at: Applied, body: &Body) -> Outcome<Vec<u8>> {
         Body::SetReplicas(request) => replicas::set(txn, request).map(lists),
         Body::CompleteReplicas(request) => replicas::complete(txn, request).map(lists),
         Body::Lock(request) => locks::change(txn, request).map(|reply| reply.encode_to_vec()),
+        Body::TellLocks(request) => locks::tell(txn, request).map(|()| Vec::new()),
         Body::Reap(which) => collect::reap(txn, which.volume, which.ino).map(empty),
         Body::Removed(removed) => {
             collect::forget_garbage(txn, removed.volume, &removed.inos);

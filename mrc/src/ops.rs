@@ -77,6 +77,7 @@ pub(crate) mod snapshot;
 pub(crate) mod statfs;
 pub(crate) mod symlink;
 pub(crate) mod sync;
+pub(crate) mod tell_locks;
 pub(crate) mod tmpfile;
 pub(crate) mod trash;
 pub(crate) mod unlink;

@@ -12,8 +12,8 @@ use proto::mrc::{
     Access, AcquireLease, AwaitRecalls, Close, CloseMany, CompleteReplicas, Create, CreateMany,
     DemoteReplicas, GetAttr, GetLayout, GetXattr, HoldMany, Link, ListReplicas, ListXattr, Lock, Lookup,
     MetadataSync, MkDir, MkNod, Open, ReadDir, ReadLink, Rename, ReturnLeases, RmDir, SessionClose,
-    SessionOpen, SessionRenew, SetAttr, SetReplicas, SetXattr, StatFs, Symlink, TmpFile, Unlink, VolumeDrop,
-    VolumeInit, Walk, WriteDone,
+    SessionOpen, SessionRenew, SetAttr, SetReplicas, SetXattr, StatFs, Symlink, TellLocks, TmpFile, Unlink,
+    VolumeDrop, VolumeInit, Walk, WriteDone,
 };
 use proto::quota::{QuotaLs, QuotaSet};
 use proto::raft::{Deliver, LeaderTransfer, MemberAdd, MemberRemove, Peer};
@@ -55,6 +55,7 @@ pub(crate) async fn dispatch(mrc: &Mrc, request: Request) -> Result<Response, Wi
         WriteDone::NUMBER => ops::write_done::serve(mrc, request).await,
         SetXattr::NUMBER => ops::setxattr::serve(mrc, request).await,
         Lock::NUMBER => ops::lock::serve(mrc, request).await,
+        TellLocks::NUMBER => ops::tell_locks::serve(mrc, request).await,
         MetadataSync::NUMBER => ops::sync::serve(mrc, request).await,
         SessionOpen::NUMBER => ops::session_open::serve(mrc, request).await,
         SessionRenew::NUMBER => ops::session_renew::serve(mrc, request).await,

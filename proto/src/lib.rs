@@ -28,6 +28,7 @@ pub mod dir;
 pub mod find;
 pub mod fsck;
 pub mod layout;
+pub mod locks;
 pub mod mrc;
 pub mod osd;
 pub mod query;

@@ -12,6 +12,7 @@ use crate::stripe::Layout;
 pub mod change;
 pub mod create_many;
 pub mod lease;
+pub mod locks;
 pub mod open;
 pub mod read;
 pub mod replicas;
@@ -20,6 +21,7 @@ pub mod session;
 pub use change::*;
 pub use create_many::*;
 pub use lease::*;
+pub use locks::*;
 pub use open::*;
 pub use read::*;
 pub use replicas::*;
@@ -259,4 +261,6 @@ crate::methods! {
     CreateMany = 0x0234 mutates (CreateManyRequest) -> CreateManyReply,
     /// Asks for what it takes to move and remove files unheard.
     HoldMany = 0x0235 reads (HoldManyRequest) -> HoldManyReply,
+    /// What a session that decided about a file's locks alone has there.
+    TellLocks = 0x0236 mutates (TellLocksRequest) -> Empty,
 }

@@ -57,6 +57,9 @@ pub(crate) fn place(text: &str) -> Result<Place, Failure> {
         .ok_or_else(|| {
             failed(&"it does not lie on a mounted xtfs volume").next("`findmnt -t fuse.xtfs` lists them")
         })?;
+    // A mount makes files by itself and tells the MRC a moment later; what it asks the MRC comes after that. Whether it could
+    // ask does not matter here: we ask the MRC ourselves.
+    let _ = nix::sys::statvfs::statvfs(&mounted.at);
     let url = VolumeUrl::parse(&mounted.source)?;
     Ok(Place { dirs: url.dirs, volume: url.volume, ino: Some(meta.ino()), path: String::new() })
 }

@@ -278,6 +278,12 @@ impl Leases {
         self.entries.iter().map(held).filter(|lease| lease.bits != 0).collect()
     }
 
+    /// Likewise of one inode.
+    #[must_use]
+    pub fn held_bits(&self, key: Key) -> u32 {
+        self.entries.get(&key).map_or(0, Entry::held)
+    }
+
     /// A call that may bring leases begins.
     pub fn begin(&mut self) -> Ticket {
         self.next += 1;

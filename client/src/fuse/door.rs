@@ -130,6 +130,9 @@ impl Door {
     pub(super) fn new(volume: Arc<Volume>, options: MountOptions, connection: Connection) -> Self {
         let Connection { notifier, ring, resumed, direct_mmap, stage, listings } = connection;
         let now = volume.client().config().clock.unix();
+        if let Some(stage) = &stage {
+            volume.session().keep_locks_in(stage);
+        }
         let shared = Shared {
             runtime: volume.runtime().clone(),
             volume,

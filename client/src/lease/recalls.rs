@@ -8,7 +8,7 @@ use std::time::Duration;
 use proto::error::Code;
 use proto::limits::{LEASE_TTL_MS, RECALL_POLL_MS};
 use proto::mrc::{
-    AwaitRecalls, AwaitRecallsRequest, LEASE_ATTR, LEASE_NAMES, LEASE_READ, LEASE_WRITE, Recall,
+    AwaitRecalls, AwaitRecallsRequest, LEASE_ATTR, LEASE_LOCKS, LEASE_NAMES, LEASE_READ, LEASE_WRITE, Recall,
 };
 
 use super::{KernelCaches, Leasing, Return};
@@ -202,6 +202,10 @@ impl Leasing {
         let used = || Err("an operation still uses it".to_owned());
         if !self.wait_unused(recall).await {
             return used();
+        }
+        if recall.bits & LEASE_LOCKS != 0 {
+            let told = volume.session().give_up_locks((recall.volume, recall.ino)).await;
+            told.map_err(|error| format!("its locks could not be told: {error}"))?;
         }
         if recall.bits & (LEASE_READ | LEASE_WRITE) == 0 {
             return Ok(());

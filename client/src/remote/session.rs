@@ -17,8 +17,8 @@ use parking_lot::Mutex;
 use proto::error::{Code, WireError};
 use proto::limits::LEASE_RENEW_MS;
 use proto::mrc::{
-    CloseMany, CloseRequest, LockRequest, Open, OpenFile, OpenReply, OpenRequest, OpenSession, RenewSession,
-    SessionClose, SessionOpen, SessionRenew, SessionReply,
+    CloseMany, CloseRequest, Open, OpenFile, OpenReply, OpenRequest, OpenSession, RenewSession, SessionClose,
+    SessionOpen, SessionRenew, SessionReply,
 };
 use proto::rpc::{Method, Origin};
 use rt::clock::Clock;
@@ -56,9 +56,6 @@ impl Handles {
     }
 }
 
-/// Whose locks: volume, inode, owner, and whether `flock`.
-type LockKey = (u64, u64, u64, bool);
-
 /// Before the first answer of a leader.
 const EPOCH_UNKNOWN: u64 = u64::MAX;
 
@@ -89,8 +86,7 @@ pub struct Session {
     kernel: Mutex<KernelNumbers>,
     /// order: a leaf.
     open: Mutex<BTreeMap<(u64, u64), Handles>>,
-    /// order: a leaf. Locks held, so that a new leader can be told; by volume, inode, owner and kind of lock.
-    locks: Mutex<BTreeMap<LockKey, Vec<LockRequest>>>,
+    locking: locks::Locking,
     /// Readers change the leader's view of open files and locks; the writer tells it anew.
     gate: RwLock<()>,
     ended: Notify,
@@ -162,7 +158,7 @@ impl Session {
             kernel: Mutex::new(KernelNumbers::new(id)),
             clock,
             open: Mutex::new(BTreeMap::new()),
-            locks: Mutex::new(BTreeMap::new()),
+            locking: locks::Locking::default(),
             gate: RwLock::new(()),
             ended: Notify::new(),
             over: AtomicBool::new(false),
@@ -545,10 +541,11 @@ impl Session {
         self.meant_for.store(reply.incarnation, Ordering::Release);
         let before = self.incarnation.swap(reply.incarnation, Ordering::AcqRel);
         self.leasing.told(before != reply.incarnation);
-        self.heard(&reply, start);
+        let lost = self.heard(&reply, start);
         self.leasing.opened(reply.number);
-        if before != 0 && before != reply.incarnation {
-            self.replay_locks().await?;
+        let is_new = before != 0 && before != reply.incarnation;
+        if is_new || lost {
+            self.replay_locks(is_new).await?;
         }
         Ok(())
     }
@@ -587,15 +584,17 @@ impl Session {
         true
     }
 
-    /// The leader knows the session: what that means for leases.
-    fn heard(&self, reply: &SessionReply, start: Duration) {
+    /// The leader knows the session: what that means for leases. True: all were lost.
+    fn heard(&self, reply: &SessionReply, start: Duration) -> bool {
         self.group.set_addrs(reply.members.clone());
         let epoch = self.epoch.swap(reply.session_epoch, Ordering::AcqRel);
-        if epoch != EPOCH_UNKNOWN && epoch != reply.session_epoch {
+        let lost = epoch != EPOCH_UNKNOWN && epoch != reply.session_epoch;
+        if lost {
             self.leasing.expelled();
             self.creates().lost(self);
         }
         self.leasing.renewed(start, reply.lease_ttl_ms);
+        lost
     }
 
     fn open_files(&self) -> Vec<OpenFile> {
@@ -635,8 +634,11 @@ impl Session {
         let (start, known) = (self.clock.monotonic(), self.opened());
         match self.group.call_for::<SessionRenew>(&request, patience, Duration::ZERO).await.0 {
             Ok(reply) if reply.incarnation == self.incarnation() => {
-                self.heard(&reply, start);
-                Ok(())
+                if !self.heard(&reply, start) {
+                    return Ok(());
+                }
+                let _gate = self.gate.write().await;
+                self.replay_locks(false).await
             }
             Ok(_) => self.reopen_past(known).await,
             Err(error) if error.code == Code::SessionUnknown => self.reopen_past(known).await,

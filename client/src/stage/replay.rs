@@ -5,7 +5,9 @@ use std::io;
 use std::sync::Arc;
 
 use proto::error::Code;
+use proto::mrc::{LEASE_LOCKS, LEASE_WRITE};
 
+use super::locks::LeftLocks;
 use super::records::LeftFile;
 use super::{Left, Stage};
 use crate::config::Creds;
@@ -20,6 +22,8 @@ pub(crate) struct Predecessor<'a> {
     left: Vec<Left>,
     /// Files that it made, moved or removed and did not tell.
     files: Vec<LeftFile>,
+    /// Files about whose locks it decided.
+    locks: Vec<LeftLocks>,
 }
 
 /// Files to which it was written; their sizes are to be reported.
@@ -27,20 +31,23 @@ pub(crate) struct Written(BTreeMap<u64, Arc<Inode>>);
 
 impl<'a> Predecessor<'a> {
     pub(crate) fn of(stage: &'a Arc<Stage>) -> io::Result<Self> {
-        Ok(Self { stage, left: stage.left()?, files: stage.left_files()? })
+        Ok(Self { stage, left: stage.left()?, files: stage.left_files()?, locks: stage.left_locks()? })
     }
 
     /// The session that it had; `None`: nothing is left.
     pub(crate) fn session(&self) -> Option<u64> {
         let of_files = self.files.last().map(|left| left.session);
-        self.left.last().map(|left| left.label.session).or(of_files)
+        let of_locks = self.locks.last().map(|left| left.of.session);
+        self.left.last().map(|left| left.label.session).or(of_files).or(of_locks)
     }
 
     /// Before the leader hears of the session again: which epoch it had, and that it holds what it wrote under.
     pub(crate) fn prepare(&self, session: &Session) {
         let ours = self.left.iter().map(|left| left.label).filter(|label| label.session == session.id());
         let files = self.files.iter().filter(|left| left.session == session.id());
+        let locked = self.locks.iter().map(|left| left.of).filter(|of| of.session == session.id());
         let epochs = ours.clone().map(|label| label.epoch).chain(files.clone().map(|left| left.file.epoch));
+        let epochs = epochs.chain(locked.clone().map(|of| of.epoch));
         let Some(last) = epochs.max() else { return };
         session.had_epoch(last);
         // Of a file that was made and not told nobody holds anything yet.
@@ -49,13 +56,15 @@ impl<'a> Predecessor<'a> {
         let written = ours.map(|label| (label.volume, label.ino)).filter(is_told);
         let changed = files
             .flat_map(|left| left.file.directories().chain(left.file.known()).map(|ino| (left.volume, ino)));
-        session.leasing().assume(written.chain(changed.filter(is_told)));
+        session.leasing().assume(written.chain(changed.filter(is_told)), LEASE_WRITE);
+        session.leasing().assume(locked.map(|of| (of.volume, of.ino)), LEASE_LOCKS);
     }
 
     /// Writes it out, into `volume`, which is within the session that it had. When that was expelled meanwhile others may
     /// have written, and what is older must not come over it.
     pub(crate) async fn replay(self, volume: &Arc<Volume>) -> io::Result<Written> {
         self.tell_files(volume).await?;
+        self.tell_locks(volume).await?;
         let session = volume.session();
         let (pieces, mut lost, mut held) = (self.left.len(), 0, 0);
         let mut written = BTreeMap::new();
@@ -118,6 +127,32 @@ impl<'a> Predecessor<'a> {
         if !self.files.is_empty() {
             tracing::info!(told, lost, "told of files that an earlier process made, moved or removed");
             self.stage.clear_files(&self.files)?;
+        }
+        Ok(())
+    }
+
+    /// Before anybody else may have them.
+    async fn tell_locks(&self, volume: &Arc<Volume>) -> io::Result<()> {
+        let session = volume.session();
+        for left in &self.locks {
+            let of = &left.of;
+            let result = match (of.session, of.volume) == (session.id(), volume.id()) {
+                true => session.tell_left(of, &left.locks).await,
+                false => Err(Error::new(Code::Io, "its session ended meanwhile: nobody answered in time")),
+            };
+            match result {
+                Ok(()) => {}
+                // Nobody can miss what is removed.
+                Err(error) if matches!(error.code, Code::NotFound | Code::Stale) => {}
+                Err(error) if left.locks.is_empty() => {
+                    tracing::debug!(ino = of.ino, %error, "that there are no locks was not told");
+                }
+                Err(error) => {
+                    let locks = left.locks.len();
+                    tracing::error!(ino = of.ino, locks, %error, "locks of an earlier process were lost");
+                }
+            }
+            self.stage.clear_locks(left)?;
         }
         Ok(())
     }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use proto::error::{Code, WireError};
 use proto::mrc::{
-    ACL_DEFAULT, Attr, CreateMany, CreateManyRequest, CreatedReply, EarlyFile, EarlyMove, RENAME_NOREPLACE,
-    Time, kind,
+    ACL_DEFAULT, Attr, CreateMany, CreateManyRequest, CreatedReply, EarlyFile, EarlyMove, LEASE_WRITE,
+    RENAME_NOREPLACE, Time, kind,
 };
 
 use super::Volume;
@@ -229,7 +229,7 @@ impl Volume {
             Some(_) => {
                 let leasing = self.leasing();
                 for grant in &reply.leases {
-                    leasing.assume([self.key(grant.ino)].into_iter());
+                    leasing.assume([self.key(grant.ino)].into_iter(), LEASE_WRITE);
                     leasing.opened(grant.number);
                 }
                 Ok(())

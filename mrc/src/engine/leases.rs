@@ -31,7 +31,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use proto::mrc::{LEASE_ATTR, LEASE_NAMES, LEASE_READ, LEASE_WRITE, LeaseGrant};
+use proto::mrc::{LEASE_ATTR, LEASE_LOCKS, LEASE_NAMES, LEASE_READ, LEASE_WRITE, LeaseGrant};
 
 pub use change::{Begun, Claim, Claims, Pass};
 pub use grant::Acquired;
@@ -42,7 +42,7 @@ use super::sessions::FileId;
 use session::Session;
 
 /// All bits.
-pub const ALL_BITS: u32 = LEASE_ATTR | LEASE_NAMES | LEASE_READ | LEASE_WRITE;
+pub const ALL_BITS: u32 = LEASE_ATTR | LEASE_NAMES | LEASE_READ | LEASE_WRITE | LEASE_LOCKS;
 /// Requests that wait for one inode's bits at most.
 const ASKING_PER_INODE: usize = 256;
 /// Requests that wait at most.
@@ -57,6 +57,9 @@ pub fn conflicts(bits: u32) -> u32 {
     }
     if bits & LEASE_WRITE != 0 {
         against |= LEASE_ATTR | LEASE_NAMES | LEASE_READ | LEASE_WRITE;
+    }
+    if bits & LEASE_LOCKS != 0 {
+        against |= LEASE_LOCKS;
     }
     against
 }

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use proto::locks::Owner;
+
 use super::sessions::FileId;
-use crate::namespace::locks::Owner;
 
 /// Most requests that wait for locks.
 const WAITING_MAX: usize = 16_384;

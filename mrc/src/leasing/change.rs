@@ -33,6 +33,11 @@ impl Change {
         self.pass.ticket().is_some()
     }
 
+    /// Whether it still stands: this member has led all the time since.
+    pub(crate) fn is_valid(&self) -> bool {
+        self.leasing.with(|engine, _| engine.is_valid(&self.pass))
+    }
+
     /// Until others have returned what stands against it, at most until `deadline`.
     pub(super) async fn wait(&self, deadline: Duration) -> Result<(), WireError> {
         let Some(ticket) = self.pass.ticket() else { return Ok(()) };
@@ -50,7 +55,7 @@ impl Change {
         propose: impl Future<Output = Result<T, WireError>>,
     ) -> Result<T, WireError> {
         for change in changes.iter_mut() {
-            if !change.leasing.with(|engine, _| engine.is_valid(&change.pass)) {
+            if !change.is_valid() {
                 return Err(leadership_lost());
             }
         }
@@ -67,7 +72,7 @@ impl Change {
         &mut self,
         propose: impl Future<Output = Result<T, WireError>>,
     ) -> Result<T, WireError> {
-        if !self.leasing.with(|engine, _| engine.is_valid(&self.pass)) {
+        if !self.is_valid() {
             return Err(leadership_lost());
         }
         self.proposed = true;

@@ -2,66 +2,17 @@
 
 use proto::error::Code;
 use proto::id::Ino;
-use proto::mrc::{LockReply, LockRequest};
+use proto::locks::{self, LOCKS_PER_INODE, UNLOCK, WRITE};
+use proto::mrc::{HeldLock as Held, LockReply, LockRequest, TellLocksRequest};
 use rt::table::{Reader, Txn, prefix_end};
 
 use super::record::{Writer, unversioned, versioned};
-use super::{Outcome, corrupt, inode, keys, refuse};
-
-/// `F_RDLCK`.
-pub const READ: u32 = 0;
-/// `F_WRLCK`.
-pub const WRITE: u32 = 1;
-/// `F_UNLCK`.
-pub const UNLOCK: u32 = 2;
-/// Most locks of one inode; a row is rewritten with each change.
-pub const LOCKS_PER_INODE: usize = 4096;
-
-/// Who holds or wants a lock: (session, owner within it).
-pub type Owner = (u64, u64);
-
-/// A lock that is held.
-#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
-pub struct Held {
-    /// Session.
-    #[prost(fixed64, tag = "1")]
-    pub session: u64,
-    /// Owner within the session.
-    #[prost(fixed64, tag = "2")]
-    pub owner: u64,
-    /// First byte.
-    #[prost(uint64, tag = "3")]
-    pub start: u64,
-    /// Last byte, inclusive.
-    #[prost(uint64, tag = "4")]
-    pub end: u64,
-    /// [`READ`] or [`WRITE`].
-    #[prost(uint32, tag = "5")]
-    pub kind: u32,
-    /// Process.
-    #[prost(uint32, tag = "6")]
-    pub pid: u32,
-    /// `flock`: never meets `fcntl` locks.
-    #[prost(bool, tag = "7")]
-    pub flock: bool,
-}
+use super::{Outcome, corrupt, inode, keys, refuse, session};
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct Row {
     #[prost(message, repeated, tag = "1")]
     locks: Vec<Held>,
-}
-
-impl Held {
-    /// Who holds it.
-    #[must_use]
-    pub fn by(&self) -> Owner {
-        (self.session, self.owner)
-    }
-
-    fn overlaps(&self, start: u64, end: u64) -> bool {
-        self.start <= end && start <= self.end
-    }
 }
 
 /// The locks of a row, if it parses.
@@ -77,125 +28,119 @@ fn load(reader: &(impl Reader + ?Sized), volume: u64, ino: u64) -> Outcome<Vec<H
     }
 }
 
-fn store(txn: &mut Txn<'_>, volume: u64, ino: u64, locks: Vec<Held>) {
+fn put(txn: &mut Txn<'_>, volume: u64, ino: u64, locks: Vec<Held>) {
     let key = keys::lock(volume, ino);
     if locks.is_empty() { txn.delete(key) } else { txn.put(key, versioned(&Row { locks })) }
 }
 
-/// The range that a request means: a `flock` lock is on the whole file.
-fn range(request: &LockRequest) -> Outcome<(u64, u64)> {
+/// Writes all locks of a file, of which those of `session` were changed.
+fn store(txn: &mut Txn<'_>, volume: u64, ino: u64, session: u64, locks: Vec<Held>) -> Outcome<()> {
+    if locks.len() > LOCKS_PER_INODE {
+        return refuse(
+            Code::Busy,
+            format!("{} has {LOCKS_PER_INODE} locks, the limit; free some first", Ino(ino)),
+        );
+    }
+    let of_session = keys::lock_session(volume, session, ino);
+    match locks.iter().any(|held| held.session == session) {
+        true => txn.put(of_session, Writer::new(1).0),
+        false => txn.delete(of_session),
+    }
+    put(txn, volume, ino, locks);
+    Ok(())
+}
+
+/// What a request means: a `flock` lock is on the whole file.
+fn wanted(request: &LockRequest) -> Outcome<Held> {
     if request.kind > UNLOCK || (!request.flock && request.start > request.end) {
         return refuse(
             Code::InvalidArgument,
             format!("lock kind {} on bytes {} to {}", request.kind, request.start, request.end),
         );
     }
-    Ok(if request.flock { (0, u64::MAX) } else { (request.start, request.end) })
+    let (start, end) = if request.flock { (0, u64::MAX) } else { (request.start, request.end) };
+    let LockRequest { owner, kind, pid, flock, .. } = *request;
+    Ok(Held { session: request.head.session, owner, start, end, kind, pid, flock })
 }
 
 /// Locks of others that stand in the way of a request, lowest first.
 pub fn conflicts(reader: &(impl Reader + ?Sized), request: &LockRequest) -> Outcome<Vec<Held>> {
-    let (start, end) = range(request)?;
-    let me = (request.head.session, request.owner);
-    let mut found: Vec<Held> = load(reader, request.head.volume, request.ino)?
-        .into_iter()
-        .filter(|held| held.flock == request.flock && held.by() != me && held.overlaps(start, end))
-        .filter(|held| request.kind == WRITE || (request.kind == READ && held.kind == WRITE))
-        .collect();
-    found.sort_by_key(|held| (held.start, held.end, held.by()));
-    Ok(found)
+    let wanted = wanted(request)?;
+    Ok(locks::conflicts(&load(reader, request.head.volume, request.ino)?, &wanted))
+}
+
+/// All locks that a session has on a file; `None`: others have some too.
+pub(crate) fn alone(
+    reader: &(impl Reader + ?Sized),
+    volume: u64,
+    ino: u64,
+    session: u64,
+) -> Outcome<Option<Vec<Held>>> {
+    let locks = load(reader, volume, ino)?;
+    Ok(locks.iter().all(|held| held.session == session).then_some(locks))
 }
 
 /// Answer to `F_GETLK`.
 pub fn test(reader: &(impl Reader + ?Sized), request: &LockRequest) -> Outcome<LockReply> {
     inode::get(reader, request.head.volume, request.ino)?;
     Ok(match conflicts(reader, request)?.first() {
-        Some(held) => LockReply { start: held.start, end: held.end, kind: held.kind, pid: held.pid },
-        None => LockReply { start: request.start, end: request.end, kind: UNLOCK, pid: 0 },
+        Some(held) => {
+            let Held { start, end, kind, pid, .. } = *held;
+            LockReply { start, end, kind, pid, ..LockReply::default() }
+        }
+        None => LockReply { start: request.start, end: request.end, kind: UNLOCK, ..LockReply::default() },
     })
 }
 
 /// Takes or frees a lock, or refuses with `WouldBlock`.
 pub fn change(txn: &mut Txn<'_>, request: &LockRequest) -> Outcome<LockReply> {
-    let (start, end) = range(request)?;
+    let wanted = wanted(request)?;
     let (volume, session) = (request.head.volume, request.head.session);
     if session == 0 {
         return refuse(Code::InvalidArgument, "a lock needs a session");
     }
+    let mut all = load(txn, volume, request.ino)?;
     if request.kind != UNLOCK {
         inode::get(txn, volume, request.ino)?;
-        if let Some(held) = conflicts(txn, request)?.first() {
-            return refuse(
-                Code::WouldBlock,
-                format!(
-                    "{} is locked by process {} (bytes {} to {})",
-                    Ino(request.ino),
-                    held.pid,
-                    held.start,
-                    held.end
-                ),
-            );
+        if let Some(held) = locks::conflicts(&all, &wanted).first() {
+            return refuse(Code::WouldBlock, is_locked(request.ino, held));
         }
     }
-    let mut locks = load(txn, volume, request.ino)?;
-    let mine = (session, request.owner);
-    cut(&mut locks, mine, request.flock, start, end);
-    if request.kind != UNLOCK {
-        let new = Held {
-            session,
-            owner: request.owner,
-            start,
-            end,
-            kind: request.kind,
-            pid: request.pid,
-            flock: request.flock,
-        };
-        insert(&mut locks, new);
-        txn.put(keys::lock_session(volume, session, request.ino), Writer::new(1).0);
-    } else if !locks.iter().any(|held| held.session == session) {
-        txn.delete(keys::lock_session(volume, session, request.ino));
-    }
-    if locks.len() > LOCKS_PER_INODE {
-        return refuse(
-            Code::Busy,
-            format!("{} has {LOCKS_PER_INODE} locks, the limit; free some first", Ino(request.ino)),
+    locks::apply(&mut all, &wanted);
+    store(txn, volume, request.ino, session, all)?;
+    let LockRequest { start, end, kind, pid, .. } = *request;
+    Ok(LockReply { start, end, kind, pid, ..LockReply::default() })
+}
+
+fn is_locked(ino: u64, held: &Held) -> String {
+    format!("{} is locked by process {} (bytes {} to {})", Ino(ino), held.pid, held.start, held.end)
+}
+
+/// Replaces what a session has on a file by what it decided alone; refused when it was expelled since.
+pub fn tell(txn: &mut Txn<'_>, request: &TellLocksRequest) -> Outcome<()> {
+    let (volume, session) = (request.head.volume, request.head.session);
+    if session::find(txn, session)?.is_none_or(|row| row.epoch != request.epoch) {
+        let text = format!(
+            "locks on {} were decided by a session that has been expelled since: others may have taken them",
+            Ino(request.ino)
         );
+        return refuse(Code::CapabilityExpired, text);
     }
-    store(txn, volume, request.ino, locks);
-    Ok(LockReply { start: request.start, end: request.end, kind: request.kind, pid: request.pid })
-}
-
-/// Takes `start..=end` out of the owner's locks; one that reaches over both ends is split.
-fn cut(locks: &mut Vec<Held>, by: Owner, flock: bool, start: u64, end: u64) {
-    let mut kept = Vec::with_capacity(locks.len() + 1);
-    for held in locks.drain(..) {
-        if held.by() != by || held.flock != flock || !held.overlaps(start, end) {
-            kept.push(held);
-            continue;
+    inode::get(txn, volume, request.ino)?;
+    let mut all = load(txn, volume, request.ino)?;
+    all.retain(|held| held.session != session);
+    for told in &request.locks {
+        let told = Held { session, ..*told };
+        if told.kind > WRITE || told.start > told.end {
+            let text = format!("lock kind {} on bytes {} to {}", told.kind, told.start, told.end);
+            return refuse(Code::InvalidArgument, text);
         }
-        if held.start < start {
-            kept.push(Held { end: start - 1, ..held });
+        if let Some(held) = locks::conflicts(&all, &told).first() {
+            return refuse(Code::WouldBlock, is_locked(request.ino, held));
         }
-        if held.end > end {
-            kept.push(Held { start: end + 1, ..held });
-        }
+        locks::apply(&mut all, &told);
     }
-    *locks = kept;
-}
-
-/// Adds a lock, merged with the owner's adjacent ones of the same kind; keeps the list sorted.
-fn insert(locks: &mut Vec<Held>, mut new: Held) {
-    locks.retain(|held| {
-        let same = held.by() == new.by() && held.flock == new.flock && held.kind == new.kind;
-        let adjacent = held.end.saturating_add(1) >= new.start && new.end.saturating_add(1) >= held.start;
-        if same && adjacent {
-            new.start = new.start.min(held.start);
-            new.end = new.end.max(held.end);
-        }
-        !(same && adjacent)
-    });
-    locks.push(new);
-    locks.sort_by_key(|held| (held.start, held.end, held.by(), held.flock));
+    store(txn, volume, request.ino, session, all)
 }
 
 /// A freed inode's locks go with it.
@@ -217,47 +162,8 @@ pub fn release_session(txn: &mut Txn<'_>, volume: u64, session: u64) -> Outcome<
         let ino = keys::word(&key, 2).ok_or_else(|| corrupt("lock session", &key))?;
         let mut locks = load(txn, volume, ino)?;
         locks.retain(|held| held.session != session);
-        store(txn, volume, ino, locks);
+        put(txn, volume, ino, locks);
         txn.delete(key);
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Locks of one owner and kind as a map from byte to kind, against a model that knows single bytes only.
-    #[test]
-    fn split_and_merge_agree_with_single_bytes() {
-        let mut locks = Vec::new();
-        let mut model = [None; 16];
-        let mut seed = 7u64;
-        for _ in 0..20_000 {
-            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            let (a, b, kind) =
-                (seed >> 33 & 15, seed >> 40 & 15, u32::try_from(seed >> 50 & 0xff).unwrap() % 3);
-            let (start, end) = (a.min(b), a.max(b));
-            cut(&mut locks, (1, 1), false, start, end);
-            model[usize::try_from(start).unwrap()..=usize::try_from(end).unwrap()].fill(None);
-            if kind != UNLOCK {
-                insert(&mut locks, Held { session: 1, owner: 1, start, end, kind, pid: 0, flock: false });
-                model[usize::try_from(start).unwrap()..=usize::try_from(end).unwrap()].fill(Some(kind));
-            }
-            let mut seen = [None; 16];
-            for held in &locks {
-                for byte in held.start..=held.end {
-                    assert_eq!(
-                        seen[usize::try_from(byte).unwrap()].replace(held.kind),
-                        None,
-                        "overlap in {locks:?}"
-                    );
-                }
-            }
-            assert_eq!(seen, model);
-            assert!(
-                locks.windows(2).all(|pair| pair[0].end + 1 < pair[1].start || pair[0].kind != pair[1].kind)
-            );
-        }
-    }
 }

@@ -1,7 +1,7 @@
 //! Asks for a lease; waits for others to give theirs back.
 
 use proto::error::{Code, WireError};
-use proto::mrc::{AcquireLease, Attr, AttrReply, LEASE_WRITE};
+use proto::mrc::{AcquireLease, Attr, AttrReply, LEASE_LOCKS, LEASE_WRITE};
 use rt::rpc::{Request, Response, parse};
 
 use crate::engine::leases::ALL_BITS;
@@ -9,12 +9,15 @@ use crate::leasing::read::Reading;
 use crate::namespace::read;
 use crate::service::Mrc;
 
+/// The right to decide about locks comes with what is locked.
+const GIVEN: u32 = ALL_BITS & !LEASE_LOCKS;
+
 pub(crate) async fn serve(mrc: &Mrc, request: Request) -> Result<Response, WireError> {
     let ask = parse::<AcquireLease>(&request)?;
-    if ask.bits & !ALL_BITS != 0 {
+    if ask.bits & !GIVEN != 0 {
         return Err(WireError::new(
             Code::InvalidArgument,
-            format!("lease bits {:#x}; this version knows {ALL_BITS:#x}", ask.bits),
+            format!("lease bits {:#x}; this version gives {GIVEN:#x}", ask.bits),
         ));
     }
     mrc.lead(request.deadline).await?;

@@ -26,7 +26,7 @@ fn at(seconds: i64) -> Time {
 }
 
 impl World {
-    async fn takes_part(&self, session: u64) -> u64 {
+    pub(crate) async fn takes_part(&self, session: u64) -> u64 {
         let open = OpenSession { session, client: "test".into(), ..OpenSession::default() };
         let epoch = self.ask::<SessionOpen>(&open).await.unwrap().session_epoch;
         assert_eq!(self.wanted(session, 0).await, []);
@@ -34,7 +34,7 @@ impl World {
     }
 
     /// Recalls as inode and bits, in their order.
-    async fn wanted(&self, session: u64, wait_ms: u32) -> Vec<(u64, u32, u64)> {
+    pub(crate) async fn wanted(&self, session: u64, wait_ms: u32) -> Vec<(u64, u32, u64)> {
         let request = AwaitRecallsRequest { session, after: 0, wait_ms };
         let recalls = self.ask::<AwaitRecalls>(&request).await.unwrap().recalls;
         let mut all: Vec<_> = recalls.iter().map(|one| (one.ino, one.bits, one.number)).collect();
@@ -42,7 +42,7 @@ impl World {
         all
     }
 
-    async fn gives_back(&self, session: u64, wanted: &[(u64, u32, u64)]) {
+    pub(crate) async fn gives_back(&self, session: u64, wanted: &[(u64, u32, u64)]) {
         let returned = wanted.iter().map(|(ino, bits, number)| ReturnedLease {
             volume: VOLUME,
             ino: *ino,

@@ -264,8 +264,7 @@ impl Replica {
             kind,
             pid: 1,
             flock: false,
-            wait_ms: 0,
-            test: false,
+            ..LockRequest::default()
         };
         self.run(Body::Lock(request)).map(|bytes| LockReply::decode(bytes).unwrap())
     }

@@ -19,6 +19,7 @@ mod harness;
 mod layout;
 mod leases;
 mod limits;
+mod locks;
 mod members;
 mod model;
 mod posix;

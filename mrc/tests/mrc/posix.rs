@@ -2,9 +2,11 @@
 
 use mrc::command::Body;
 use mrc::namespace::inode::{FLAG_APPEND, FLAG_IMMUTABLE};
-use mrc::namespace::{access, inode, locks, make, read, session, volume, xattr};
+use mrc::namespace::locks::test as test_lock;
+use mrc::namespace::{access, inode, make, read, session, volume, xattr};
 use proto::changes::event;
 use proto::error::Code;
+use proto::locks;
 use proto::mrc::{
     AccessRequest, Attr, DropVolume, GetXattrRequest, KeptAttributes, LockRequest, RENAME_EXCHANGE,
     RENAME_NOREPLACE, ReportWrite, Time, WalkRequest, XATTR_CREATE, XATTR_REPLACE, kind,
@@ -548,7 +550,7 @@ fn locks_conflict_split_and_end_with_their_session() {
             kind: locks::WRITE,
             ..LockRequest::default()
         };
-        locks::test(&replica.table, &request).unwrap()
+        test_lock(&replica.table, &request).unwrap()
     };
     assert_eq!((test(&replica, 10, 40).start, test(&replica, 10, 40).end), (0, 19));
     assert_eq!(test(&replica, 20, 29).kind, locks::UNLOCK);

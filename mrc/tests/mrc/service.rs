@@ -302,7 +302,7 @@ impl World {
         self.ask::<Rename>(&request).await.map(drop)
     }
 
-    fn lock_request(&self, session: u64, ino: u64, kind: u32, wait_ms: u64) -> LockRequest {
+    pub(crate) fn lock_request(&self, session: u64, ino: u64, kind: u32, wait_ms: u64) -> LockRequest {
         LockRequest {
             head: head(session),
             ino,

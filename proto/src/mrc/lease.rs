@@ -8,6 +8,8 @@ pub const LEASE_NAMES: u32 = 2;
 pub const LEASE_READ: u32 = 4;
 /// The holder may write data; size and times are its own until reported. Implies the right to read and to keep.
 pub const LEASE_WRITE: u32 = 8;
+/// The holder decides alone about locks (`fcntl`, `flock`) of the inode.
+pub const LEASE_LOCKS: u32 = 16;
 
 /// What the session holds on an inode after a call.
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]

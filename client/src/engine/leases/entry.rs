@@ -10,7 +10,7 @@ use super::crowd::Crowd;
 use super::{KEEPS_ATTR, KEEPS_NAMES, Ticket, Use};
 
 /// Bits of a lease.
-const BITS: usize = 4;
+const BITS: usize = 5;
 
 #[derive(Debug, Default)]
 pub(super) struct Entry {
