@@ -8,13 +8,13 @@ mod early;
 mod made;
 mod recalls;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use proto::mrc::{Attr, HeldLease, LEASE_ATTR, LEASE_NAMES, LeaseGrant, ReadDirReply, ReturnedLease};
+use proto::mrc::{Attr, HeldLease, LEASE_ATTR, LEASE_NAMES, LeaseGrant, ReadDirReply, ReturnedLease, kind};
 use proto::osd::Turn;
 use rt::clock::Clock;
 use tokio::sync::Notify;
@@ -333,6 +333,16 @@ impl Leasing {
         self.engine.lock().name(dir, name, self.now()).flatten()
     }
 
+    /// A page of a directory that may be answered without a call.
+    pub(crate) fn page(&self, dir: Key, after: u64, limit: usize, with_attrs: bool) -> Option<ReadDirReply> {
+        self.engine.lock().page(dir, after, limit, with_attrs, self.now())
+    }
+
+    /// Where `..` of a directory leads, likewise.
+    pub(crate) fn parent(&self, key: Key) -> Option<u64> {
+        self.engine.lock().parent(key, self.now())
+    }
+
     /// Whether it is kept that a name is not there.
     pub(crate) fn is_absent(&self, dir: Key, name: &[u8]) -> bool {
         self.engine.lock().name(dir, name, self.now()) == Some(None)
@@ -418,11 +428,22 @@ impl Asked<'_> {
 
     /// A page of a directory, after the cookie `after`. After [`Asked::learn`].
     pub(crate) fn learn_page(&self, dir: Key, after: u64, page: &ReadDirReply) {
+        let mut engine = self.leasing.engine.lock();
         if let Some(grant) = page.leases.iter().find(|grant| grant.ino == dir.1) {
-            let names = page.entries.iter().map(|entry| (&entry.name[..], entry.ino));
             let last = page.entries.last().map_or(after, |entry| entry.cookie);
-            let reach = (after, last, page.end);
-            self.leasing.engine.lock().keep_page(dir, names, reach, grant, self.ticket);
+            engine.keep_page(dir, &page.entries, (after, last, page.end), grant, self.ticket);
+        }
+        let directories = page.entries.iter().filter(|entry| entry.kind == kind::DIR);
+        let directories: BTreeSet<u64> = directories.map(|entry| entry.ino).collect();
+        for grant in page.leases.iter().filter(|grant| directories.contains(&grant.ino)) {
+            engine.keep_parent((dir.0, grant.ino), dir.1, grant, self.ticket);
+        }
+    }
+
+    /// Where `..` leads. After [`Asked::learn`].
+    pub(crate) fn learn_parent(&self, key: Key, parent: u64, grants: &[LeaseGrant]) {
+        if let Some(grant) = grants.iter().find(|grant| grant.ino == key.1) {
+            self.leasing.engine.lock().keep_parent(key, parent, grant, self.ticket);
         }
     }
 

@@ -117,11 +117,7 @@ impl Shared {
             return Ok(Page { listed, end: true });
         }
         if offset < AFTER_DOT_DOT {
-            let parent = if ino == 1 {
-                1
-            } else {
-                self.volume.lookup(&creds, ino, b"..").await.map_or(ino, |a| a.ino)
-            };
+            let parent = if ino == 1 { 1 } else { self.volume.parent_of(&creds, ino).await.unwrap_or(ino) };
             listed.push(Listed::dot(parent, AFTER_DOT_DOT, b".."));
         }
         let after = if offset <= AFTER_DOT_DOT { 0 } else { offset };

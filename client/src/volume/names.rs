@@ -76,6 +76,8 @@ impl Volume {
         asked.learn(self.id(), &reply.leases, [&reply.attr]);
         if plain {
             asked.learn_name(dir, name, Some(reply.attr.ino), &reply.leases);
+        } else if name == b".." {
+            asked.learn_parent(dir, reply.attr.ino, &reply.leases);
         }
         let shown = self.shown(reply.attr);
         // Not before: what was told meanwhile is measured against it.
@@ -250,18 +252,39 @@ impl Volume {
         with_attrs: bool,
     ) -> Result<ReadDirReply> {
         let limit = limit.clamp(1, READDIR_ENTRIES_MAX);
-        let request = ReadDirRequest { head: self.head(creds), ino, after, limit, with_attrs };
-        let asked = self.leasing().ask();
-        let mut page = self.session().call::<ReadDir>(&request).await?;
-        asked.learn(self.id(), &page.leases, page.entries.iter().filter_map(|entry| entry.attr.as_ref()));
-        asked.learn_page(self.key(ino), after, &page);
-        drop(asked);
-        for entry in &mut page.entries {
-            if let Some(attr) = entry.attr.take() {
-                entry.attr = Some(self.shown(attr));
+        if creds.may_use_kept() && !self.is_past() {
+            let _asked = self.leasing().ask();
+            if let Some(page) = self.leasing().page(self.key(ino), after, limit as usize, with_attrs) {
+                return Ok(self.shown_page(page));
             }
         }
-        Ok(page)
+        let request = ReadDirRequest { head: self.head(creds), ino, after, limit, with_attrs };
+        let asked = self.leasing().ask();
+        let page = self.session().call::<ReadDir>(&request).await?;
+        asked.learn(self.id(), &page.leases, page.entries.iter().filter_map(|entry| entry.attr.as_ref()));
+        asked.learn_page(self.key(ino), after, &page);
+        let shown = self.shown_page(page);
+        drop(asked);
+        Ok(shown)
+    }
+
+    /// With the sizes of files that are being written here.
+    fn shown_page(&self, mut page: ReadDirReply) -> ReadDirReply {
+        for entry in &mut page.entries {
+            entry.attr = entry.attr.take().map(|attr| self.shown(attr));
+        }
+        page
+    }
+
+    /// Where `..` of a directory leads.
+    pub(crate) async fn parent_of(&self, creds: &Creds, ino: u64) -> Result<u64> {
+        if creds.may_use_kept()
+            && !self.is_past()
+            && let Some(parent) = self.leasing().parent(self.key(ino))
+        {
+            return Ok(parent);
+        }
+        self.lookup(creds, ino, b"..").await.map(|attr| attr.ino)
     }
 
     /// All entries of a directory.

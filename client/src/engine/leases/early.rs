@@ -169,6 +169,10 @@ impl Leases {
             // Answers that are on their way do not tell of it.
             entry.changed = next;
             entry.listing = None;
+            if ino.is_some() {
+                // It comes to another place.
+                self.names -= entry.forget_order();
+            }
             if let Some(of_dir) = &mut entry.attr {
                 of_dir.size = of_dir.size.saturating_add_signed(entries);
                 of_dir.mtime = of_dir.mtime.max(at);
@@ -221,7 +225,7 @@ impl Leases {
         if let Some(entry) = self.entries.get_mut(&dir) {
             entry.changed = next;
             entry.forget_attr();
-            self.names -= usize::from(entry.names.remove(name).is_some());
+            self.names -= usize::from(entry.names.remove(name).is_some()) + entry.forget_order();
             entry.whole = false;
         }
     }

@@ -9,6 +9,8 @@ use proto::osd::Turn;
 use super::crowd::Crowd;
 use super::{KEEPS_ATTR, KEEPS_NAMES, Ticket, Use};
 
+/// Most names of one directory that are kept in their order.
+const ORDER_MAX: usize = 4096;
 /// Bits of a lease.
 const BITS: usize = 5;
 
@@ -63,6 +65,20 @@ pub(super) struct Entry {
     pub(super) whole: bool,
     /// Every name up to this cookie is in `names` or `crowd`.
     pub(super) listing: Option<u64>,
+    /// Names as they were listed, with cookie and kind, from the first one on. Those that were taken away since are among them.
+    pub(super) order: Vec<Listed>,
+    /// `order` goes to the end.
+    pub(super) ordered: bool,
+    /// Where `..` of a directory leads: kept as its attributes are.
+    pub(super) parent: Option<u64>,
+}
+
+/// A name in the order of the directory.
+#[derive(Debug, Clone)]
+pub(super) struct Listed {
+    pub(super) cookie: u64,
+    pub(super) kind: u32,
+    pub(super) name: Box<[u8]>,
 }
 
 impl Entry {
@@ -76,6 +92,26 @@ impl Entry {
         }
         self.listing = Some(upto.max(last));
         self.whole |= end;
+    }
+
+    /// Something came that is not where it was listed. Gives the number of names that were dropped.
+    pub(super) fn forget_order(&mut self) -> usize {
+        self.ordered = false;
+        std::mem::take(&mut self.order).len()
+    }
+
+    /// A page that begins after the cookie `after`, to the directory's `end` or not; pages may overlap, see [`Entry::listed`]. Gives how
+    /// many names it adds to the order, and how many were dropped.
+    pub(super) fn extend_order(&mut self, after: u64, end: bool, page: Vec<Listed>) -> (usize, usize) {
+        let upto = self.order.last().map_or(0, |last| last.cookie);
+        if self.ordered || after > upto {
+            return (0, 0);
+        }
+        let before = self.order.len();
+        self.order.extend(page.into_iter().filter(|listed| listed.cookie > upto));
+        self.ordered = end;
+        let added = self.order.len() - before;
+        if self.order.len() > ORDER_MAX { (added, self.forget_order()) } else { (added, 0) }
     }
 
     /// What a name means: known to be there, known to be absent.
@@ -174,6 +210,7 @@ impl Entry {
     fn drop_values(&mut self, lost: u32) -> usize {
         if lost & KEEPS_ATTR != 0 && self.bits & KEEPS_ATTR == 0 {
             self.forget_attr();
+            self.parent = None;
         }
         if lost & KEEPS_NAMES != 0 { self.forget_names() } else { 0 }
     }
@@ -187,17 +224,18 @@ impl Entry {
     /// There are more names than are kept: from now on it is known of each only that it may be there. Gives how many those
     /// were; of absent ones nothing is known any more.
     pub(super) fn crowd_names(&mut self) -> usize {
+        let ordered = self.forget_order();
         let names = std::mem::take(&mut self.names);
         for (name, ino) in &names {
             if ino.is_some() {
                 self.crowd.add(name);
             }
         }
-        names.len()
+        names.len() + ordered
     }
 
     pub(super) fn forget_names(&mut self) -> usize {
-        let names = self.names.len();
+        let names = self.names.len() + self.forget_order();
         self.names = BTreeMap::new();
         self.crowd = Crowd::default();
         self.whole = false;

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use proptest::prelude::*;
-use proto::mrc::{Attr, kind};
+use proto::mrc::{Attr, DirEntry, kind};
 
 use super::*;
 
@@ -204,8 +204,21 @@ fn a_change_with_an_unknown_end_leaves_the_directory_known_in_parts() {
 
 fn page(leases: &mut Leases, grant: &LeaseGrant, reach: (u64, u64, bool), names: &[(&[u8], u64)]) {
     let ticket = leases.begin();
-    leases.keep_page(DIR, names.iter().copied(), reach, grant, ticket);
+    leases.keep_page(DIR, &listed(reach.1, names), reach, grant, ticket);
     leases.end(ticket);
+}
+
+/// The names in a row, the last one with the cookie `last`.
+fn listed(last: u64, names: &[(&[u8], u64)]) -> Vec<DirEntry> {
+    let first = last + 1 - names.len() as u64;
+    let entry = |(cookie, (name, ino)): (u64, &(&[u8], u64))| DirEntry {
+        name: name.to_vec(),
+        ino: *ino,
+        kind: kind::FILE,
+        cookie,
+        attr: None,
+    };
+    (first..).zip(names).map(entry).collect()
 }
 
 #[test]
@@ -215,7 +228,7 @@ fn a_directory_read_to_its_end_is_known_as_a_whole() {
     let ticket = leases.begin();
     let grant = grant(DIR.1, LEASE_NAMES, 1);
     leases.granted(DIR.0, &grant, ticket);
-    leases.keep_page(DIR, [(&b"a"[..], 10)].into_iter(), (0, 5, false), &grant, ticket);
+    leases.keep_page(DIR, &listed(5, &[(b"a", 10)]), (0, 5, false), &grant, ticket);
     leases.end(ticket);
     assert_eq!(leases.name(DIR, b"z", NOW), None, "it may be on the next page");
     page(&mut leases, &grant, (5, 9, true), &[(b"b", 11)]);

@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
-use proto::mrc::{Attr, LeaseGrant, kind};
+use proto::mrc::{Attr, DirEntry, LeaseGrant, ReadDirReply, kind};
 
 use super::crowd::CROWDS_MAX;
+use super::entry::Listed;
 use super::{KEEPS_ATTR, KEEPS_NAMES, Key, Leases, NAMES_MAX, Ticket};
 
 /// Names of one directory that are kept with what they mean; of the others it is known that they may be there.
@@ -76,12 +77,12 @@ impl Leases {
         }
     }
 
-    /// Keeps a page of a directory that came with `grant`: its names with their inodes, which follow the cookie `after`
-    /// and end with the cookie `last`, the directory's end or not.
-    pub fn keep_page<'a>(
+    /// Keeps a page of a directory that came with `grant`: its names, which follow the cookie `after` and end with the cookie
+    /// `last`, the directory's end or not.
+    pub fn keep_page(
         &mut self,
         dir: Key,
-        names: impl Iterator<Item = (&'a [u8], u64)>,
+        names: &[DirEntry],
         (after, last, end): (u64, u64, bool),
         grant: &LeaseGrant,
         ticket: Ticket,
@@ -90,15 +91,72 @@ impl Leases {
             return;
         }
         let mut complete = true;
-        for (name, ino) in names {
-            complete &= self.insert_name(dir, name, Some(ino));
+        for DirEntry { name, ino, .. } in names {
+            complete &= self.insert_name(dir, name, Some(*ino));
         }
+        let room = NAMES_MAX.saturating_sub(self.names);
         let entry = self.entries.get_mut(&dir).expect("it was just looked at");
-        if complete {
-            entry.listed(after, last, end);
-        } else {
+        if !complete {
             entry.listing = None;
+            self.names -= entry.forget_order();
+            return;
         }
+        entry.listed(after, last, end);
+        if names.len() > room {
+            self.names -= entry.forget_order();
+            return;
+        }
+        let listed = names.iter().map(|entry| Listed {
+            cookie: entry.cookie,
+            kind: entry.kind,
+            name: entry.name.as_slice().into(),
+        });
+        let (added, dropped) = entry.extend_order(after, end, listed.collect());
+        self.names += added;
+        self.names -= dropped;
+    }
+
+    /// A page of a directory after the cookie `after`, if it may be answered without a call.
+    pub fn page(
+        &mut self,
+        dir: Key,
+        after: u64,
+        limit: usize,
+        with_attrs: bool,
+        now: Duration,
+    ) -> Option<ReadDirReply> {
+        let good = self.is_good(now);
+        let entry = self.entries.get_mut(&dir).filter(|entry| good && entry.bits & KEEPS_NAMES != 0)?;
+        entry.used = true;
+        let entry = self.entries.get(&dir).filter(|entry| entry.ordered && entry.changing == 0)?;
+        let mut entries = Vec::new();
+        let from = entry.order.partition_point(|listed| listed.cookie <= after);
+        let mut end = true;
+        for Listed { cookie, kind, name } in &entry.order[from..] {
+            let Some(ino) = entry.name(name)? else { continue };
+            if entries.len() == limit {
+                end = false;
+                break;
+            }
+            let kept = |key| self.entries.get(&key).filter(|one| one.bits & KEEPS_ATTR != 0)?.attr.clone();
+            let attr = if with_attrs { Some(kept((dir.0, ino))?) } else { None };
+            entries.push(DirEntry { name: name.to_vec(), ino, kind: *kind, cookie: *cookie, attr });
+        }
+        Some(ReadDirReply { entries, end, ..ReadDirReply::default() })
+    }
+
+    /// Keeps where `..` of a directory leads, which came with `grant` on it.
+    pub fn keep_parent(&mut self, key: Key, parent: u64, grant: &LeaseGrant, ticket: Ticket) {
+        if self.may_keep(key, grant, ticket, KEEPS_ATTR) {
+            self.entries.get_mut(&key).expect("it was just looked at").parent = Some(parent);
+        }
+    }
+
+    /// Where `..` of a directory leads, if that may be answered without a call.
+    #[must_use]
+    pub fn parent(&self, key: Key, now: Duration) -> Option<u64> {
+        let good = self.is_good(now);
+        self.entries.get(&key).filter(|entry| good && entry.bits & KEEPS_ATTR != 0)?.parent
     }
 
     /// Keeps a name, or that it is not there, that came with `grant` on the directory.
@@ -191,8 +249,10 @@ impl Leases {
         entry.overlap |= entry.changing > 0;
         entry.changing += 1;
         entry.forget_attr();
-        if let Some(name) = name {
-            self.names -= entry.move_begin(name);
+        match name {
+            Some(name) => self.names -= entry.move_begin(name),
+            // It may be moved.
+            None => entry.parent = None,
         }
         meant
     }
@@ -228,6 +288,9 @@ impl Leases {
         let bare = entry.held() == 0;
         if let Some((name, meaning)) = name {
             let keeps = entry.move_end(name) && good && covered && entry.bits & KEEPS_NAMES != 0;
+            if meaning != Some(None) {
+                self.names -= entry.forget_order();
+            }
             match meaning.filter(|_| keeps) {
                 Some(ino) => drop(self.insert_name(key, name, ino)),
                 None => {

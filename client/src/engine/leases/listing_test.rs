@@ -1,0 +1,152 @@
+//! Listings that are answered without a call, and where `..` leads.
+
+use std::time::Duration;
+
+use proto::mrc::{Attr, DirEntry, LEASE_ATTR, LEASE_NAMES, LEASE_WRITE, LeaseGrant, Recall, Time, kind};
+
+use super::Leases;
+
+const DIR: (u64, u64) = (1, 2);
+const NOW: Duration = Duration::from_secs(1);
+/// Entries of the directory, by cookie; inodes are 10 more.
+const ALL: [u64; 4] = [3, 4, 7, 9];
+
+fn name(cookie: u64) -> Vec<u8> {
+    format!("n{cookie}").into_bytes()
+}
+
+fn grant(ino: u64, bits: u32) -> LeaseGrant {
+    LeaseGrant { ino, bits, number: 1 }
+}
+
+fn attr(ino: u64, kind: u32) -> Attr {
+    Attr { ino, mode: kind << 12 | 0o755, size: 4, nlink: 1, ..Attr::default() }
+}
+
+fn entry(cookie: u64) -> DirEntry {
+    DirEntry { name: name(cookie), ino: cookie + 10, kind: kind::FILE, cookie, attr: None }
+}
+
+/// The page after a cookie, of two entries at most.
+fn arrives(leases: &mut Leases, after: u64) {
+    let ticket = leases.begin();
+    let page: Vec<DirEntry> =
+        ALL.iter().filter(|cookie| **cookie > after).take(2).copied().map(entry).collect();
+    let last = page.last().map_or(after, |entry| entry.cookie);
+    let grant = grant(DIR.1, LEASE_ATTR | LEASE_NAMES | LEASE_WRITE);
+    leases.granted(DIR.0, &grant, ticket);
+    leases.keep_attr(DIR.0, &attr(DIR.1, kind::DIR), &grant, ticket);
+    leases.keep_page(DIR, &page, (after, last, last == 9), &grant, ticket);
+    leases.end(ticket);
+}
+
+fn all_known() -> Leases {
+    let mut leases = Leases::default();
+    leases.turn_on();
+    leases.renewed(Duration::from_secs(100));
+    // A kernel whose buffer was full asks from the middle of a page.
+    [0, 3, 7].into_iter().for_each(|after| arrives(&mut leases, after));
+    leases
+}
+
+fn answered(leases: &mut Leases, after: u64, limit: usize) -> Option<(Vec<u64>, bool)> {
+    let page = leases.page(DIR, after, limit, false, NOW)?;
+    assert!(page.entries.iter().all(|found| *found == entry(found.cookie)));
+    Some((page.entries.iter().map(|entry| entry.cookie).collect(), page.end))
+}
+
+#[test]
+fn a_directory_that_was_listed_to_its_end_is_listed_again_without_a_call() {
+    let mut leases = Leases::default();
+    leases.turn_on();
+    leases.renewed(Duration::from_secs(100));
+    arrives(&mut leases, 0);
+    assert_eq!(answered(&mut leases, 0, 10), None, "not to its end yet");
+    let mut leases = all_known();
+    assert_eq!(answered(&mut leases, 0, 10), Some((ALL.to_vec(), true)));
+    assert_eq!(answered(&mut leases, 0, 4), Some((ALL.to_vec(), true)));
+    assert_eq!(answered(&mut leases, 0, 3), Some((vec![3, 4, 7], false)));
+    assert_eq!(answered(&mut leases, 5, 10), Some((vec![7, 9], true)));
+    assert_eq!(answered(&mut leases, 9, 10), Some((Vec::new(), true)));
+    assert_eq!(leases.page(DIR, 0, 10, false, Duration::from_secs(200)), None, "its time is over");
+}
+
+#[test]
+fn what_was_taken_away_here_is_left_out_and_what_was_made_is_asked_for() {
+    let at = Time::default();
+    let mut leases = all_known();
+    leases.removed(DIR, &name(4), 14, at);
+    assert_eq!(answered(&mut leases, 0, 10), Some((vec![3, 7, 9], true)));
+    assert_eq!(answered(&mut leases, 0, 3), Some((vec![3, 7, 9], true)));
+    // By the MRC: while that is under way nobody knows.
+    leases.change_begin(DIR, Some(&name(9)), NOW);
+    assert_eq!(answered(&mut leases, 0, 10), None);
+    let ticket = leases.begin();
+    leases.change_end(DIR, ticket, (None, false), Some((&name(9), Some(None))));
+    assert_eq!(answered(&mut leases, 0, 10), Some((vec![3, 7], true)));
+    // It is in another place now.
+    leases.made(DIR, &name(4), &attr(14, kind::FILE));
+    assert_eq!(answered(&mut leases, 0, 10), None);
+    let mut leases = all_known();
+    leases.change_begin(DIR, Some(b"new"), NOW);
+    let ticket = leases.begin();
+    leases.change_end(DIR, ticket, (None, false), Some((b"new", Some(Some(30)))));
+    assert_eq!(answered(&mut leases, 0, 10), None);
+    let mut leases = all_known();
+    leases.change_begin(DIR, Some(&name(3)), NOW);
+    let ticket = leases.begin();
+    leases.change_end(DIR, ticket, (None, false), Some((&name(3), None)));
+    assert_eq!(answered(&mut leases, 0, 10), None, "nobody knows how that ended");
+}
+
+#[test]
+fn nothing_is_listed_after_a_recall_or_without_the_attributes() {
+    let mut leases = all_known();
+    assert_eq!(leases.page(DIR, 0, 10, true, NOW), None);
+    for cookie in ALL {
+        let ticket = leases.begin();
+        let grant = grant(cookie + 10, LEASE_ATTR);
+        leases.granted(DIR.0, &grant, ticket);
+        leases.keep_attr(DIR.0, &attr(cookie + 10, kind::FILE), &grant, ticket);
+        leases.end(ticket);
+    }
+    let page = leases.page(DIR, 0, 10, true, NOW).unwrap();
+    assert!(page.entries.iter().all(|entry| entry.attr == Some(attr(entry.ino, kind::FILE))));
+    let recall = |ino, bits| Recall { recall: 1, volume: 1, ino, bits, number: 1, tell_handles: false };
+    leases.recalled(&recall(17, LEASE_ATTR));
+    assert_eq!(leases.page(DIR, 0, 10, true, NOW), None);
+    assert_eq!(answered(&mut leases, 0, 10), Some((ALL.to_vec(), true)));
+    leases.recalled(&recall(DIR.1, LEASE_NAMES));
+    assert_eq!(answered(&mut leases, 0, 10), None);
+    assert_eq!(leases.names, 0, "nothing is left of it");
+}
+
+#[test]
+fn where_a_directory_lies_is_known_until_it_may_be_moved() {
+    let known = || {
+        let mut leases = all_known();
+        let ticket = leases.begin();
+        let grant = grant(DIR.1, LEASE_ATTR | LEASE_NAMES | LEASE_WRITE);
+        leases.keep_parent(DIR, 1, &grant, ticket);
+        leases.end(ticket);
+        leases
+    };
+    let mut leases = known();
+    assert_eq!(leases.parent(DIR, NOW), Some(1));
+    leases.change_begin(DIR, Some(b"x"), NOW);
+    assert_eq!(leases.parent(DIR, NOW), Some(1), "a name in it makes no difference");
+    let mut leases = known();
+    leases.change_begin(DIR, None, NOW);
+    assert_eq!(leases.parent(DIR, NOW), None);
+    let mut leases = known();
+    let recall = Recall {
+        recall: 1,
+        volume: 1,
+        ino: DIR.1,
+        bits: LEASE_ATTR | LEASE_NAMES | LEASE_WRITE,
+        number: 1,
+        tell_handles: false,
+    };
+    leases.recalled(&recall);
+    assert_eq!(leases.parent(DIR, NOW), None);
+}
