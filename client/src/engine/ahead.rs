@@ -50,6 +50,15 @@ impl Holds {
     }
 }
 
+/// What to ask the right for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Ask {
+    /// Files of the directory itself; 0: nothing is asked for.
+    pub files: usize,
+    /// Files of it and of the directories that may be next, when it looks as if a whole tree were gone through.
+    pub of_tree: usize,
+}
+
 /// What a mount has been asking of late.
 #[derive(Debug, Default)]
 pub struct Ahead {
@@ -57,6 +66,11 @@ pub struct Ahead {
     holds: BTreeMap<Key, Holds>,
     changes: u32,
     changed: Duration,
+    /// Files of all directories that were held by the last answer, and names that changed unheard since.
+    held: usize,
+    used: usize,
+    /// How many answers in a row were of use.
+    useful: u32,
 }
 
 fn bound<T: Copy>(all: &mut BTreeMap<Key, T>, last: impl Fn(&T) -> Duration) {
@@ -85,11 +99,10 @@ impl Ahead {
         enough
     }
 
-    /// The MRC is about to be asked to change a name in a directory. Gives of how many files it should be asked for the right to go
-    /// on alone.
-    pub fn changes(&mut self, dir: Key, now: Duration) -> usize {
+    /// The MRC is about to be asked to change a name in a directory. Gives of what it should be asked for the right to go on alone.
+    pub fn changes(&mut self, dir: Key, now: Duration) -> Ask {
         if now.saturating_sub(self.changed) > APART {
-            self.changes = 0;
+            (self.changes, self.held, self.useful) = (0, 0, 0);
         }
         self.changed = now;
         self.changes = self.changes.saturating_add(1);
@@ -102,11 +115,24 @@ impl Ahead {
         let asks = self.changes >= CHANGES && now >= one.not_before;
         let most = if one.held == 0 { FIRST } else { (4 * one.held).clamp(FIRST, MOST) };
         bound(&mut self.holds, |one| one.last);
-        if asks { most } else { 0 }
+        let useful = self.useful_by_now();
+        let of_tree = if useful == 0 { 0 } else { (FIRST << useful.min(8)).min(MOST) };
+        if asks { Ask { files: most, of_tree } } else { Ask::default() }
     }
 
-    /// So many files of a directory are held; none: nothing was given that is of use.
-    pub fn held(&mut self, dir: Key, held: usize, now: Duration) {
+    /// How many answers in a row were of use, with the last one.
+    fn useful_by_now(&self) -> u32 {
+        match self.held {
+            0 => self.useful,
+            held if self.used * 2 >= held => self.useful + 1,
+            _ => 0,
+        }
+    }
+
+    /// So many files of a directory are held, and so many of all that were asked for; none: nothing was given that is of use.
+    pub fn held(&mut self, dir: Key, held: usize, of_tree: usize, now: Duration) {
+        self.useful = self.useful_by_now();
+        (self.held, self.used) = (of_tree, 0);
         if let Some(one) = self.holds.get_mut(&dir) {
             *one = match held {
                 0 => one.in_vain(now),
@@ -117,6 +143,10 @@ impl Ahead {
 
     /// A name of a directory was changed unheard.
     pub fn changed_unheard(&mut self, dir: Key, now: Duration) {
+        self.used += 1;
+        if self.held > 0 && now.saturating_sub(self.changed) <= APART {
+            self.changed = now;
+        }
         if let Some(one) = self.holds.get_mut(&dir) {
             (one.last, one.used) = (now, one.used + 1);
             if one.used * 4 >= one.held {
@@ -159,26 +189,50 @@ mod tests {
     #[test]
     fn who_changes_names_one_after_the_other_asks_for_more() {
         let mut ahead = Ahead::default();
-        assert_eq!([1, 2, 3].map(|ms| ahead.changes(DIR, at(ms))), [0, 0, FIRST]);
+        assert_eq!([1, 2, 3].map(|ms| ahead.changes(DIR, at(ms)).files), [0, 0, FIRST]);
         // In the next directory at once.
-        assert_eq!(ahead.changes((1, 3), at(4)), FIRST);
+        assert_eq!(ahead.changes((1, 3), at(4)).files, FIRST);
         // Ever more.
-        ahead.held((1, 3), FIRST, at(5));
+        ahead.held((1, 3), FIRST, FIRST, at(5));
         (0..FIRST).for_each(|_| ahead.changed_unheard((1, 3), at(6)));
-        assert_eq!(ahead.changes((1, 3), at(7)), 4 * FIRST);
+        assert_eq!(ahead.changes((1, 3), at(7)).files, 4 * FIRST);
         // Later, it begins anew.
-        assert_eq!(ahead.changes((1, 4), at(2_000)), 0);
+        assert_eq!(ahead.changes((1, 4), at(2_000)), Ask::default());
+    }
+
+    #[test]
+    fn who_goes_through_a_tree_asks_for_what_is_next_in_it_too() {
+        let mut ahead = Ahead::default();
+        let mut ms = 0;
+        let mut trees = Vec::new();
+        for dir in 0..12 {
+            let key = (1, 100 + dir);
+            let ask = (0..3)
+                .map(|_| {
+                    ms += 1;
+                    ahead.changes(key, at(ms))
+                })
+                .find(|ask| ask.files > 0)
+                .unwrap();
+            trees.push(ask.of_tree);
+            ahead.held(key, 5, 5.max(ask.of_tree), at(ms));
+            // Those of the eighth are left alone.
+            let used = if dir == 8 { 0 } else { 5.max(ask.of_tree) };
+            (0..used).for_each(|of| ahead.changed_unheard((1, 200 + of as u64), at(ms)));
+        }
+        assert_eq!(trees, [0, 64, 128, 256, 256, 256, 256, 256, 256, 0, 64, 128]);
+        assert_eq!(ahead.changes((1, 300), at(5_000)).of_tree, 0, "much later");
     }
 
     #[test]
     fn what_was_of_no_use_is_not_asked_for_again_at_once() {
         for (held, used, asks) in [(100, 10, false), (100, 25, true), (0, 0, false)] {
             let mut ahead = Ahead::default();
-            (0..3).for_each(|ms| assert_eq!(ahead.changes(DIR, at(ms)) > 0, ms == 2));
-            ahead.held(DIR, held, at(3));
+            (0..3).for_each(|ms| assert_eq!(ahead.changes(DIR, at(ms)).files > 0, ms == 2));
+            ahead.held(DIR, held, held, at(3));
             (0..used).for_each(|_| ahead.changed_unheard(DIR, at(4)));
-            assert_eq!(ahead.changes(DIR, at(5)) > 0, asks, "{used} of {held}");
-            assert!(ahead.changes(DIR, at(105)) > 0, "after a while");
+            assert_eq!(ahead.changes(DIR, at(5)).files > 0, asks, "{used} of {held}");
+            assert!(ahead.changes(DIR, at(105)).files > 0, "after a while");
         }
     }
 
@@ -187,9 +241,9 @@ mod tests {
         let mut ahead = Ahead::default();
         let asked: Vec<u64> = (0..20_000)
             .filter(|ms| {
-                let asks = ahead.changes(DIR, at(*ms)) > 0;
+                let asks = ahead.changes(DIR, at(*ms)).files > 0;
                 if asks {
-                    ahead.held(DIR, 0, at(*ms));
+                    ahead.held(DIR, 0, 0, at(*ms));
                 }
                 asks
             })

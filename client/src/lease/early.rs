@@ -37,6 +37,11 @@ impl Leasing {
         self.engine.lock().siblings(dir, first, most)
     }
 
+    /// See [`crate::engine::leases::Leases::next_in_tree`].
+    pub(crate) fn next_in_tree(&self, dir: Key, dirs: usize, files: usize) -> (Vec<u64>, Vec<u64>) {
+        self.engine.lock().next_in_tree(dir, dirs, files)
+    }
+
     /// Removes a file if that may be done without asking: `remove` gets the attributes of the directory and of the file, and gives when
     /// it was once that is recorded.
     pub(crate) fn remove_early(

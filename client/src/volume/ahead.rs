@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use proto::mrc::{Attr, HoldMany, HoldManyRequest, LEASE_WRITE, kind};
+use proto::mrc::{Attr, FURTHER_MAX, HoldMany, HoldManyRequest, LEASE_WRITE, kind};
 
 use super::Volume;
 use super::names::is_plain;
@@ -68,12 +68,20 @@ impl Volume {
             return false;
         }
         let Some(ino) = self.leasing().named(dir, name) else { return false };
-        let most = self.ahead.lock().changes(dir, self.clock());
-        if most == 0 || self.is_open_to_programs(ino) {
+        let ask = self.ahead.lock().changes(dir, self.clock());
+        if ask.files == 0 || self.is_open_to_programs(ino) {
             return false;
         }
         let mut directories = vec![parent];
-        let mut inos = self.leasing().siblings(dir, ino, most - 1);
+        let mut inos = self.leasing().siblings(dir, ino, ask.files - 1);
+        let here = inos.len();
+        let mut further = Vec::new();
+        // Who moves something is not about to go through a tree.
+        if to.is_none() && ask.of_tree > here {
+            let (next, files) = self.leasing().next_in_tree(dir, FURTHER_MAX, ask.of_tree - here);
+            further = next;
+            inos.extend(files);
+        }
         if inos.len() < FEW {
             return false;
         }
@@ -83,8 +91,8 @@ impl Volume {
                 directories.push(new_parent);
             }
         }
-        let held = self.ask_for(creds, directories, inos).await;
-        self.ahead.lock().held(dir, held, self.clock());
+        let held = self.ask_for(creds, directories, further, inos).await;
+        self.ahead.lock().held(dir, held.min(here), held, self.clock());
         held > 0
     }
 
@@ -96,18 +104,25 @@ impl Volume {
             return false;
         }
         let Some(ino) = self.leasing().named(dir, name) else { return false };
-        if self.ahead.lock().changes(dir, self.clock()) == 0 {
+        if self.ahead.lock().changes(dir, self.clock()).files == 0 {
             return false;
         }
-        self.ask_for(creds, vec![parent, ino], Vec::new()).await > 0
+        self.ask_for(creds, vec![parent, ino], Vec::new(), Vec::new()).await > 0
     }
 
-    /// Asks for the right to change names in directories, and for files. Gives how many of all were given, none when a directory was not.
-    async fn ask_for(&self, creds: &Creds, directories: Vec<u64>, inos: Vec<u64>) -> usize {
+    /// Asks for the right to change names in directories, and for files. Gives how many of all were given, none when a directory was not,
+    /// a further one of which the attributes are known excepted.
+    async fn ask_for(
+        &self,
+        creds: &Creds,
+        directories: Vec<u64>,
+        further: Vec<u64>,
+        inos: Vec<u64>,
+    ) -> usize {
         // Their attributes tell of what was done unheard: then the leader need not hear of that first, and does not tell of them anew. It has
         // nothing to do with the files.
         let known = directories.iter().all(|ino| self.leasing().attr(self.key(*ino)).is_some());
-        let request = HoldManyRequest { head: self.head(creds), directories, inos };
+        let request = HoldManyRequest { head: self.head(creds), directories, inos, further };
         if !known {
             self.session().creates().told().await;
         }
@@ -119,7 +134,8 @@ impl Volume {
                 return 0;
             }
         };
-        let news = |attr: &&Attr| !(known && request.directories.contains(&attr.ino));
+        let is_asked = |ino| request.directories.contains(&ino) && known || request.further.contains(&ino);
+        let news = |attr: &&Attr| !is_asked(attr.ino);
         asked.learn(self.id(), &reply.leases, reply.attrs.iter().filter(news));
         let ours =
             |ino: u64| reply.leases.iter().any(|grant| grant.ino == ino && grant.bits & LEASE_WRITE != 0);

@@ -2,7 +2,9 @@
 //! directory, and all that there is of the files. See `docs/protocols/async-create.md`.
 
 use proto::error::{Code, WireError};
-use proto::mrc::{Attr, HOLDS_MAX, HoldMany, HoldManyReply, LEASE_ATTR, LEASE_READ, LEASE_WRITE, kind};
+use proto::mrc::{
+    Attr, FURTHER_MAX, HOLDS_MAX, HoldMany, HoldManyReply, LEASE_ATTR, LEASE_READ, LEASE_WRITE, kind,
+};
 use rt::rpc::{Request, Response, parse};
 
 use super::create::maker;
@@ -17,8 +19,11 @@ const OF_FILE: u32 = LEASE_ATTR | LEASE_READ | LEASE_WRITE;
 
 pub(crate) async fn serve(mrc: &Mrc, request: Request) -> Result<Response, WireError> {
     let ask = parse::<HoldMany>(&request)?;
-    if ask.inos.len() > HOLDS_MAX || ask.directories.len() > DIRECTORIES_MAX {
-        let text = format!("at most {HOLDS_MAX} files and {DIRECTORIES_MAX} directories in one call");
+    let many = ask.directories.len() > DIRECTORIES_MAX || ask.further.len() > FURTHER_MAX;
+    if many || ask.inos.len() > HOLDS_MAX {
+        let text = format!(
+            "at most {HOLDS_MAX} files, {DIRECTORIES_MAX} directories and {FURTHER_MAX} further ones in one call"
+        );
         return Err(WireError::new(Code::InvalidArgument, text));
     }
     mrc.lead(request.deadline).await?;
@@ -36,6 +41,13 @@ pub(crate) async fn serve(mrc: &Mrc, request: Request) -> Result<Response, WireE
         volume::find(mrc.table(), id)?.is_some_and(|record| record.snapshots.is_empty() && !record.layered);
     if !all || !plain {
         return Ok(Response::of(&reply));
+    }
+    for directory in &ask.further {
+        let there =
+            inode::find(mrc.table(), id, *directory)?.filter(|inode| inode.attr.mode >> 12 == kind::DIR);
+        if there.is_some() {
+            add(&mut reply, maker(mrc, session, (id, *directory))?);
+        }
     }
     for ino in &ask.inos {
         let Some(inode) = inode::find(mrc.table(), id, *ino)? else { continue };

@@ -7,8 +7,8 @@ use mrc::command::{Body, ChangeAs, CreateAs, ReserveInos, SessionBegin, SessionR
 use proto::error::Code;
 use proto::mrc::{
     AwaitRecalls, AwaitRecallsRequest, Create, CreateMany, CreateManyReply, CreateManyRequest, CreateRequest,
-    CreatedReply, DropVolume, EarlyFile, EarlyMove, EntryRequest, GetAttr, HOLDS_MAX, HeldLease, HoldMany,
-    HoldManyReply, HoldManyRequest, InoRequest, LEASE_ATTR as A, LEASE_NAMES as N, LEASE_READ as R,
+    CreatedReply, DropVolume, EarlyFile, EarlyMove, EntryRequest, FURTHER_MAX, GetAttr, HOLDS_MAX, HeldLease,
+    HoldMany, HoldManyReply, HoldManyRequest, InoRequest, LEASE_ATTR as A, LEASE_NAMES as N, LEASE_READ as R,
     LEASE_WRITE as W, Lookup, MakeRequest, MkDir, Open, OpenRequest, OpenSession, RESERVE_MAX, ReadDir,
     ReadDirRequest, ReturnLeases, ReturnLeasesRequest, ReturnedLease, SessionOpen, Time, VolumeDrop,
 };
@@ -85,7 +85,8 @@ impl World {
     }
 
     async fn holds(&self, session: u64, inos: Vec<u64>) -> HoldManyReply {
-        let request = HoldManyRequest { head: head(session), directories: vec![ROOT], inos };
+        let request =
+            HoldManyRequest { head: head(session), directories: vec![ROOT], inos, further: Vec::new() };
         self.ask::<HoldMany>(&request).await.unwrap()
     }
 
@@ -191,8 +192,16 @@ async fn who_goes_on_removing_is_given_what_nobody_else_holds() {
     assert_eq!(refusal(&told.files[0]), None);
     world.gives_back(SESSION, &wanted).await;
     assert_eq!(looking.await.unwrap(), [("b".to_owned(), b), ("c".to_owned(), c)]);
-    let many = HoldManyRequest { head: head(SESSION), directories: Vec::new(), inos: vec![1; HOLDS_MAX + 1] };
+    let none = HoldManyRequest { head: head(SESSION), ..HoldManyRequest::default() };
+    let many = HoldManyRequest { inos: vec![1; HOLDS_MAX + 1], ..none.clone() };
     assert_eq!(code(world.ask::<HoldMany>(&many).await), Some(Code::InvalidArgument));
+    let many = HoldManyRequest { further: vec![1; FURTHER_MAX + 1], ..none.clone() };
+    assert_eq!(code(world.ask::<HoldMany>(&many).await), Some(Code::InvalidArgument));
+    // What may be next is given or not; the rest does not depend on it.
+    let next =
+        HoldManyRequest { directories: vec![ROOT], further: vec![a, b, 1 << 40], inos: vec![b], ..none };
+    let given = world.ask::<HoldMany>(&next).await.unwrap();
+    assert_eq!(given.attrs.iter().map(|attr| attr.ino).collect::<Vec<_>>(), [ROOT, b]);
 }
 
 /// A tree that goes in one call, from its leaves.
@@ -208,7 +217,8 @@ async fn a_directory_goes_after_what_was_in_it() {
     let top = world.ask::<MkDir>(&make(ROOT, "top")).await.unwrap().attr.ino;
     let deep = world.ask::<MkDir>(&make(top, "deep")).await.unwrap().attr.ino;
     let first = world.tell(Vec::new(), 8).await.first;
-    let held = HoldManyRequest { head: head(SESSION), directories: vec![top, deep], inos: Vec::new() };
+    let held =
+        HoldManyRequest { head: head(SESSION), directories: vec![top, deep], ..HoldManyRequest::default() };
     let held = world.ask::<HoldMany>(&held).await.unwrap().leases;
     assert!(held.iter().all(|grant| grant.bits == A | N | W), "{held:?}");
     let within = |parent: u64, file: EarlyFile| EarlyFile { parent, ..file };

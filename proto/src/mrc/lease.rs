@@ -55,6 +55,8 @@ pub struct AcquireLeaseRequest {
 
 /// Most files of one [`HoldManyRequest`].
 pub const HOLDS_MAX: usize = 256;
+/// Most further directories in one call.
+pub const FURTHER_MAX: usize = 64;
 
 /// Asks for what it takes to move and remove files of a directory unheard (see `docs/protocols/async-create.md`), as far as that
 /// costs nobody anything: nobody is waited for, and nothing is recalled.
@@ -69,6 +71,9 @@ pub struct HoldManyRequest {
     /// Files whose names are to change, at most [`HOLDS_MAX`]; those that are none are passed over.
     #[prost(uint64, repeated, tag = "3")]
     pub inos: Vec<u64>,
+    /// Directories that may be next, at most [`FURTHER_MAX`]: given like the first ones, and no matter whether they are.
+    #[prost(uint64, repeated, tag = "4")]
+    pub further: Vec<u64>,
 }
 
 /// Answer to [`HoldManyRequest`].

@@ -106,6 +106,61 @@ impl Leases {
         inos
     }
 
+    /// What somebody who takes away one name of a tree after the other comes to when `dir` is through: directories of which all
+    /// names and the attributes are known, and files in them, that are not ours alone; so many of each at most.
+    #[must_use]
+    pub fn next_in_tree(&self, dir: Key, most_dirs: usize, most_files: usize) -> (Vec<u64>, Vec<u64>) {
+        let (mut dirs, mut files) = (Vec::new(), Vec::new());
+        let Some(parent) = self.entries.get(&dir).and_then(|entry| entry.parent) else {
+            return (dirs, files);
+        };
+        self.add_if_not_ours(parent, dir.0, &mut dirs);
+        // What is still to be gone through, the next one last.
+        let mut left: Vec<u64> = self.directories_in((dir.0, parent), Some(dir.1));
+        left.reverse();
+        while let Some(next) = left.pop() {
+            let Some(entry) = self.entries.get(&(dir.0, next)).filter(|entry| entry.whole) else { continue };
+            if dirs.len() >= most_dirs {
+                break;
+            }
+            self.add_if_not_ours(next, dir.0, &mut dirs);
+            let (file, key) = (kind::FILE, |ino| (dir.0, ino));
+            let is_file = |ino: &u64| {
+                let attr = self.entries.get(&key(*ino)).and_then(|entry| entry.attr.as_ref());
+                attr.is_some_and(|attr| attr.mode >> 12 == file) && self.is_ours(key(*ino)).is_none()
+            };
+            let in_it: Vec<u64> = entry.names.values().flatten().copied().filter(is_file).collect();
+            if files.len() + in_it.len() > most_files {
+                break;
+            }
+            files.extend(in_it);
+            let mut below = self.directories_in(key(next), None);
+            below.reverse();
+            left.extend(below);
+        }
+        (dirs, files)
+    }
+
+    fn add_if_not_ours(&self, ino: u64, volume: u64, dirs: &mut Vec<u64>) {
+        let entry = self.entries.get(&(volume, ino));
+        if entry.is_some_and(|entry| entry.bits & MAKES != MAKES && entry.attr.is_some()) {
+            dirs.push(ino);
+        }
+    }
+
+    /// Directories in a directory that was listed to its end, in that order, behind `after`.
+    fn directories_in(&self, dir: Key, after: Option<u64>) -> Vec<u64> {
+        let Some(entry) = self.entries.get(&dir).filter(|entry| entry.ordered) else { return Vec::new() };
+        let listed = entry.order.iter().filter(|listed| listed.kind == kind::DIR);
+        let mut all = listed.filter_map(|listed| entry.names.get(&listed.name[..]).copied().flatten());
+        if let Some(after) = after
+            && !all.by_ref().any(|ino| ino == after)
+        {
+            return Vec::new();
+        }
+        all.collect()
+    }
+
     /// A directory whose names this session alone may use, and what one of them means.
     fn may_change(&mut self, dir: Key, name: &[u8], now: Duration) -> Option<(Attr, Option<u64>)> {
         if !self.is_good(now) {

@@ -121,6 +121,62 @@ fn nothing_is_listed_after_a_recall_or_without_the_attributes() {
     assert_eq!(leases.names, 0, "nothing is left of it");
 }
 
+/// A directory with these entries, all known: inode, kind.
+fn listed(leases: &mut Leases, dir: u64, parent: u64, entries: &[(u64, u32)]) {
+    let ticket = leases.begin();
+    let of_dir = grant(dir, LEASE_ATTR | LEASE_NAMES);
+    leases.granted(1, &of_dir, ticket);
+    leases.keep_attr(1, &attr(dir, kind::DIR), &of_dir, ticket);
+    let page: Vec<DirEntry> = entries
+        .iter()
+        .zip(3..)
+        .map(|((ino, kind), cookie)| DirEntry {
+            name: name(*ino),
+            ino: *ino,
+            kind: *kind,
+            cookie,
+            attr: None,
+        })
+        .collect();
+    leases.keep_page((1, dir), &page, (0, 2 + page.len() as u64, true), &of_dir, ticket);
+    leases.keep_parent((1, dir), parent, &of_dir, ticket);
+    for (ino, kind) in entries {
+        let of_entry = grant(*ino, LEASE_ATTR);
+        leases.granted(1, &of_entry, ticket);
+        leases.keep_attr(1, &attr(*ino, *kind), &of_entry, ticket);
+    }
+    leases.end(ticket);
+}
+
+#[test]
+fn what_comes_next_in_a_tree_is_found_in_the_order_of_the_listings() {
+    let (file, directory) = (kind::FILE, kind::DIR);
+    let mut leases = Leases::default();
+    leases.turn_on();
+    leases.renewed(Duration::from_secs(100));
+    listed(
+        &mut leases,
+        2,
+        1,
+        &[(20, directory), (21, directory), (22, directory), (23, file), (24, directory)],
+    );
+    listed(&mut leases, 20, 2, &[(30, file)]);
+    listed(&mut leases, 21, 2, &[(31, file), (40, directory), (32, kind::SYMLINK)]);
+    listed(&mut leases, 40, 21, &[(41, file), (42, file)]);
+    listed(&mut leases, 24, 2, &[(50, file)]);
+    // 22 was never listed.
+    assert_eq!(leases.next_in_tree((1, 20), 64, 100), (vec![2, 21, 40, 24], vec![31, 41, 42, 50]));
+    assert_eq!(leases.next_in_tree((1, 20), 64, 2).1, [31], "as many as there is room for");
+    assert_eq!(leases.next_in_tree((1, 20), 2, 100), (vec![2, 21], vec![31]));
+    assert_eq!(leases.next_in_tree((1, 24), 64, 100), (vec![2], Vec::new()), "the last one");
+    assert_eq!(leases.next_in_tree((1, 99), 64, 100), (Vec::new(), Vec::new()), "nobody knows where it is");
+    let ticket = leases.begin();
+    let own = LeaseGrant { number: 2, ..grant(21, LEASE_ATTR | LEASE_NAMES | LEASE_WRITE) };
+    leases.granted(1, &own, ticket);
+    leases.end(ticket);
+    assert_eq!(leases.next_in_tree((1, 20), 64, 100).0, [2, 40, 24], "what is ours is not asked for");
+}
+
 #[test]
 fn where_a_directory_lies_is_known_until_it_may_be_moved() {
     let known = || {
