@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 
 use super::track::Recorder;
 
-/// Between two of them.
+/// Between two of them; longer by a little with each: every job leaves files for good, which have to move when an OSD makes place.
 const PAUSE: Duration = Duration::from_millis(400);
+const PAUSE_MORE: Duration = Duration::from_millis(10);
 /// Until the last of them must have its record.
 const LAST: Duration = Duration::from_secs(45);
 /// Until the spool has the user's folders.
@@ -80,7 +81,7 @@ impl Jobs {
             if written.is_ok() && seen.timed("drop", &name, || fs::rename(&beside, &new)).is_some() {
                 dropped.push(name);
             }
-            std::thread::sleep(PAUSE);
+            std::thread::sleep(PAUSE + PAUSE_MORE * number);
         }
         self.judge(&dropped, seen)
     }

@@ -17,8 +17,6 @@ use crate::launcher::control::{self, Request};
 
 /// What one step may take on a busy machine.
 const STEP: Duration = Duration::from_secs(45);
-/// All files of an OSD have to move to another.
-const MOVE: Duration = Duration::from_secs(150);
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// Replaces it; the name of who stands in its place.
@@ -53,19 +51,16 @@ fn osd(target: &Target, old: &str, new: &str) -> Result<(), Failure> {
         let made = ask(target, &Request::AddMember { role: "osd".to_owned() })?;
         ask(target, &Request::Start { name: new.to_owned() })?;
         let addr = made["addr"].as_str().unwrap_or_default().to_owned();
-        until(STEP, || async {
+        wait(|| async {
             let entry = in_map(&cluster, &addr).await?;
-            Ok(if entry.is_some_and(|osd| osd.state() == OsdState::Up) {
-                None
-            } else {
-                Some(format!("{new} is not up in the OSD map"))
-            })
+            let is_up = entry.is_some_and(|osd| osd.state() == OsdState::Up);
+            Ok((!is_up).then(|| (0, format!("{new} is not up in the OSD map"))))
         })
         .await?;
         set(&cluster, leaving.osd, OsdState::Draining).await?;
-        until(MOVE, || async {
+        wait(|| async {
             let left = named_by(&cluster, &instance.volume, leaving.osd).await?;
-            Ok((left > 0).then(|| format!("{left} files still name {old} (osd#{})", leaving.osd)))
+            Ok((left > 0).then(|| (left, format!("{left} files still name {old} (osd#{})", leaving.osd))))
         })
         .await?;
         set(&cluster, leaving.osd, OsdState::Out).await?;
@@ -73,15 +68,20 @@ fn osd(target: &Target, old: &str, new: &str) -> Result<(), Failure> {
     })
 }
 
-/// Waits until `lacks` says `None`.
-async fn until<F>(limit: Duration, lacks: impl Fn() -> F) -> Result<(), Failure>
+/// Waits until nothing is left to do: `left` says `None`, or how much it is and in words. It fails when that becomes no less for
+/// too long.
+async fn wait<F>(left: impl Fn() -> F) -> Result<(), Failure>
 where
-    F: Future<Output = Result<Option<String>, Failure>>,
+    F: Future<Output = Result<Option<(usize, String)>, Failure>>,
 {
-    let began = Instant::now();
-    while let Some(why) = lacks().await? {
-        if began.elapsed() > limit {
-            return Err(Failure::new("replacing an OSD", format!("{why}, after {} s", limit.as_secs())));
+    let (mut least, mut since) = (usize::MAX, Instant::now());
+    while let Some((count, why)) = left().await? {
+        if count < least {
+            (least, since) = (count, Instant::now());
+        }
+        if since.elapsed() > STEP {
+            let why = format!("{why}, and no less for {} s", STEP.as_secs());
+            return Err(Failure::new("replacing an OSD", why));
         }
         tokio::time::sleep(LOOK_AGAIN).await;
     }
