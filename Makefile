@@ -29,7 +29,7 @@ bench: build
 	benches/macro/run $(BENCH)
 	cargo bench --locked --package xtfs-benches
 
-# Real processes under load, killed, paused and damaged for 60 s: make chaos [CHAOS='--seed 7 --duration 600']
+# Real processes under load, killed, paused, cut off, replaced, damaged, without room, for 60 s: make chaos [CHAOS='--seed 7 --duration 600']
 # Report: $(target)/chaos/report.html. With SEEDS, the old spelling of `make dst`.
 ifdef SEEDS
 chaos: dst

@@ -250,6 +250,8 @@ struct Driver {
     wished: BTreeSet<(JobId, String)>,
     /// Names in `run/` without a live job at the last look.
     strangers: BTreeSet<JobId>,
+    /// A claim ended half-way at this time: until a look after it shows that all is well, `run/` may hold what no job knows.
+    half_claimed: Option<Duration>,
     clocks: Clocks,
     scanning: bool,
     looking: bool,
@@ -304,6 +306,7 @@ impl Driver {
             moved: BTreeMap::new(),
             wished: BTreeSet::new(),
             strangers: BTreeSet::new(),
+            half_claimed: None,
             clocks: Clocks::default(),
             scanning: false,
             looking: false,

@@ -155,6 +155,25 @@ async fn a_failed_descriptor_moved_back_is_a_new_job() {
     w.stop().await;
 }
 
+/// As on a full disk: the descriptor is in `run/`, and what comes next cannot be written.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_claim_that_ends_half_way_is_made_whole_when_it_can_be() {
+    let mut w = World::start(1).await;
+    let active = w.dir.path().join("spool/.exec/active");
+    let aside = w.dir.path().join("spool/.exec/aside");
+    std::fs::rename(&active, &aside).unwrap();
+    std::fs::write(&active, "in the way").unwrap();
+    w.drop_file("a.toml", "exec='true'\n");
+    until("a is claimed", || w.names("run", "a.toml~").len() == 1).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(w.names("done", ""), Vec::<String>::new());
+    std::fs::remove_file(&active).unwrap();
+    std::fs::rename(&aside, &active).unwrap();
+    let (dir, _, result) = w.result("a.toml").await;
+    assert_eq!((dir.as_str(), &result["state"]), ("done", &"DONE".into()), "{result}");
+    w.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_writer_that_is_not_done_is_waited_for() {
     use std::io::Write;

@@ -20,6 +20,7 @@ use proto::limits::INFLIGHT_PER_SERVER;
 use proto::osd::{Behind, OsdStatus};
 use rt::clock::Clock;
 use rt::disk::Disk;
+use rt::disk::fault::{FaultDisk, Faults};
 use rt::disk::os::OsDisk;
 use rt::rpc::{BoxFuture, Peer, Request, Response, Service};
 use rt::table::rocks::{RocksTable, Sizes};
@@ -114,8 +115,13 @@ impl Osd {
         let failed = |what: &str, error: &dyn std::fmt::Display| {
             StoreError::Failed(format!("{what} {} failed: {error}", config.path.display()))
         };
-        let disk: Arc<dyn Disk> =
+        let disk =
             OsDisk::open(&config.path).map_err(|error| StoreError::opening("the OSD's directory", &error))?;
+        let faults = Faults::asked_for(&config.path);
+        let disk: Arc<dyn Disk> = match &faults {
+            Some(faults) => FaultDisk::over(disk, faults.clone()),
+            None => disk,
+        };
         let sharers = u64::from(config.sharers.max(1));
         let capacity_bytes = match config.capacity_bytes {
             0 => {
@@ -143,7 +149,7 @@ impl Osd {
         let store = Arc::new(Store::open(Parts {
             disk: disk.clone(),
             table,
-            open_blocks: &|shard| crate::store::open_data_files(&path, shard, &opening),
+            open_blocks: &|shard| crate::store::open_data_files(&path, shard, &opening, faults.as_ref()),
             uuid: config.uuid.clone(),
             shards,
             capacity_blocks: capacity_bytes / 4096,

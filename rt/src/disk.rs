@@ -6,6 +6,7 @@
 //! A write that finds no room fails with `StorageFull` (see [`is_full`]), may have left its first part, and can be done again when there
 //! is room.
 
+pub mod fault;
 pub mod os;
 pub mod sim;
 

@@ -3,17 +3,21 @@
 //! It is here and not in the crate `chaos/`, which simulates: the layers let nobody use that crate, it would bring the whole
 //! simulator into the binary, and what is killed here are the processes of this crate's instances.
 //!
-//! Reading order: [`schedule`] (what happens when) -> [`loads`] (who works meanwhile) -> [`target`] and [`harm`] (the deeds)
-//! -> [`verdict`] (what it means) -> [`report`], [`page`]. Pure: `dice`, `schedule`, `ledger`, `blocks`, the stalls of
+//! Reading order: [`schedule`] (what happens when) -> [`loads`] (who works meanwhile) -> [`deeds`] with [`target`],
+//! [`harm`] and [`members`] -> [`verdict`] (what it means) -> [`report`], [`page`]. Pure: `dice`, `schedule`, `ledger`, `blocks`, the stalls of
 //! `track`, `verdict`.
 
 mod blocks;
+mod deeds;
 mod dice;
 mod harm;
+mod jobs;
 mod ledger;
 mod loads;
+mod members;
 mod net;
 mod page;
+mod programs;
 mod report;
 mod schedule;
 mod target;
@@ -31,15 +35,18 @@ use parking_lot::Mutex;
 
 use crate::failure::Failure;
 use crate::output;
+use deeds::{Field, deed};
 use dice::Dice;
+use jobs::{Jobs, Told};
 use ledger::Ledger;
 use loads::{Data, Generations, Names};
 use net::Network;
+use programs::Program;
 use report::{Happened, Report};
 pub(crate) use schedule::Nemesis;
-use schedule::{Deed, Fault, Part, Way, schedule};
-use target::Target;
-use track::Recorder;
+use schedule::{Fault, schedule};
+use target::{Fresh, Target};
+use track::{NoRoom, Recorder};
 use verdict::{Evidence, Load, verdict};
 
 /// What was asked for.
@@ -48,6 +55,8 @@ pub(crate) struct Plan {
     pub(crate) seed: u64,
     pub(crate) duration: Duration,
     pub(crate) nemeses: Vec<Nemesis>,
+    /// Beside those that always work.
+    pub(crate) more: Vec<More>,
     /// Directory of the run: instance, logs, report.
     pub(crate) out: PathBuf,
     /// An instance that runs already, instead of a fresh one.
@@ -57,6 +66,32 @@ pub(crate) struct Plan {
     pub(crate) quiet: bool,
     /// How to do the same again.
     pub(crate) repeat: String,
+}
+
+/// A load beside `names`, `data` and `still`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub(crate) enum More {
+    /// Descriptors dropped into the spool: each job is started once and has one record
+    Jobs,
+    /// fsx, again and again
+    Fsx,
+    /// fio with --verify, again and again
+    Fio,
+}
+
+impl More {
+    fn program(self) -> Option<Program> {
+        match self {
+            More::Jobs => None,
+            More::Fsx => Some(Program::Fsx),
+            More::Fio => Some(Program::Fio),
+        }
+    }
+
+    /// Whether this machine has what it needs.
+    pub(crate) fn is_here(self) -> bool {
+        self.program().is_none_or(|program| program.find().is_some())
+    }
 }
 
 /// Proof that the checkers can fail: done behind their back before they look.
@@ -102,7 +137,12 @@ pub(crate) fn run(plan: &Plan, json: bool) -> Result<u8, Failure> {
         }
         None => {
             say(plan, "starting 3 DIRs, 3 MRCs, 4 OSDs with 3 replicas");
-            Target::start(&fresh, network.as_ref()).inspect_err(|_| {
+            let wanted = Fresh {
+                network: network.as_ref(),
+                hooks: plan.nemeses.iter().any(|nemesis| nemesis.hooks()),
+                exec: plan.more.contains(&More::Jobs),
+            };
+            Target::start(&fresh, &wanted).inspect_err(|_| {
                 // What came up of it must not stay; what it logged may.
                 let _ = std::process::Command::new(crate::launcher::spawn::program())
                     .args(["down", "--data"])
@@ -146,10 +186,20 @@ fn say(plan: &Plan, text: &str) {
 /// The loads and what they hand over when they end.
 struct Loads {
     stop: Arc<AtomicBool>,
-    seen: [(&'static str, Recorder); 3],
+    seen: Vec<(&'static str, Recorder)>,
     names: JoinHandle<Ledger>,
     data: JoinHandle<Generations>,
     still: JoinHandle<()>,
+    jobs: Option<JoinHandle<Told>>,
+    programs: Vec<JoinHandle<()>>,
+}
+
+impl Loads {
+    fn ended(&self) -> bool {
+        let base = self.names.is_finished() && self.data.is_finished() && self.still.is_finished();
+        base && self.jobs.as_ref().is_none_or(JoinHandle::is_finished)
+            && self.programs.iter().all(JoinHandle::is_finished)
+    }
 }
 
 /// Where in the mount they work.
@@ -157,16 +207,41 @@ struct Places {
     names: PathBuf,
     data: Data,
     still: Data,
+    jobs: Option<Jobs>,
+    /// A folder each.
+    programs: Vec<(Program, PathBuf)>,
+}
+
+/// Makes the places, and what is read there.
+fn prepare(plan: &Plan, target: &Target) -> Result<Places, Failure> {
+    let run = format!("chaos-{}-{}", plan.seed, std::process::id());
+    let root = target.mount().join(&run);
+    let data = |name: &str| Data { root: root.join(name), seed: plan.seed };
+    let programs = plan.more.iter().filter_map(|more| more.program());
+    let make = || -> std::io::Result<Places> {
+        let places = Places {
+            names: root.join("names"),
+            data: data("data"),
+            still: data("still"),
+            jobs: if plan.more.contains(&More::Jobs) {
+                Some(Jobs::new(&target.mount(), &plan.out, run.clone())?)
+            } else {
+                None
+            },
+            programs: programs.map(|program| (program, root.join(program.name()))).collect(),
+        };
+        places.data.make(false)?;
+        places.still.make(true)?;
+        places.programs.iter().try_for_each(|(_, folder)| std::fs::create_dir_all(folder))?;
+        Ok(places)
+    };
+    make().map_err(|error| Failure::new(format!("preparing {}", root.display()), error))
 }
 
 fn attack(plan: &Plan, target: &Target, network: Option<&Network>) -> Result<Report, Failure> {
-    let root = target.mount().join(format!("chaos-{}-{}", plan.seed, std::process::id()));
-    let failed = |error: std::io::Error| Failure::new(format!("preparing {}", root.display()), error);
-    let data = |name: &str| Data { root: root.join(name), seed: plan.seed };
-    let places = Places { names: root.join("names"), data: data("data"), still: data("still") };
-    let names = Names::new(places.names.clone(), plan.seed, plan.out.join("acked.log")).map_err(failed)?;
-    places.data.make(false).map_err(failed)?;
-    places.still.make(true).map_err(failed)?;
+    let mut places = prepare(plan, target)?;
+    let names = Names::new(places.names.clone(), plan.seed, plan.out.join("acked.log"))
+        .map_err(|error| Failure::new(format!("preparing {}", places.names.display()), error))?;
     target.in_sync(IN_SYNC).map_err(|why| Failure::new("waiting for a healthy start", why))?;
     std::thread::sleep(FOLD);
 
@@ -175,16 +250,16 @@ fn attack(plan: &Plan, target: &Target, network: Option<&Network>) -> Result<Rep
     say(plan, &format!("seed {}: {} faults in {} s", plan.seed, faults.len(), plan.duration.as_secs()));
     let started = jiff::Timestamp::now().to_string();
     let began = Instant::now();
-    let loads = spawn(began, names, &places);
-    let field = Field { plan, target, network, still: &places.still };
-    let happened = inflict(&field, &faults, began);
+    let no_room = NoRoom::default();
+    let loads = spawn(plan, began, &no_room, names, &mut places);
+    let field = Field { target, network, still: &places.still, no_room: &no_room };
+    let happened = inflict(plan, &field, &faults, began);
     while began.elapsed() < plan.duration && !INTERRUPTED.load(Ordering::Relaxed) {
         std::thread::sleep(Duration::from_millis(20));
     }
     loads.stop.store(true, Ordering::Relaxed);
     let limit = Instant::now() + LAST_OPERATION;
-    let ended = || loads.names.is_finished() && loads.data.is_finished() && loads.still.is_finished();
-    while !ended() && Instant::now() < limit {
+    while !loads.ended() && Instant::now() < limit {
         std::thread::sleep(Duration::from_millis(20));
     }
     let end_ms = loads.seen[0].1.now_ms();
@@ -203,51 +278,71 @@ fn attack(plan: &Plan, target: &Target, network: Option<&Network>) -> Result<Rep
     })
 }
 
-fn spawn(began: Instant, names: Names, places: &Places) -> Loads {
+fn spawn(plan: &Plan, began: Instant, no_room: &NoRoom, names: Names, places: &mut Places) -> Loads {
     let stop = Arc::new(AtomicBool::new(false));
-    let seen = ["names", "data", "still"].map(|name| (name, Recorder::new(began)));
-    let (one, two, three) = (seen[0].1.clone(), seen[1].1.clone(), seen[2].1.clone());
+    let mut seen = Vec::new();
+    let mut watch = |name| {
+        let recorder = Recorder::new(began, no_room.clone());
+        seen.push((name, recorder.clone()));
+        (recorder, stop.clone())
+    };
     let (data, still) = (places.data.clone(), places.still.clone());
-    let [stop_one, stop_two, stop_three] = [stop.clone(), stop.clone(), stop.clone()];
+    let [names_seen, data_seen, still_seen] = ["names", "data", "still"].map(&mut watch);
+    let jobs = places.jobs.take().map(|jobs| {
+        let (seen, stop) = watch("jobs");
+        std::thread::spawn(move || jobs.run(&stop, &seen))
+    });
+    let programs = places.programs.iter().cloned().map(|(program, folder)| {
+        let ((seen, stop), out, seed) = (watch(program.name()), plan.out.join(program.name()), plan.seed);
+        std::thread::spawn(move || program.run(&folder, &out, seed, &stop, &seen))
+    });
+    let programs = programs.collect();
     Loads {
+        names: std::thread::spawn(move || names.run(&names_seen.1, &names_seen.0)),
+        data: std::thread::spawn(move || data.write(&data_seen.1, &data_seen.0)),
+        still: std::thread::spawn(move || still.read(&still_seen.1, &still_seen.0)),
+        jobs,
+        programs,
         stop,
         seen,
-        names: std::thread::spawn(move || names.run(&stop_one, &one)),
-        data: std::thread::spawn(move || data.write(&stop_two, &two)),
-        still: std::thread::spawn(move || still.read(&stop_three, &three)),
     }
-}
-
-/// Where faults happen.
-struct Field<'a> {
-    plan: &'a Plan,
-    target: &'a Target,
-    network: Option<&'a Network>,
-    still: &'a Data,
 }
 
 /// The network that the faults need, entered by this thread and so by all that it starts.
 fn network(plan: &Plan) -> Result<Option<Network>, Failure> {
+    let given = |why: &str| {
+        plan.data.as_ref().map_or(Ok(()), |data| {
+            Err(Failure::usage(format!("--data {}", data.display()), why)
+                .next("leave --data out, or name other faults with --nemesis"))
+        })
+    };
+    if plan.nemeses.iter().any(|nemesis| nemesis.hooks()) {
+        given(
+            "slow and full disks and clocks that jump need services that are started with the hooks for them",
+        )?;
+    }
     if !plan.nemeses.iter().any(|nemesis| nemesis.cuts()) {
         return Ok(None);
     }
-    if let Some(data) = &plan.data {
-        let why = "partitions need a network that is made before the instance starts";
-        return Err(Failure::usage(format!("--data {}", data.display()), why)
-            .next("leave --data out, or name other faults with --nemesis"));
-    }
+    given("partitions need a network that is made before the instance starts")?;
     Network::enter(&schedule::crew()).map(Some)
 }
 
+/// After a fault that took longer than it was to, the next one waits so long, and all others are later too.
+const BREATH_MS: u64 = 1000;
+
 /// Lets the faults happen at their times; a part of a pair has a thread of its own.
-fn inflict(field: &Field<'_>, faults: &[Fault], began: Instant) -> Vec<Happened> {
-    let (plan, target) = (field.plan, field.target);
+fn inflict(plan: &Plan, field: &Field<'_>, faults: &[Fault], began: Instant) -> Vec<Happened> {
+    let target = field.target;
+    let mut late_ms = 0;
     // order: never held while another lock is taken.
     let harmed = Mutex::new(harm::Harmed::new());
     let mut happened = Vec::new();
     let now_ms = || u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     for (number, fault) in faults.iter().enumerate() {
-        while now_ms() < fault.at_ms && !INTERRUPTED.load(Ordering::Relaxed) {
+        let due_ms = happened.last().map_or(0, |last: &Happened| last.until_ms + BREATH_MS);
+        late_ms = due_ms.saturating_sub(fault.at_ms).max(late_ms);
+        while now_ms() < fault.at_ms + late_ms && !INTERRUPTED.load(Ordering::Relaxed) {
             std::thread::sleep(Duration::from_millis(5));
         }
         if INTERRUPTED.load(Ordering::Relaxed) {
@@ -285,70 +380,6 @@ fn inflict(field: &Field<'_>, faults: &[Fault], began: Instant) -> Vec<Happened>
     happened
 }
 
-/// Does it, holds it, takes it back; what it was, and whether all of it succeeded.
-fn deed(
-    field: &Field<'_>,
-    part: &Part,
-    names: &[String],
-    dice: &mut Dice,
-    harmed: &Mutex<harm::Harmed>,
-) -> (String, Result<(), Failure>) {
-    let target = field.target;
-    let hold = Duration::from_millis(part.hold_ms);
-    let who = if names.len() == 1 { names[0].clone() } else { format!("all {} processes", names.len()) };
-    let leads = if matches!(part.victim, schedule::Victim::Leader(_)) { " (leader)" } else { "" };
-    let seconds = part.hold_ms as f64 / 1000.0;
-    let each = |act: &dyn Fn(&str) -> Result<(), Failure>| {
-        // Also after a failure: the others must not stay dead.
-        names.iter().map(|name| act(name)).fold(Ok(()), Result::and)
-    };
-    match part.deed {
-        Deed::Kill => {
-            let killed = each(&|name| target.signal(name, Signal::SIGKILL));
-            std::thread::sleep(hold);
-            let back = each(&|name| target.revive(name));
-            (format!("kill -9 {who}{leads} for {seconds:.1} s"), killed.and(back))
-        }
-        Deed::Pause => {
-            let stopped = each(&|name| target.signal(name, Signal::SIGSTOP));
-            std::thread::sleep(hold);
-            let back = each(&|name| target.signal(name, Signal::SIGCONT));
-            (format!("SIGSTOP {who}{leads} for {seconds:.1} s"), stopped.and(back))
-        }
-        Deed::Cut(way) => {
-            let (port, who) = match &part.victim {
-                schedule::Victim::Host(number) => (net::uplink(*number), names.join(", ")),
-                _ => (names[0].clone(), format!("{who}{leads}")),
-            };
-            let what = match way {
-                Way::Both => format!("{who} cut off"),
-                Way::Out => format!("nothing gets out of {who}"),
-                Way::In => format!("nothing gets to {who}"),
-            };
-            let done = field.network.map_or_else(
-                || Err(Failure::new(format!("cutting off {who}"), "the instance has no network of its own")),
-                |network| {
-                    let cut = network.cut(&port, way);
-                    std::thread::sleep(hold);
-                    cut.and(network.heal(&port, way))
-                },
-            );
-            (format!("{what} for {seconds:.1} s"), done)
-        }
-        Deed::Corrupt => {
-            let done = harm::harm(&target.folder(&names[0]), field.still, dice, &mut harmed.lock());
-            match done {
-                Ok(Some(what)) => (format!("{who}: {what}"), Ok(())),
-                // With four files on three of four OSDs each, this can be.
-                Ok(None) => (format!("{who} holds nothing to damage"), Ok(())),
-                Err(error) => {
-                    (format!("{who} not damaged"), Err(Failure::new(format!("damaging {who}"), error)))
-                }
-            }
-        }
-    }
-}
-
 /// Asks the checkers, after the loads have ended.
 fn evidence(plan: &Plan, target: &Target, places: &Places, happened: &[Happened], loads: Loads) -> Evidence {
     let load = |(name, seen): &(&'static str, Recorder)| {
@@ -370,6 +401,7 @@ fn evidence(plan: &Plan, target: &Target, places: &Places, happened: &[Happened]
         bytes: Err("a load hangs".to_owned()),
         sync: Err("a load hangs".to_owned()),
         damaged: Err("a load hangs".to_owned()),
+        jobs: loads.jobs.as_ref().map(|_| Err("a load hangs".to_owned())),
         fsck: Err("a load hangs".to_owned()),
     };
     // Looking at a mount that hangs would hang as well.
@@ -382,6 +414,7 @@ fn evidence(plan: &Plan, target: &Target, places: &Places, happened: &[Happened]
         seen.lost = Err("a load panicked; this is a bug of `xtfs chaos`".to_owned());
         return seen;
     };
+    seen.jobs = loads.jobs.map(|jobs| jobs.join().map_err(|_| "the load panicked".to_owned()));
     if let Some(sabotage) = plan.sabotage
         && let Err(error) = spoil(sabotage, places, &ledger)
     {
@@ -389,7 +422,7 @@ fn evidence(plan: &Plan, target: &Target, places: &Places, happened: &[Happened]
     }
     seen.lost =
         loads::found(&places.names).map(|found| ledger.judge(&found)).map_err(|error| error.to_string());
-    let still = vec![vec![1; loads::BLOCKS]; loads::FILES];
+    let still = vec![vec![loads::Held::only(1); loads::BLOCKS]; loads::FILES];
     let bytes = places.data.judge(&generations).and_then(|mut wrong| {
         wrong.extend(places.still.judge(&still)?);
         Ok(wrong)

@@ -63,7 +63,7 @@ impl Driver {
         }
         if !self.looking && now >= self.clocks.presence {
             // A name in `run/` without a job is judged by a second look.
-            let watched = self.watching && self.strangers.is_empty();
+            let watched = self.watching && !self.suspects();
             self.clocks.presence = now + if watched { PRESENCE_WATCHED } else { PRESENCE_EVERY };
             self.start_presence(now);
         }
@@ -98,6 +98,11 @@ impl Driver {
                 for facts in scan.claimed {
                     self.feed(Event::Claimed { facts });
                 }
+                if scan.failed {
+                    // Its descriptor may be in `run/` by now (a full disk): a scan of `new/` will not see it again.
+                    self.half_claimed = Some(now);
+                    self.clocks.presence = self.clocks.presence.min(now + PRESENCE_EVERY);
+                }
                 if claimed > 0 {
                     self.clocks.wishes = self.clocks.wishes.min(now + WISHES_AFTER_CLAIM);
                 }
@@ -123,11 +128,16 @@ impl Driver {
         }
     }
 
+    /// Whether something in `run/` may belong to no job.
+    fn suspects(&self) -> bool {
+        !self.strangers.is_empty() || self.half_claimed.is_some()
+    }
+
     fn start_presence(&mut self, began: Duration) {
         let before: BTreeSet<JobId> = self.engine.jobs().map(|j| j.facts.id.clone()).collect();
         let users: BTreeSet<String> = self.engine.jobs().map(|j| j.facts.user.clone()).collect();
         let users: Vec<String> =
-            if self.strangers.is_empty() { users.into_iter().collect() } else { self.users.clone() };
+            if self.suspects() { self.users.clone() } else { users.into_iter().collect() };
         if users.is_empty() {
             return;
         }
@@ -195,7 +205,10 @@ impl Driver {
             }
         }
         self.strangers = unknown.into_keys().cloned().collect();
-        if !self.strangers.is_empty() {
+        if self.strangers.is_empty() && self.half_claimed.is_some_and(|at| at <= began) {
+            self.half_claimed = None;
+        }
+        if self.suspects() {
             let soon = self.hands.clock.monotonic() + PRESENCE_EVERY;
             self.clocks.presence = self.clocks.presence.min(soon);
         }

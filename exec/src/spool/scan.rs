@@ -30,6 +30,8 @@ pub(crate) struct Scan {
     pub(crate) more: bool,
     /// A name waits for its writer, or for time.
     pub(crate) pending: bool,
+    /// A claim ended half-way: its descriptor may be in `run/` already.
+    pub(crate) failed: bool,
     pub(crate) users: Vec<Account>,
 }
 
@@ -107,7 +109,7 @@ impl Hands {
                 Ok(Claim::Rejected) => out.rejected += 1,
                 Ok(Claim::Later) => out.pending = true,
                 Err(error) => {
-                    out.pending = true;
+                    (out.pending, out.failed) = (true, true);
                     tracing::warn!(user = account.name, file = name, %error, "claiming a descriptor");
                 }
             }

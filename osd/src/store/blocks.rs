@@ -2,6 +2,7 @@
 
 pub(crate) mod aligned;
 pub(crate) mod direct;
+pub(crate) mod faulty;
 #[cfg(test)]
 pub(crate) mod files;
 mod job;

@@ -5,17 +5,27 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use proto::limits::BLOCK_BYTES;
+use rt::disk::fault::Faults;
 
 use super::Store;
 use super::blocks::BlockIo;
 use super::blocks::direct::{DirectBlocks, FILE_BLOCKS, file_path};
+use super::blocks::faulty::FaultyBlocks;
 use super::env::Tuning;
 use super::error::{Result, StoreError};
 
-/// Opens the data files of a shard in the real file system.
-pub(crate) fn open_data_files(path: &Path, shard: u16, tuning: &Tuning) -> std::io::Result<Arc<dyn BlockIo>> {
+/// Opens the data files of a shard in the real file system, with faults if a test asked for some.
+pub(crate) fn open_data_files(
+    path: &Path,
+    shard: u16,
+    tuning: &Tuning,
+    faults: Option<&Arc<Faults>>,
+) -> std::io::Result<Arc<dyn BlockIo>> {
     let blocks = DirectBlocks::open(path, shard, tuning.io_depth.max(1), FILE_BLOCKS, tuning.io_uring)?;
-    Ok(blocks)
+    Ok(match faults {
+        Some(faults) => FaultyBlocks::over(blocks, faults.clone()),
+        None => blocks,
+    })
 }
 
 /// Where blocks of a shard's data area lie: file, byte and bytes of each part.

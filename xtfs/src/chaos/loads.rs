@@ -8,17 +8,22 @@ use std::io::{self, Read, Write as _};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use super::blocks::{Name, SIZE};
 use super::dice::Dice;
 use super::ledger::{Ledger, Must};
-use super::track::Recorder;
+use super::track::{Recorder, Undone};
 
 const DIRECTORIES: usize = 4;
 const NAMES: usize = 300;
 /// Several files, so that several OSDs lead.
 pub(super) const FILES: usize = 4;
 pub(super) const BLOCKS: usize = 512;
+/// Who found no room tries again after this.
+const NO_ROOM: Duration = Duration::from_millis(20);
+/// Room must be there again after this, when it is known that nothing keeps it.
+const ROOM_AGAIN: Duration = Duration::from_secs(40);
 
 /// Creates, renames, unlinks, lists.
 pub(super) struct Names {
@@ -68,11 +73,34 @@ impl Names {
     fn create(&mut self, path: &str, content: String, ledger: &mut Ledger, seen: &Recorder) {
         let full = self.root.join(path);
         ledger.set(path, Must::Unknown);
-        let Some(mut file) = seen.timed("create", path, || File::create_new(&full)) else { return };
-        if seen.timed("write", path, || file.write_all(content.as_bytes())).is_some() {
-            self.note(seen, &format!("create {path}"));
-            ledger.set(path, Must::Be(content));
+        let made = seen.attempt("create", path, || File::create_new(&full));
+        let written = made.and_then(|mut file| {
+            seen.attempt("write", path, || file.write_all(content.as_bytes()))?;
+            // Closed here, as a program that wants to know does: `drop` would keep to itself what the file system says.
+            seen.attempt("close", path, || Ok(nix::unistd::close(file)?))
+        });
+        match written {
+            Ok(()) => {
+                self.note(seen, &format!("create {path}"));
+                ledger.set(path, Must::Be(content));
+            }
+            Err(Undone::NoRoom) => self.give_up(path, ledger, seen),
+            Err(Undone::Failed) => {}
         }
+    }
+
+    /// Takes away what is there of a file that found no room, and lets some time pass.
+    fn give_up(&mut self, path: &str, ledger: &mut Ledger, seen: &Recorder) {
+        let full = self.root.join(path);
+        let gone = seen.timed("unlink", path, || match fs::remove_file(&full) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            done => done,
+        });
+        if gone.is_some() {
+            self.note(seen, &format!("no room {path}"));
+            ledger.set(path, Must::NotBe);
+        }
+        std::thread::sleep(NO_ROOM);
     }
 
     fn rename(&mut self, from: &str, to: &str, ledger: &mut Ledger, seen: &Recorder) {
@@ -142,8 +170,22 @@ pub(super) fn found(root: &Path) -> io::Result<BTreeMap<String, Vec<u8>>> {
     Ok(found)
 }
 
-/// Of each block of each file which generation was acknowledged.
-pub(super) type Generations = Vec<Vec<u64>>;
+/// What a block holds: the generation that was acknowledged, or one after it that was tried and found no room.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Held {
+    acked: u64,
+    tried: u64,
+}
+
+impl Held {
+    /// This one and no other.
+    pub(super) const fn only(generation: u64) -> Self {
+        Self { acked: generation, tried: generation }
+    }
+}
+
+/// Of each block of each file what it holds.
+pub(super) type Generations = Vec<Vec<Held>>;
 
 /// Files of numbered blocks.
 #[derive(Debug, Clone)]
@@ -176,7 +218,7 @@ impl Data {
 
     /// Random writes of one block; every read is compared with what was acknowledged; fsync now and then.
     pub(super) fn write(&self, stop: &AtomicBool, seen: &Recorder) -> Generations {
-        let mut generations = vec![vec![0; BLOCKS]; FILES];
+        let mut generations = vec![vec![Held::default(); BLOCKS]; FILES];
         let open = |file| OpenOptions::new().read(true).write(true).open(self.path(file));
         let files = seen.timed("open", "data", || (0..FILES).map(open).collect::<io::Result<Vec<File>>>());
         let Some(files) = files else { return generations };
@@ -190,20 +232,30 @@ impl Data {
                 continue;
             }
             match dice.below(20) {
-                0 => drop(seen.timed("fsync", &object, || file.sync_all())),
+                // What was acknowledged stays so, also when there is no room to force it out.
+                0 => drop(seen.attempt("fsync", &object, || file.sync_all())),
                 1..12 => {
-                    let name = self.name(at, block, generations[at][block] + 1);
-                    if seen.timed("write", &object, || file.write_all_at(&name.content(), offset)).is_some() {
-                        generations[at][block] += 1;
-                    } else {
-                        unsure.insert((at, block));
+                    let held = &mut generations[at][block];
+                    held.tried += 1;
+                    let name = self.name(at, block, held.tried);
+                    match seen.attempt("write", &object, || file.write_all_at(&name.content(), offset)) {
+                        Ok(()) => held.acked = held.tried,
+                        Err(Undone::NoRoom) => std::thread::sleep(NO_ROOM),
+                        Err(Undone::Failed) => drop(unsure.insert((at, block))),
                     }
                 }
-                _ => self.read_block(file, self.name(at, block, generations[at][block]), seen),
+                _ => self.read_block(file, (at, block), generations[at][block], seen),
             }
         }
+        let limit = Instant::now() + ROOM_AGAIN;
         for (at, file) in files.iter().enumerate() {
-            seen.timed("fsync", &format!("f{at}"), || file.sync_all());
+            while seen.attempt("fsync", &format!("f{at}"), || file.sync_all()) == Err(Undone::NoRoom) {
+                if Instant::now() > limit {
+                    seen.wrong(format!("f{at}: still no room long after there was some again"));
+                    break;
+                }
+                std::thread::sleep(NO_ROOM);
+            }
         }
         generations
     }
@@ -217,15 +269,15 @@ impl Data {
         let mut dice = Dice::new(self.seed ^ 2);
         while !stop.load(Ordering::Relaxed) {
             let (file, block) = (dice.below(FILES), dice.below(BLOCKS));
-            self.read_block(&files[file], self.name(file, block, 1), seen);
+            self.read_block(&files[file], (file, block), Held::only(1), seen);
             // It is there to meet damage, not to keep the machine busy.
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
     }
 
-    fn read_block(&self, file: &File, name: Name, seen: &Recorder) {
-        let object = format!("f{}", name.file);
-        let offset = (name.block * SIZE) as u64;
+    fn read_block(&self, file: &File, (at, block): (usize, usize), held: Held, seen: &Recorder) {
+        let object = format!("f{at}");
+        let offset = (block * SIZE) as u64;
         let bytes = seen.timed("read", &object, || {
             let mut bytes = Vec::with_capacity(SIZE);
             let mut piece = vec![0; SIZE];
@@ -237,27 +289,35 @@ impl Data {
                 bytes.extend(&piece[..got]);
             }
             // Behind the end of a file that is written here and there, there is nothing: as good as a hole.
-            if name.generation == 0 {
+            if held.acked == 0 {
                 bytes.resize(SIZE, 0);
             }
             Ok(bytes)
         });
-        if let Some(wrong) = bytes.and_then(|bytes| name.judge(&bytes)) {
+        if let Some(wrong) = bytes.and_then(|bytes| self.judge_block(at, block, held, &bytes)) {
             seen.wrong(wrong);
         }
     }
 
+    /// `None` when these are the bytes of what was acknowledged, or of one that was tried after it; else what is wrong.
+    fn judge_block(&self, file: usize, block: usize, held: Held, found: &[u8]) -> Option<String> {
+        let wrong = self.name(file, block, held.acked).judge(found)?;
+        let later =
+            (held.acked + 1..=held.tried).any(|tried| self.name(file, block, tried).judge(found).is_none());
+        (!later).then_some(wrong)
+    }
+
     /// All blocks that were acknowledged, read anew past the kernel's cache: what is wrong.
-    pub(super) fn judge(&self, generations: &[Vec<u64>]) -> io::Result<Vec<String>> {
+    pub(super) fn judge(&self, generations: &[Vec<Held>]) -> io::Result<Vec<String>> {
         let mut wrong = Vec::new();
         for (file, blocks) in generations.iter().enumerate() {
             let mut content = Vec::new();
             direct(&self.path(file))?.read_to_end(&mut content)?;
-            let last = blocks.iter().rposition(|generation| *generation > 0).map_or(0, |last| last + 1);
+            let last = blocks.iter().rposition(|held| held.tried > 0).map_or(0, |last| last + 1);
             content.resize(content.len().max(last * SIZE), 0);
-            for (block, generation) in blocks.iter().enumerate().take(last) {
+            for (block, held) in blocks.iter().enumerate().take(last) {
                 let bytes = &content[block * SIZE..(block + 1) * SIZE];
-                wrong.extend(self.name(file, block, *generation).judge(bytes));
+                wrong.extend(self.judge_block(file, block, *held, bytes));
             }
         }
         Ok(wrong)
@@ -270,15 +330,17 @@ fn direct(path: &Path) -> io::Result<File> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
+    use super::super::track::NoRoom;
     use super::*;
 
     #[test]
     fn names_on_a_local_file_system_are_all_there() {
         let dir = tempfile::tempdir().unwrap();
-        let (root, stop, seen) =
-            (dir.path().join("names"), AtomicBool::new(false), Recorder::new(Instant::now()));
+        let (root, stop, seen) = (
+            dir.path().join("names"),
+            AtomicBool::new(false),
+            Recorder::new(Instant::now(), NoRoom::default()),
+        );
         let names = Names::new(root.clone(), 1, dir.path().join("log")).unwrap();
         let ledger = std::thread::scope(|scope| {
             let load = scope.spawn(|| names.run(&stop, &seen));
@@ -299,16 +361,22 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let data = Data { root: dir.path().join("still"), seed: 9 };
         data.make(true).unwrap();
-        let generations = vec![vec![1; BLOCKS]; FILES];
+        let mut generations = vec![vec![Held::only(1); BLOCKS]; FILES];
         // tmpfs of old kernels has no O_DIRECT: then there is nothing to try here.
         let Ok(clean) = data.judge(&generations) else { return };
         assert!(clean.is_empty());
         let file = OpenOptions::new().read(true).write(true).open(data.path(2)).unwrap();
         file.write_all_at(b"x", 7 * 4096 + 100).unwrap();
         assert_eq!(data.judge(&generations).unwrap().len(), 1);
-        let seen = Recorder::new(Instant::now());
-        data.read_block(&file, data.name(2, 7, 1), &seen);
-        data.read_block(&file, data.name(2, 8, 1), &seen);
+        let seen = Recorder::new(Instant::now(), NoRoom::default());
+        data.read_block(&file, (2, 7), Held::only(1), &seen);
+        data.read_block(&file, (2, 8), Held::only(1), &seen);
         assert_eq!(seen.track().wrong.count, 1);
+        // One that found no room may be there or not, one before what was acknowledged may not.
+        file.write_all_at(&data.name(2, 7, 3).content(), 7 * 4096).unwrap();
+        generations[2][7] = Held { acked: 2, tried: 4 };
+        assert!(data.judge(&generations).unwrap().is_empty());
+        generations[2][7] = Held { acked: 4, tried: 5 };
+        assert_eq!(data.judge(&generations).unwrap().len(), 1);
     }
 }

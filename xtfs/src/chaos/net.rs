@@ -76,22 +76,31 @@ impl Network {
             );
             drops += &format!("qdisc add dev port{host} clsact\n");
         }
-        for server in &self.servers {
-            let (role, host) = number(server);
-            let Some(address) = address(role, host) else { continue };
-            links += &format!(
-                "link add {server} type veth peer name eth0 netns {}-{server}\n\
-                 link set {server} master host{host} up\n",
-                self.name
-            );
-            let inside =
-                format!("link set lo up\naddress add {address}/{PREFIX_LEN} dev eth0\nlink set eth0 up\n");
-            drops += &format!("qdisc add dev {server} clsact\n");
-            tool("ip", &["-batch", "-"], &links)?;
-            links.clear();
-            tool("ip", &["-netns", &format!("{}-{server}", self.name), "-batch", "-"], &inside)?;
-        }
-        tool("tc", &["-batch", "-"], &drops)
+        tool("ip", &["-batch", "-"], &links)?;
+        tool("tc", &["-batch", "-"], &drops)?;
+        self.servers.iter().try_for_each(|server| self.place(server, number(server).1))
+    }
+
+    /// One more server, on this host.
+    pub(super) fn admit(&self, server: &str, host: u32) -> Result<(), Failure> {
+        tool("ip", &["netns", "add", &format!("{}-{server}", self.name)], "")?;
+        self.place(server, host)
+    }
+
+    /// Puts a server, which has its namespace, on a host.
+    fn place(&self, server: &str, host: u32) -> Result<(), Failure> {
+        let (role, index) = number(server);
+        let Some(address) = address(role, index) else { return Ok(()) };
+        let link = format!(
+            "link add {server} type veth peer name eth0 netns {}-{server}\n\
+             link set {server} master host{host} up\n",
+            self.name
+        );
+        let inside =
+            format!("link set lo up\naddress add {address}/{PREFIX_LEN} dev eth0\nlink set eth0 up\n");
+        tool("ip", &["-batch", "-"], &link)?;
+        tool("ip", &["-netns", &format!("{}-{server}", self.name), "-batch", "-"], &inside)?;
+        tool("tc", &["-batch", "-"], &format!("qdisc add dev {server} clsact\n"))
     }
 
     fn hosts(&self) -> u32 {
@@ -126,7 +135,8 @@ fn sides(way: Way) -> &'static [&'static str] {
     }
 }
 
-fn number(server: &str) -> (&str, u32) {
+/// Role and number of a server, by its name.
+pub(super) fn number(server: &str) -> (&str, u32) {
     let (role, number) = server.split_once('-').unwrap_or((server, ""));
     (role, number.parse().unwrap_or(0))
 }

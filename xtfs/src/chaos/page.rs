@@ -33,6 +33,10 @@ fn colour(nemesis: Nemesis) -> &'static str {
         Nemesis::Partition => "#2563eb",
         Nemesis::OneWay => "#60a5fa",
         Nemesis::Host => "#1e3a8a",
+        Nemesis::Members => "#15803d",
+        Nemesis::Slow => "#b45309",
+        Nemesis::Full => "#be185d",
+        Nemesis::Clock => "#7c8a00",
     }
 }
 
@@ -171,11 +175,12 @@ fn table(report: &Report, page: &mut String) {
         );
         cells(page, report.stalls(index));
     }
-    *page += "</table>\n<table><tr><th>load<th>operations<th>longest<th>errors<th>wrong\n";
+    *page += "</table>\n<table><tr><th>load<th>operations<th>longest<th>errors<th>wrong<th>without room\n";
     for (name, track) in &report.loads {
         let longest = track.longest(0, report.end_ms).map_or(0, |op| op.took_ms);
         let (count, errors, wrong) = (track.count, track.errors.count, track.wrong.count);
-        let _ = writeln!(page, "<tr><td>{name}<td>{count}<td>{longest} ms<td>{errors}<td>{wrong}");
+        let full = track.no_room;
+        let _ = writeln!(page, "<tr><td>{name}<td>{count}<td>{longest} ms<td>{errors}<td>{wrong}<td>{full}");
     }
     *page += "</table>\n";
 }

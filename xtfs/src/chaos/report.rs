@@ -96,6 +96,7 @@ impl Report {
                     "longest": track.longest(0, self.end_ms).map(seconds),
                     "errors": track.errors,
                     "wrong": track.wrong,
+                    "no_room": track.no_room,
                     "slow": track.bins.values().filter(|op| op.took_ms >= 50).collect::<Vec<_>>(),
                 })
             })
@@ -139,6 +140,15 @@ impl Report {
         text += "longest operation of each load from one fault to the next:\n";
         for line in output::table_lines(&header, &rows) {
             let _ = writeln!(text, "{line}");
+        }
+        let full: Vec<String> = self
+            .loads
+            .iter()
+            .filter(|(_, track)| track.no_room > 0)
+            .map(|(name, track)| format!("{name} {}", track.no_room))
+            .collect();
+        if !full.is_empty() {
+            let _ = writeln!(text, "refused for lack of room, as they had to be: {}", full.join(", "));
         }
         for (name, trouble) in self.troubles().iter().take(10) {
             let _ = writeln!(text, "  ! {:.1} s, {name}: {}", trouble.at_ms as f64 / 1000.0, trouble.text);

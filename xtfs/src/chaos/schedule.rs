@@ -17,7 +17,7 @@ pub(crate) enum Nemesis {
     Corrupt,
     /// kill -9 of all processes at once, the mount included; all started again
     Restart,
-    /// Two of kill, pause and corrupt at the same time, at two services
+    /// Two at the same time, at two services: of kill, pause and corrupt, and of slow, full and clock where those were chosen too
     Pair,
     /// An OSD, MRC or DIR that no packet leaves or reaches (dropped, not refused); healed 1.5 to 6 s later
     Partition,
@@ -25,12 +25,25 @@ pub(crate) enum Nemesis {
     OneWay,
     /// All servers of one host cut off from the others, not from each other
     Host,
+    /// A member of the DIR or MRC group, or an OSD, makes place for a new one; of an OSD all files move away before it goes
+    Members,
+    /// Each read, write and sync of an OSD's disk takes 10 to 60 ms longer, for 1.5 to 5 s
+    Slow,
+    /// No room on the disk of one OSD, or of all, for 1.5 to 4 s: writes may fail with ENOSPC then, and must lose nothing
+    Full,
+    /// The wall clock of an OSD, MRC or DIR is wrong by 1 s to 1 h, either way, for 1 to 4 s
+    Clock,
 }
 
 impl Nemesis {
     /// Whether it needs network namespaces.
     pub(crate) fn cuts(self) -> bool {
         matches!(self, Self::Partition | Self::OneWay | Self::Host)
+    }
+
+    /// Whether the services must have been started with the hooks that let it happen (`XTFS_FAULT_...`).
+    pub(crate) fn hooks(self) -> bool {
+        matches!(self, Self::Slow | Self::Full | Self::Clock)
     }
 }
 
@@ -42,6 +55,13 @@ pub(super) enum Deed {
     Pause,
     Corrupt,
     Cut(Way),
+    /// By a new one.
+    Replace,
+    /// By so many milliseconds.
+    Slow(u64),
+    Full,
+    /// By so many milliseconds.
+    Jump(i64),
 }
 
 /// Which packets of a victim are dropped.
@@ -67,6 +87,8 @@ pub(super) enum Victim {
     Everything,
     /// The servers of this number.
     Host(usize),
+    /// All OSDs.
+    Osds,
 }
 
 /// One half of a pair, or the whole of a fault.
@@ -74,7 +96,7 @@ pub(super) enum Victim {
 pub(super) struct Part {
     pub(super) deed: Deed,
     pub(super) victim: Victim,
-    /// How long the victim stays dead or stopped.
+    /// How long the victim stays dead or stopped; for what takes as long as it takes, how long that may be.
     pub(super) hold_ms: u64,
 }
 
@@ -105,6 +127,9 @@ const CALM_MS: u64 = 1500;
 const CUT_MS: (u64, u64) = (1500, 6000);
 /// The last fault ends this long before the end.
 const TAIL_MS: u64 = 1000;
+/// A member of a group has made place after this, on a machine with something to do; an OSD's files have moved.
+const REPLACE_MS: u64 = 3000;
+const MOVE_MS: u64 = 10_000;
 
 /// All faults, in order; no two overlap but the halves of a pair.
 pub(super) fn schedule(seed: u64, duration_ms: u64, nemeses: &[Nemesis], crew: &Crew) -> Vec<Fault> {
@@ -113,7 +138,7 @@ pub(super) fn schedule(seed: u64, duration_ms: u64, nemeses: &[Nemesis], crew: &
     let mut roles = Deck::new(vec!["osd", "mrc", "dir"]);
     let (mut at_ms, mut faults) = (CALM_MS, Vec::new());
     while let Some(nemesis) = kinds.draw(&mut dice) {
-        let parts = parts(nemesis, crew, &mut roles, &mut dice);
+        let parts = parts(nemesis, nemeses, crew, &mut roles, &mut dice);
         let longest = parts.iter().map(|part| part.hold_ms).max().unwrap_or(0);
         if parts.is_empty() || at_ms + longest + TAIL_MS > duration_ms {
             break;
@@ -125,7 +150,13 @@ pub(super) fn schedule(seed: u64, duration_ms: u64, nemeses: &[Nemesis], crew: &
     faults
 }
 
-fn parts(nemesis: Nemesis, crew: &Crew, roles: &mut Deck<&'static str>, dice: &mut Dice) -> Vec<Part> {
+fn parts(
+    nemesis: Nemesis,
+    chosen: &[Nemesis],
+    crew: &Crew,
+    roles: &mut Deck<&'static str>,
+    dice: &mut Dice,
+) -> Vec<Part> {
     let role = roles.draw(dice).unwrap_or("osd");
     match nemesis {
         Nemesis::Kill => vec![part(Deed::Kill, role, crew, dice)],
@@ -145,18 +176,47 @@ fn parts(nemesis: Nemesis, crew: &Crew, roles: &mut Deck<&'static str>, dice: &m
             let victim = Victim::Host(dice.below(most));
             vec![Part { deed: Deed::Cut(Way::Both), victim, hold_ms: dice.between(CUT_MS.0, CUT_MS.1) }]
         }
-        Nemesis::Pair => {
-            let deeds = [Deed::Kill, Deed::Pause, Deed::Corrupt];
-            // Of two roles: a leader and a service by name could be one process. Damage is for any OSD but the same.
-            let other = ["osd", "mrc", "dir"].into_iter().filter(|other| *other != role).nth(dice.below(2));
-            let first = part(deeds[dice.below(2)], role, crew, dice);
-            let second = match deeds[dice.below(3)] {
-                Deed::Corrupt => part(Deed::Corrupt, "osd", crew, dice),
-                deed => part(deed, other.unwrap_or("osd"), crew, dice),
-            };
-            if first.victim == second.victim { vec![first] } else { vec![first, second] }
+        Nemesis::Members => vec![part(Deed::Replace, role, crew, dice)],
+        Nemesis::Slow => vec![part(slow(dice), "osd", crew, dice)],
+        Nemesis::Full => {
+            let mut full = part(Deed::Full, "osd", crew, dice);
+            // With one of them full nearly all goes on; with all of them everybody has to hear of it.
+            if dice.below(2) == 0 {
+                full.victim = Victim::Osds;
+            }
+            vec![full]
         }
+        Nemesis::Clock => vec![part(jump(dice), role, crew, dice)],
+        Nemesis::Pair => pair(chosen, role, crew, dice),
     }
+}
+
+/// Of two roles: a leader and a service by name could be one process. What only OSDs can have is for any OSD but the same.
+fn pair(chosen: &[Nemesis], role: &str, crew: &Crew, dice: &mut Dice) -> Vec<Part> {
+    let other = ["osd", "mrc", "dir"].into_iter().filter(|other| *other != role).nth(dice.below(2));
+    let first = part([Deed::Kill, Deed::Pause][dice.below(2)], role, crew, dice);
+    let mut kinds = vec![Nemesis::Kill, Nemesis::Pause, Nemesis::Corrupt];
+    kinds.extend(chosen.iter().filter(|nemesis| nemesis.hooks()));
+    let second = match kinds[dice.below(kinds.len())] {
+        Nemesis::Corrupt => part(Deed::Corrupt, "osd", crew, dice),
+        Nemesis::Slow => part(slow(dice), "osd", crew, dice),
+        Nemesis::Full => part(Deed::Full, "osd", crew, dice),
+        Nemesis::Clock => part(jump(dice), other.unwrap_or("osd"), crew, dice),
+        Nemesis::Pause => part(Deed::Pause, other.unwrap_or("osd"), crew, dice),
+        _ => part(Deed::Kill, other.unwrap_or("osd"), crew, dice),
+    };
+    if first.victim == second.victim { vec![first] } else { vec![first, second] }
+}
+
+fn slow(dice: &mut Dice) -> Deed {
+    Deed::Slow(dice.between(10, 60))
+}
+
+/// As often seconds as minutes as an hour, forward or back.
+fn jump(dice: &mut Dice) -> Deed {
+    let ms = [dice.between(1000, 10_000), dice.between(30_000, 600_000), 3_600_000][dice.below(3)];
+    let ms = i64::try_from(ms).unwrap_or(0);
+    Deed::Jump(if dice.below(2) == 0 { ms } else { -ms })
 }
 
 fn part(deed: Deed, role: &str, crew: &Crew, dice: &mut Dice) -> Part {
@@ -174,6 +234,11 @@ fn part(deed: Deed, role: &str, crew: &Crew, dice: &mut Dice) -> Part {
         Deed::Pause => dice.between(500, 3500),
         Deed::Corrupt => 0,
         Deed::Cut(_) => dice.between(CUT_MS.0, CUT_MS.1),
+        Deed::Replace if role == "osd" => MOVE_MS,
+        Deed::Replace => REPLACE_MS,
+        Deed::Slow(_) => dice.between(1500, 5000),
+        Deed::Full => dice.between(1500, 4000),
+        Deed::Jump(_) => dice.between(1000, 4000),
     };
     Part { deed, victim, hold_ms }
 }
@@ -240,6 +305,97 @@ mod tests {
             assert!([Way::Both, Way::Out, Way::In].into_iter().all(|way| met(&victim, way)), "{victim:?}");
         }
         assert!((0..4).all(|host| met(&Victim::Host(host), Way::Both)));
+    }
+
+    const NEW: [Nemesis; 4] = [Nemesis::Members, Nemesis::Slow, Nemesis::Full, Nemesis::Clock];
+
+    /// All parts of the faults of many seeds.
+    fn many(kinds: &[Nemesis]) -> Vec<Part> {
+        let of = |seed| schedule(seed, 60_000, kinds, &crew());
+        (0..100).flat_map(of).flat_map(|fault| fault.parts).collect()
+    }
+
+    #[test]
+    fn members_of_every_role_make_place_and_leaders_too() {
+        let parts = many(&[Nemesis::Members]);
+        let named = |name: &str| Victim::Service(name.to_owned());
+        for victim in [
+            named("osd-2"),
+            named("mrc-0"),
+            named("dir-1"),
+            Victim::Leader("mrc".into()),
+            Victim::Leader("dir".into()),
+        ] {
+            assert!(parts.iter().any(|part| part.victim == victim), "{victim:?}");
+        }
+        assert!(parts.iter().all(|part| part.deed == Deed::Replace && part.hold_ms >= REPLACE_MS));
+    }
+
+    #[test]
+    fn disks_are_slow_and_full_at_osds_one_or_all() {
+        let parts = many(&[Nemesis::Slow, Nemesis::Full]);
+        assert!(parts.iter().all(|part| match &part.victim {
+            Victim::Service(name) => name.starts_with("osd-"),
+            Victim::Osds => part.deed == Deed::Full,
+            _ => false,
+        }));
+        let full = |one: bool| {
+            let is = |part: &&Part| part.deed == Deed::Full && (part.victim != Victim::Osds) == one;
+            parts.iter().filter(is).count()
+        };
+        assert!(full(true) > 50 && full(false) > 50);
+        let delays = || {
+            parts.iter().filter_map(|part| match part.deed {
+                Deed::Slow(ms) => Some(ms),
+                _ => None,
+            })
+        };
+        assert!(
+            delays().all(|ms| (10..60).contains(&ms))
+                && delays().any(|ms| ms < 20)
+                && delays().any(|ms| ms > 50)
+        );
+    }
+
+    #[test]
+    fn clocks_jump_forward_and_back_by_seconds_and_by_an_hour() {
+        let jumps: Vec<i64> = many(&[Nemesis::Clock])
+            .iter()
+            .filter_map(|part| match part.deed {
+                Deed::Jump(ms) => Some(ms),
+                _ => None,
+            })
+            .collect();
+        for range in
+            [1000..10_000, 30_000..600_000, 3_600_000..3_600_001, -9_999..-999, -3_600_000..-3_599_999]
+        {
+            assert!(jumps.iter().any(|ms| range.contains(ms)), "{range:?}");
+        }
+        assert!(jumps.iter().all(|ms| (1000..=3_600_000).contains(&ms.abs())));
+    }
+
+    #[test]
+    fn a_minute_and_a_half_meets_all_that_are_new() {
+        for seed in 0..200 {
+            let faults = schedule(seed, 90_000, &NEW, &crew());
+            assert!(NEW.iter().all(|new| faults.iter().any(|fault| fault.nemesis == *new)), "seed {seed}");
+            assert_eq!(faults, schedule(seed, 90_000, &NEW, &crew()));
+        }
+    }
+
+    #[test]
+    fn pairs_have_what_was_chosen_beside_them() {
+        let hooked = |part: &Part| matches!(part.deed, Deed::Slow(_) | Deed::Full | Deed::Jump(_));
+        assert!(!many(&[Nemesis::Pair]).iter().any(hooked));
+        let pairs = |kinds: &[Nemesis]| -> Vec<Part> {
+            let of = |seed| schedule(seed, 60_000, kinds, &crew());
+            let faults = (0..100).flat_map(of).filter(|fault| fault.nemesis == Nemesis::Pair);
+            faults.flat_map(|fault| fault.parts).collect()
+        };
+        let parts = pairs(&[Nemesis::Pair, Nemesis::Slow, Nemesis::Full, Nemesis::Clock]);
+        let met = |is: fn(&Deed) -> bool| parts.iter().any(|part| is(&part.deed));
+        assert!(met(|deed| matches!(deed, Deed::Slow(_))) && met(|deed| *deed == Deed::Full));
+        assert!(met(|deed| matches!(deed, Deed::Jump(_))) && met(|deed| *deed == Deed::Corrupt));
     }
 
     #[test]

@@ -1,15 +1,17 @@
 //! The instance under test: started or given, its processes killed, stopped and started, its state asked for. Everything that
 //! can hang is asked through the commands that a person would type, as processes that can be given up.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use parking_lot::Mutex;
 use serde_json::Value;
 
-use super::net::Network;
+use super::net::{Network, number};
 use super::schedule::{Crew, Victim};
 use crate::address::VolumeUrl;
 use crate::cluster::Cluster;
@@ -29,25 +31,46 @@ const LEADER: Duration = Duration::from_secs(1);
 /// See the module.
 pub(super) struct Target {
     home: Home,
-    instance: Instance,
+    /// order: a leaf.
+    now: Mutex<Now>,
     /// Started here, and so taken down here.
     ours: bool,
 }
 
+/// What membership changes change.
+struct Now {
+    instance: Instance,
+    /// Who stands for a service of the beginning, where that has made place: the schedule knows only those of the beginning.
+    seats: BTreeMap<String, String>,
+}
+
+/// What a fresh instance is to have.
+pub(super) struct Fresh<'a> {
+    pub(super) network: Option<&'a Network>,
+    /// The hooks that let disks be slow and full and clocks jump.
+    pub(super) hooks: bool,
+    /// Jobs.
+    pub(super) exec: bool,
+}
+
 impl Target {
     /// Starts a fresh instance in this directory.
-    pub(super) fn start(data: &Path, network: Option<&Network>) -> Result<Self, Failure> {
+    pub(super) fn start(data: &Path, fresh: &Fresh<'_>) -> Result<Self, Failure> {
         let home = Home::at(data)?;
         let at = home.data.display().to_string();
-        let size =
-            ["--separate", "--dirs", "3", "--mrcs", "3", "--osds", "4", "--replicas", "3", "--no-exec"];
-        let inside = network.map(|network| ["--network", network.name()]);
-        let words =
-            ["up", "--detach", "--data", &at].into_iter().chain(size).chain(inside.into_iter().flatten());
-        tool(&words.collect::<Vec<_>>(), START)?;
+        let size = ["--separate", "--dirs", "3", "--mrcs", "3", "--osds", "4", "--replicas", "3"];
+        let mut words = vec!["up", "--detach", "--data", &at];
+        words.extend(size);
+        words.extend(fresh.network.into_iter().flat_map(|network| ["--network", network.name()]));
+        if !fresh.exec {
+            words.push("--no-exec");
+        }
+        let clocks = clocks(&home).display().to_string();
+        let hooks = [(rt::disk::fault::VARIABLE, "1"), (rt::clock::FAULT_VARIABLE, clocks.as_str())];
+        tool_with(&words, START, if fresh.hooks { &hooks } else { &[] })?;
         let home = Home::at(data)?;
         let instance = home.instance()?;
-        Ok(Self { home, instance, ours: true })
+        Ok(Self { home, now: Mutex::new(Now { instance, seats: BTreeMap::new() }), ours: true })
     }
 
     /// Uses one that runs already.
@@ -64,15 +87,50 @@ impl Target {
                 Failure::usage(what(), "chaos needs separate processes, a mount and 3 replicas").next(next)
             );
         }
-        let target = Self { home: home.clone(), instance, ours: false };
+        let target = Self {
+            home: home.clone(),
+            now: Mutex::new(Now { instance, seats: BTreeMap::new() }),
+            ours: false,
+        };
         match target.dead().as_slice() {
             [] => Ok(target),
             dead => Err(Failure::usage(what(), format!("{} does not run", dead.join(", "))).next(next)),
         }
     }
 
-    pub(super) fn mount(&self) -> &Path {
-        &self.instance.mount
+    pub(super) fn home(&self) -> &Home {
+        &self.home
+    }
+
+    /// As it is now.
+    pub(super) fn instance(&self) -> Instance {
+        self.now.lock().instance.clone()
+    }
+
+    pub(super) fn mount(&self) -> PathBuf {
+        self.instance().mount
+    }
+
+    /// `new` stands where `old` stood.
+    pub(super) fn seated(&self, old: &str, new: &str) -> Result<(), Failure> {
+        let instance = self.home.instance()?;
+        let mut now = self.now.lock();
+        now.instance = instance;
+        let seat = now.seats.iter().find(|(_, holder)| *holder == old).map(|(seat, _)| seat.clone());
+        now.seats.insert(seat.unwrap_or_else(|| old.to_owned()), new.to_owned());
+        Ok(())
+    }
+
+    /// Who stands for this service of the beginning.
+    fn holder(&self, seat: &str) -> String {
+        self.now.lock().seats.get(seat).cloned().unwrap_or_else(|| seat.to_owned())
+    }
+
+    /// The service of the beginning that this one stands for.
+    pub(super) fn seat(&self, name: &str) -> String {
+        let now = self.now.lock();
+        let seat = now.seats.iter().find(|(_, holder)| *holder == name).map(|(seat, _)| seat.clone());
+        seat.unwrap_or_else(|| name.to_owned())
     }
 
     /// Where a service keeps its state.
@@ -81,20 +139,27 @@ impl Target {
     }
 
     pub(super) fn crew(&self) -> Crew {
-        let names = |role| self.instance.of_role(role).map(|service| service.name.clone()).collect();
+        let instance = self.instance();
+        let names = |role| instance.of_role(role).map(|service| service.name.clone()).collect();
         Crew { dirs: names("dir"), mrcs: names("mrc"), osds: names("osd") }
     }
 
     /// The names of whom it hits, now.
     pub(super) fn names(&self, victim: &Victim) -> Result<Vec<String>, Failure> {
+        let instance = self.instance();
+        let all = |services: &mut dyn Iterator<Item = &Service>| -> Vec<String> {
+            services.map(|service| service.name.clone()).collect()
+        };
         match victim {
-            Victim::Service(name) => Ok(vec![name.clone()]),
-            Victim::Everything => Ok(self.instance.enabled().map(|service| service.name.clone()).collect()),
+            Victim::Service(seat) => Ok(vec![self.holder(seat)]),
+            Victim::Everything => Ok(all(&mut instance.enabled())),
+            Victim::Osds => Ok(all(&mut instance.of_role("osd"))),
             Victim::Leader(role) => Ok(vec![self.leader(role)?]),
-            Victim::Host(number) => {
-                let here = |service: &&Service| service.name.ends_with(&format!("-{number}"));
-                let servers = self.instance.enabled().filter(|service| !service.addr.is_empty());
-                Ok(servers.filter(here).map(|service| service.name.clone()).collect())
+            Victim::Host(host) => {
+                let here = |service: &&Service| {
+                    usize::try_from(number(&self.seat(&service.name)).1).is_ok_and(|number| number == *host)
+                };
+                Ok(all(&mut instance.enabled().filter(|service| !service.addr.is_empty()).filter(here)))
             }
         }
     }
@@ -105,19 +170,20 @@ impl Target {
             .enable_all()
             .build()
             .map_err(|error| Failure::new("starting the runtime", error))?;
-        let cluster = Cluster::new(rt::rpc::Connector::new(), self.instance.addrs("dir"), LEADER);
+        let instance = self.instance();
+        let cluster = Cluster::new(rt::rpc::Connector::new(), instance.addrs("dir"), LEADER);
         let leads = async |service: &Service| {
             let group = tokio::time::timeout(LEADER, cluster.group(&service.addr)).await;
             group
                 .is_ok_and(|group| group.is_ok_and(|group| group.leader == group.member && group.leader != 0))
         };
-        let members: Vec<&Service> = self.instance.of_role(role).collect();
+        let members: Vec<&Service> = instance.of_role(role).collect();
         let told = runtime
             .block_on(async { futures::future::join_all(members.iter().map(|member| leads(member))).await });
         let leader =
             members.iter().zip(told).find(|(_, leads)| *leads).map(|(member, _)| member.name.clone());
         // A group that elects just now has no leader to hit: then its first member.
-        Ok(leader.unwrap_or_else(|| format!("{role}-0")))
+        Ok(leader.unwrap_or_else(|| self.holder(&format!("{role}-0"))))
     }
 
     pub(super) fn signal(&self, name: &str, signal: Signal) -> Result<(), Failure> {
@@ -137,10 +203,32 @@ impl Target {
         asked(&self.home, name, Request::Start { name: name.to_owned() }).map(drop)
     }
 
+    /// `xtfs mrc replace` or `xtfs dir replace`.
+    pub(super) fn replace_member(&self, role: &str, name: &str, limit: Duration) -> Result<(), Failure> {
+        let (at, seconds) = (self.at(), limit.as_secs().to_string());
+        let words = [role, "replace", name, "--yes", "--data", &at, "--timeout", &seconds];
+        tool(&words, limit * 2).map(drop)
+    }
+
+    /// What is wrong with the disk of an OSD from now on; `None`: nothing.
+    pub(super) fn spoil_disk(&self, name: &str, what: Option<&str>) -> Result<(), Failure> {
+        say(&self.folder(name).join(rt::disk::fault::FILE), what)
+    }
+
+    /// The file that says by how much the clock of a process is wrong. It is of the process that runs now: its successor's clock is
+    /// right.
+    pub(super) fn clock(&self, name: &str) -> Result<PathBuf, Failure> {
+        let process = Process::recorded(&self.home.pid(name)).ok_or_else(|| {
+            Failure::new(format!("the clock of {name}"), "it does not run; an earlier fault took it down")
+        })?;
+        Ok(clocks(&self.home).join(format!("clock-{}", process.pid)))
+    }
+
     /// Services that should run and do not.
     pub(super) fn dead(&self) -> Vec<String> {
         let gone = |name: &&str| Process::recorded(&self.home.pid(name)).is_none();
-        self.instance.enabled().map(|service| service.name.as_str()).filter(gone).map(str::to_owned).collect()
+        let instance = self.instance();
+        instance.enabled().map(|service| service.name.as_str()).filter(gone).map(str::to_owned).collect()
     }
 
     /// `xtfs status`.
@@ -198,7 +286,8 @@ impl Target {
 
     /// Files in memory that the mount's process has open.
     fn stages(&self) -> Vec<PathBuf> {
-        let mounts = self.instance.of_role("mount");
+        let instance = self.instance();
+        let mounts = instance.of_role("mount");
         let pids = mounts.filter_map(|service| Process::recorded(&self.home.pid(&service.name)));
         let folders = pids.filter_map(|process| std::fs::read_dir(format!("/proc/{}/fd", process.pid)).ok());
         let open = folders.flatten().filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
@@ -211,11 +300,12 @@ impl Target {
     }
 
     fn dirs(&self) -> String {
-        crate::address::hosts(&self.instance.addrs("dir"))
+        crate::address::hosts(&self.instance().addrs("dir"))
     }
 
     pub(super) fn url(&self) -> String {
-        VolumeUrl::show(&self.instance.addrs("dir"), &self.instance.volume)
+        let instance = self.instance();
+        VolumeUrl::show(&instance.addrs("dir"), &instance.volume)
     }
 
     fn json(&self, words: &[&str], limit: Duration) -> Result<Value, Failure> {
@@ -226,14 +316,33 @@ impl Target {
     }
 }
 
+/// Where processes look by how much their clocks are wrong.
+fn clocks(home: &Home) -> PathBuf {
+    home.data.join("run")
+}
+
+/// Leaves word for a process that looks now and then, or takes it away.
+pub(super) fn say(path: &Path, what: Option<&str>) -> Result<(), Failure> {
+    let done = match what {
+        Some(text) => std::fs::write(path, text),
+        None => std::fs::remove_file(path),
+    };
+    done.map_err(|error| Failure::new(format!("the file {}", path.display()), error))
+}
+
 /// Runs one of our commands; its output, or why not. One that takes too long is ended.
 fn tool(words: &[&str], limit: Duration) -> Result<String, Failure> {
+    tool_with(words, limit, &[])
+}
+
+/// The same with more in its environment.
+fn tool_with(words: &[&str], limit: Duration, more: &[(&str, &str)]) -> Result<String, Failure> {
     let what = || format!("xtfs {}", words.join(" "));
     let failed = |error: std::io::Error| Failure::new(what(), error);
     // Files, not pipes: a pipe that nobody reads holds up who writes it.
     let (out, err) = (scratch().map_err(failed)?, scratch().map_err(failed)?);
     let mut command = Command::new(program());
-    command.args(words).env_remove("XTFS_DIR").stdin(Stdio::null());
+    command.args(words).env_remove("XTFS_DIR").envs(more.iter().copied()).stdin(Stdio::null());
     command.stdout(out.try_clone().map_err(failed)?).stderr(err.try_clone().map_err(failed)?);
     let mut child = command.spawn().map_err(failed)?;
     let began = Instant::now();

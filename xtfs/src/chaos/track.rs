@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -11,6 +11,8 @@ use serde::Serialize;
 pub(super) const BIN_MS: u64 = 100;
 /// Errors and wrong bytes kept in words; all are counted.
 const TOLD_MAX: usize = 20;
+/// So long after a disk was full operations may still be told so: OSDs look again now and then, and take their reserve back first.
+const ROOM_AGAIN: Duration = Duration::from_secs(30);
 
 /// One operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -57,6 +59,8 @@ pub(super) struct Track {
     pub(super) bins: BTreeMap<u64, Op>,
     pub(super) errors: Troubles,
     pub(super) wrong: Troubles,
+    /// Refused for lack of room while a disk was full: no errors.
+    pub(super) no_room: u64,
     /// What is being waited for.
     pub(super) pending: Option<(u64, &'static str)>,
 }
@@ -83,17 +87,56 @@ impl Track {
     }
 }
 
+/// Whether operations may be refused for lack of room.
+#[derive(Debug, Clone, Default)]
+pub(super) struct NoRoom(Arc<Mutex<Full>>);
+
+#[derive(Debug, Default)]
+struct Full {
+    /// Disks are full for so many reasons.
+    now: usize,
+    /// And were for the last time.
+    until: Option<Instant>,
+}
+
+impl NoRoom {
+    pub(super) fn begins(&self) {
+        self.0.lock().now += 1;
+    }
+
+    pub(super) fn ends(&self) {
+        let mut full = self.0.lock();
+        full.now -= 1;
+        full.until = Some(Instant::now() + ROOM_AGAIN);
+    }
+
+    fn explains(&self, error: &std::io::Error) -> bool {
+        let full = self.0.lock();
+        error.raw_os_error() == Some(libc::ENOSPC)
+            && (full.now > 0 || full.until.is_some_and(|until| Instant::now() < until))
+    }
+}
+
+/// Why an operation was not done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Undone {
+    /// It may be tried again when there is room.
+    NoRoom,
+    Failed,
+}
+
 /// A track that a load writes and the others look at.
 #[derive(Debug, Clone)]
 pub(super) struct Recorder {
     began: Instant,
+    no_room: NoRoom,
     /// order: never held while another lock is taken, nor over an operation.
     track: Arc<Mutex<Track>>,
 }
 
 impl Recorder {
-    pub(super) fn new(began: Instant) -> Self {
-        Self { began, track: Arc::default() }
+    pub(super) fn new(began: Instant, no_room: NoRoom) -> Self {
+        Self { began, no_room, track: Arc::default() }
     }
 
     pub(super) fn now_ms(&self) -> u64 {
@@ -111,6 +154,22 @@ impl Recorder {
         object: &str,
         action: impl FnOnce() -> std::io::Result<T>,
     ) -> Option<T> {
+        let done = self.attempt(what, object, action);
+        if matches!(done, Err(Undone::NoRoom)) {
+            // Only what needs room may find none.
+            let at_ms = self.now_ms();
+            self.track.lock().errors.add(at_ms, format!("{what} {object}: no room, which it does not need"));
+        }
+        done.ok()
+    }
+
+    /// The same for what needs room: that there is none is no error while a disk is full.
+    pub(super) fn attempt<T>(
+        &self,
+        what: &'static str,
+        object: &str,
+        action: impl FnOnce() -> std::io::Result<T>,
+    ) -> Result<T, Undone> {
         let start_ms = self.now_ms();
         self.track.lock().pending = Some((start_ms, what));
         let result = action();
@@ -118,10 +177,14 @@ impl Recorder {
         let mut track = self.track.lock();
         track.ended(Op { start_ms, took_ms: end_ms - start_ms, what });
         match result {
-            Ok(value) => Some(value),
+            Ok(value) => Ok(value),
+            Err(error) if self.no_room.explains(&error) => {
+                track.no_room += 1;
+                Err(Undone::NoRoom)
+            }
             Err(error) => {
                 track.errors.add(end_ms, format!("{what} {object}: {error}"));
-                None
+                Err(Undone::Failed)
             }
         }
     }
@@ -164,12 +227,31 @@ mod tests {
 
     #[test]
     fn what_fails_is_counted_and_told() {
-        let recorder = Recorder::new(Instant::now());
+        let recorder = Recorder::new(Instant::now(), NoRoom::default());
         let failed: Option<()> =
             recorder.timed("unlink", "n1", || Err(std::io::Error::from_raw_os_error(libc::EIO)));
         assert_eq!(failed, None);
         let track = recorder.track();
         assert_eq!((track.count, track.errors.count, track.pending), (1, 1, None));
         assert!(track.errors.first[0].text.starts_with("unlink n1: "));
+    }
+
+    #[test]
+    fn no_room_is_an_error_unless_a_disk_is_full_and_for_who_needs_none_always() {
+        let full = || Err::<(), _>(std::io::Error::from_raw_os_error(libc::ENOSPC));
+        let no_room = NoRoom::default();
+        let recorder = Recorder::new(Instant::now(), no_room.clone());
+        assert_eq!(recorder.attempt("write", "f", full), Err(Undone::Failed));
+        no_room.begins();
+        assert_eq!(recorder.attempt("write", "f", full), Err(Undone::NoRoom));
+        assert_eq!(
+            recorder.attempt("write", "f", || Err::<(), _>(std::io::ErrorKind::NotFound.into())),
+            Err(Undone::Failed)
+        );
+        assert_eq!((recorder.track().errors.count, recorder.track().no_room), (2, 1));
+        no_room.ends();
+        assert_eq!(recorder.attempt("write", "f", full), Err(Undone::NoRoom));
+        assert_eq!(recorder.timed("unlink", "f", full), None);
+        assert_eq!((recorder.track().errors.count, recorder.track().no_room), (3, 3));
     }
 }

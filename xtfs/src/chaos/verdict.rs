@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use super::jobs::Told;
+
 /// What a load did.
 #[derive(Debug, Clone)]
 pub(super) struct Load {
@@ -30,6 +32,8 @@ pub(super) struct Evidence {
     pub(super) sync: Result<f64, String>,
     /// Damaged blocks that the last of two scrubs still found.
     pub(super) damaged: Result<u64, String>,
+    /// What became of the jobs; `None`: there was no such load.
+    pub(super) jobs: Option<Result<Told, String>>,
     pub(super) fsck: Result<String, String>,
 }
 
@@ -74,7 +78,7 @@ pub(super) fn verdict(seen: &Evidence) -> Vec<Check> {
         Ok(count) => Some(format!("{count} blocks are still damaged after a scrub")),
         Err(why) => Some(why.clone()),
     };
-    vec![
+    let mut checks = vec![
         check("faults done and taken back", faults, format!("{} faults", seen.faults)),
         check("no errors", work, format!("{operations} operations, 0 errors")),
         check("nothing acknowledged lost", lost, "every name is as it was acknowledged"),
@@ -91,7 +95,26 @@ pub(super) fn verdict(seen: &Evidence) -> Vec<Check> {
         ),
         check("no damage left", damaged, "a second scrub finds nothing"),
         check("fsck clean", seen.fsck.as_ref().err().cloned(), seen.fsck.clone().unwrap_or_default()),
-    ]
+    ];
+    checks.extend(seen.jobs.as_ref().map(jobs));
+    checks
+}
+
+fn jobs(told: &Result<Told, String>) -> Check {
+    let fault = match told {
+        Err(why) => Some(format!("jobs were not looked at: {why}")),
+        Ok(told) if told.wrong.is_empty() && told.done == 0 => {
+            Some("no job was done, which proves nothing".to_owned())
+        }
+        Ok(told) => list(&Ok(told.wrong.clone()), ""),
+    };
+    let fine = told.as_ref().map(|told| {
+        format!(
+            "{} done, started once each; {} failed and told so, none started twice",
+            told.done, told.failed
+        )
+    });
+    check("every job once", fault, fine.unwrap_or_default())
 }
 
 fn list(found: &Result<Vec<String>, String>, what: &str) -> Option<String> {
@@ -120,6 +143,7 @@ mod tests {
             bytes: Ok(Vec::new()),
             sync: Ok(1.0),
             damaged: Ok(0),
+            jobs: Some(Ok(Told { done: 3, failed: 1, wrong: Vec::new() })),
             fsck: Ok("everything fits".to_owned()),
         }
     }
@@ -136,6 +160,7 @@ mod tests {
     #[test]
     fn a_clean_run_passes() {
         assert!(fails(|_| ()).is_empty());
+        assert!(fails(|seen| seen.jobs = None).is_empty());
     }
 
     #[test]
@@ -155,5 +180,9 @@ mod tests {
         assert_eq!(fails(|seen| seen.sync = Err(no())), ["all objects in sync"]);
         assert_eq!(fails(|seen| seen.damaged = Ok(1)), ["no damage left"]);
         assert_eq!(fails(|seen| seen.fsck = Err(no())), ["fsck clean"]);
+        assert_eq!(fails(|seen| seen.jobs = Some(Err(no()))), ["every job once"]);
+        assert_eq!(fails(|seen| seen.jobs = Some(Ok(Told::default()))), ["every job once"]);
+        let wrong = || Told { done: 3, failed: 0, wrong: vec![no()] };
+        assert_eq!(fails(|seen| seen.jobs = Some(Ok(wrong()))), ["every job once"]);
     }
 }

@@ -122,7 +122,7 @@ fn service(
     })
 }
 
-/// One more member of the DIR or of the MRC group of a running instance. Its name is new: what is left of one that was
+/// One more member of the DIR or of the MRC group of a running instance, or one more OSD. Its name is new: what is left of one that was
 /// removed stays what it was.
 pub(crate) fn add_member(instance: &mut Instance, role: &str, home: &Home) -> Result<Service, Failure> {
     let mut taken: BTreeSet<u16> = instance

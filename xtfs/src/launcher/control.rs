@@ -24,9 +24,9 @@ pub(crate) enum Request {
     Stop { name: String },
     /// Stop a service and start it again.
     Restart { name: String },
-    /// Make another DIR or MRC member, without starting it.
+    /// Make another DIR or MRC member, or OSD, without starting it.
     AddMember { role: String },
-    /// Stop a DIR or MRC member that left its group, and forget it.
+    /// Stop a DIR or MRC member that left its group, or an OSD that is out, and forget it.
     Forget { name: String },
     /// The mount's FUSE descriptor and what the last mount process told of it.
     Fuse,

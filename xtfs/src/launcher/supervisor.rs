@@ -143,7 +143,7 @@ impl Supervisor {
         }
     }
 
-    /// One more member of the DIR or the MRC group; it is not started yet.
+    /// One more member of the DIR or the MRC group, or one more OSD; it is not started yet.
     pub(crate) fn add_member(&self, role: &str) -> Result<Service, Failure> {
         let _turn = self.turn.lock();
         let mut instance = self.instance();
@@ -153,15 +153,16 @@ impl Supervisor {
         Ok(service)
     }
 
-    /// A member that left its group: its process is stopped, and the instance does without it. What it kept stays.
+    /// A member that left its group, or an OSD that was taken out: its process is stopped, and the instance does without it. What
+    /// it kept stays.
     pub(crate) fn forget(&self, name: &str) -> Result<(), Failure> {
         let _turn = self.turn.lock();
         let mut instance = self.instance();
         let role = instance.service(name)?.role.clone();
-        if !matches!(role.as_str(), "dir" | "mrc") || instance.of_role(&role).count() < 2 {
+        if !matches!(role.as_str(), "dir" | "mrc" | "osd") || instance.of_role(&role).count() < 2 {
             return Err(Failure::new(
                 format!("letting go of {name}"),
-                "only members of a DIR or MRC group may go, and not the last one",
+                "only members of a DIR or MRC group and OSDs may go, and not the last one",
             ));
         }
         self.stopping.lock().insert(name.to_owned());
