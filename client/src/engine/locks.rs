@@ -12,7 +12,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use proto::locks::{self, UNLOCK};
+use proto::locks;
 use proto::mrc::HeldLock;
 
 /// Volume and inode.
@@ -245,16 +245,10 @@ impl<P> File<P> {
     }
 }
 
-/// What frees everything that an owner has.
-#[must_use]
-pub fn nothing(session: u64, owner: u64, flock: bool) -> HeldLock {
-    HeldLock { session, owner, start: 0, end: u64::MAX, kind: UNLOCK, pid: 0, flock }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use proto::locks::{READ, WRITE};
+    use proto::locks::{READ, UNLOCK, WRITE};
 
     use super::*;
 
@@ -263,6 +257,11 @@ mod tests {
 
     fn lock(owner: u64, start: u64, end: u64, kind: u32) -> HeldLock {
         HeldLock { session: 9, owner, start, end, kind, pid: 40, flock: false }
+    }
+
+    /// What frees everything that an owner has.
+    fn nothing(owner: u64) -> HeldLock {
+        lock(owner, 0, u64::MAX, UNLOCK)
     }
 
     /// Here, with these locks.
@@ -292,7 +291,7 @@ mod tests {
         assert_eq!(locks.decide(KEY, &one, false, true, NOW), Decision::Free);
         assert_eq!(locks.decide(KEY, &lock(2, 5, 5, READ), true, true, NOW), Decision::Stopped(one));
         becomes(&mut locks, &lock(2, 10, 19, WRITE));
-        becomes(&mut locks, &nothing(9, 1, false));
+        becomes(&mut locks, &nothing(1));
         assert_eq!(locks.of(KEY), [lock(2, 10, 19, WRITE)]);
     }
 
@@ -303,7 +302,7 @@ mod tests {
         let untold = Untold { locks: vec![told], epoch: 17, same: true };
         assert_eq!(locks.leave(KEY), Some(untold), "as the MRC has it");
         locks.stay(KEY);
-        becomes(&mut locks, &nothing(9, 1, false));
+        becomes(&mut locks, &nothing(1));
         let untold = Untold { locks: Vec::new(), epoch: 17, same: false };
         assert_eq!(locks.leave(KEY), Some(untold.clone()));
         assert_eq!(locks.decide(KEY, &told, false, true, NOW), Decision::There);

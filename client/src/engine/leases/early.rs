@@ -90,18 +90,29 @@ impl Leases {
     }
 
     /// Files of a directory that are not ours alone, by what its names are known to mean: at most `most` of those that follow
-    /// `first` by number, itself to begin with.
+    /// `first`, itself among them. In the order of the directory where that is known, for that is how files are made, listed and gone through;
+    /// else by number, which is mostly the same.
     #[must_use]
     pub fn siblings(&self, dir: Key, first: u64, most: usize) -> Vec<u64> {
-        let names = self.entries.get(&dir).map(|entry| entry.names.values().flatten());
-        let others = names.into_iter().flatten().copied().filter(|ino| *ino != first);
-        let mut inos: Vec<u64> = others.filter(|ino| self.is_ours((dir.0, *ino)).is_none()).collect();
+        let Some(entry) = self.entries.get(&dir) else { return vec![first] };
+        let is_other = |ino: &u64| *ino != first && self.is_ours((dir.0, *ino)).is_none();
         let most = most.saturating_sub(1);
-        if inos.len() > most {
+        let mut inos: Vec<u64> = if entry.ordered {
+            let files = entry.order.iter().filter(|listed| listed.kind != kind::DIR);
+            let meant: Vec<u64> =
+                files.filter_map(|listed| entry.names.get(&listed.name[..]).copied().flatten()).collect();
             // Behind those at the end come those at the beginning.
-            inos.select_nth_unstable_by_key(most, |ino| ino.wrapping_sub(first));
-            inos.truncate(most);
-        }
+            let at = meant.iter().position(|ino| *ino == first).unwrap_or(0);
+            let (before, behind) = meant.split_at(at);
+            behind.iter().chain(before).copied().filter(is_other).take(most).collect()
+        } else {
+            let mut others: Vec<u64> = entry.names.values().flatten().copied().filter(is_other).collect();
+            if others.len() > most {
+                others.select_nth_unstable_by_key(most, |ino| ino.wrapping_sub(first));
+                others.truncate(most);
+            }
+            others
+        };
         inos.push(first);
         inos
     }

@@ -148,6 +148,22 @@ fn listed(leases: &mut Leases, dir: u64, parent: u64, entries: &[(u64, u32)]) {
     leases.end(ticket);
 }
 
+/// The MRC numbers a file now and then that another client makes: its number is far from those around it.
+#[test]
+fn what_comes_next_in_a_directory_is_so_by_its_order_and_not_by_numbers() {
+    let (file, directory) = (kind::FILE, kind::DIR);
+    let mut leases = Leases::default();
+    leases.turn_on();
+    leases.renewed(Duration::from_secs(100));
+    let entries = [(30, file), (31, file), (40, directory), (900, file), (32, file), (33, file), (34, file)];
+    listed(&mut leases, 2, 1, &entries);
+    assert_eq!(leases.siblings((1, 2), 31, 4), [900, 32, 33, 31]);
+    assert_eq!(leases.siblings((1, 2), 33, 4), [34, 30, 31, 33], "then those at the beginning");
+    assert_eq!(leases.siblings((1, 2), 31, 100).len(), 6, "and no directory");
+    leases.made((1, 2), &name(50), &attr(50, file));
+    assert_eq!(leases.siblings((1, 2), 31, 4), [32, 33, 34, 31], "by number where the order is not known");
+}
+
 #[test]
 fn what_comes_next_in_a_tree_is_found_in_the_order_of_the_listings() {
     let (file, directory) = (kind::FILE, kind::DIR);

@@ -12,7 +12,6 @@ use proto::mrc::{Head, HeldLock, LEASE_LOCKS, Lock, LockReply, LockRequest, Tell
 use proto::rpc::Origin;
 
 use super::Session;
-use crate::creates::Numbered;
 use crate::engine::locks::{Decision, Key, LOCKS_PAUSE, Locks};
 use crate::error::{Error, Result};
 use crate::stage::Stage;
@@ -239,7 +238,7 @@ impl Session {
             return Ok(());
         }
         let answering = self.own_number().await;
-        let request = self.telling(key, untold.epoch, &untold.locks, answering.numbered);
+        let request = self.telling(key, untold.epoch, &untold.locks, answering.numbered.origin);
         loop {
             let gate = self.gate.read().await;
             let known = self.opened();
@@ -271,9 +270,9 @@ impl Session {
         }
     }
 
-    fn telling(&self, key: Key, epoch: u64, locks: &[HeldLock], of: Numbered) -> TellLocksRequest {
+    fn telling(&self, key: Key, epoch: u64, locks: &[HeldLock], origin: Origin) -> TellLocksRequest {
         let head = Head { volume: key.0, session: self.id, ..Head::default() };
-        TellLocksRequest { head, origin: of.origin, ino: key.1, epoch, locks: locks.to_vec() }
+        TellLocksRequest { head, origin, ino: key.1, epoch, locks: locks.to_vec() }
     }
 
     fn locks_left(&self, key: Key, locks: Vec<HeldLock>) {
@@ -358,19 +357,13 @@ impl Session {
     /// One attempt with the present epoch.
     async fn tell_now(&self, key: Key, locks: &[HeldLock]) -> Result<()> {
         let answering = self.own_number().await;
-        let request = self.telling(key, self.epoch(), locks, answering.numbered);
+        let request = self.telling(key, self.epoch(), locks, answering.numbered.origin);
         self.group.call::<TellLocks>(&request).await.map(|_| ())
     }
 
     /// Tells what an earlier process of this session decided about a file.
     pub(crate) async fn tell_left(&self, of: &Decided, locks: &[HeldLock]) -> Result<()> {
-        let tell = |origin: Origin| TellLocksRequest {
-            head: Head { volume: of.volume, session: self.id, ..Head::default() },
-            origin,
-            ino: of.ino,
-            epoch: of.epoch,
-            locks: locks.to_vec(),
-        };
+        let tell = |origin| self.telling((of.volume, of.ino), of.epoch, locks, origin);
         self.mutate_ahead::<TellLocks>(tell).await.map(|_| ())
     }
 }
