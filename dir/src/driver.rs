@@ -150,7 +150,7 @@ async fn house_keeping(dir: &Dir) -> Result<(), WireError> {
         dir.propose(Origin::default(), Change::Bootstrap(bootstrap), PROPOSE_DEADLINE).await?;
         tracing::info!(cluster = dir.view().cluster, name = dir.view().name, "cluster has its identity");
     }
-    let unix_ms = u64::try_from(dir.clock.unix().as_millis()).unwrap_or(u64::MAX);
+    let unix_ms = dir.unix_ms();
     let rotation_ms = u64::try_from(dir.key_rotation.as_millis()).unwrap_or(u64::MAX);
     if let Some(newest) = view.keys.first()
         && newest.made_ms.saturating_add(rotation_ms) <= unix_ms

@@ -109,6 +109,11 @@ impl Dir {
         Ok(dir)
     }
 
+    /// The wall clock, Unix milliseconds.
+    pub(crate) fn unix_ms(&self) -> u64 {
+        u64::try_from(self.clock.unix().as_millis()).unwrap_or(u64::MAX)
+    }
+
     /// Its member of the Raft group.
     #[must_use]
     pub fn group(&self) -> &Arc<Group> {

@@ -9,6 +9,7 @@ use proto::dir::{GetMap, HeartbeatService, Map, ServiceEntry};
 use proto::error::{Code, WireError};
 use proto::rpc::Method;
 use quorum::Group;
+use rt::clock::Clock;
 use rt::rpc::{CallOptions, Connector, call_with};
 use tokio::task::JoinHandle;
 
@@ -32,10 +33,11 @@ pub(crate) fn start(
     connector: Arc<Connector>,
     cluster: Arc<Cluster>,
     group: Arc<Group>,
+    clock: Arc<dyn Clock>,
 ) -> Vec<JoinHandle<()>> {
     let addrs = Arc::new(Mutex::new(dir.to_vec()));
     let caller = || DirCaller { addrs: addrs.clone(), at: 0, hinted: None, connector: connector.clone() };
-    let registration = Registration { entry, configured: dir.to_vec(), group };
+    let registration = Registration { entry, configured: dir.to_vec(), group, clock };
     vec![
         tokio::spawn(register(caller(), registration, cluster.clone())),
         tokio::spawn(follow_map(caller(), cluster.clone())),
@@ -48,6 +50,7 @@ struct Registration {
     /// The DIR's members as configured.
     configured: Vec<String>,
     group: Arc<Group>,
+    clock: Arc<dyn Clock>,
 }
 
 impl Registration {
@@ -76,6 +79,12 @@ async fn register(mut dir: DirCaller, registration: Registration, cluster: Arc<C
         let entry = registration.entry();
         match dir.call::<HeartbeatService>(&entry, Duration::from_secs(2)).await {
             Ok(reply) => {
+                if let Some(ahead_ms) = cluster.witness.told(reply.unix_ms, &*registration.clock) {
+                    let name = &entry.name;
+                    tracing::warn!(
+                        "MRC {name}: its clock is {ahead_ms} ms ahead of the DIR's; set the clocks of both machines"
+                    );
+                }
                 cluster.set_keys(reply.keys);
                 if !reply.dirs.is_empty() {
                     *dir.addrs.lock() = registration.dirs(reply.dirs);

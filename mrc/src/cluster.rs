@@ -6,6 +6,7 @@ use parking_lot::RwLock;
 use proto::capability::CapabilityKey;
 use proto::dir::{OsdMap, digest_of_full};
 use proto::error::{Code, WireError};
+use rt::clock::Witness;
 
 #[derive(Default)]
 struct State {
@@ -20,6 +21,8 @@ struct State {
 pub struct Cluster {
     /// order: never held while another lock is taken.
     state: RwLock<State>,
+    /// The DIR's wall clock.
+    pub(crate) witness: Witness,
 }
 
 impl Cluster {

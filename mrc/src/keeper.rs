@@ -126,7 +126,7 @@ async fn fence_dead(mrc: &Mrc, session: u64) -> Result<(), WireError> {
 /// Rows of fenced sessions that ended go when no capability of theirs is valid any more.
 async fn forget_fenced(mrc: &Mrc) -> Result<(), WireError> {
     for fenced in session::fenced(mrc.table())? {
-        if fenced.ended && mrc.unix_ms() >= fenced.at_ms.saturating_add(CAPABILITY_TTL_MS) {
+        if fenced.ended && mrc.judging_ms() >= fenced.at_ms.saturating_add(CAPABILITY_TTL_MS) {
             let end = Body::SessionEnd(SessionEnd { session: fenced.session });
             mrc.propose(Origin::default(), end, DEADLINE).await?;
         }

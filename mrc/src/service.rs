@@ -92,7 +92,8 @@ impl Mrc {
             stopping: AtomicBool::new(false),
             tasks: Mutex::default(),
         });
-        let mut tasks = agent::start(&dir, entry, connector, mrc.cluster.clone(), mrc.group.clone());
+        let (cluster, group) = (mrc.cluster.clone(), mrc.group.clone());
+        let mut tasks = agent::start(&dir, entry, connector, cluster, group, mrc.clock.clone());
         tasks.push(tokio::spawn(keeper::run(Arc::downgrade(&mrc), mrc.leader.clone())));
         tasks.push(tokio::spawn(leasing::run(Arc::downgrade(&mrc), mrc.leader.leasing().clone())));
         tasks.push(tokio::spawn(garbage::run(Arc::downgrade(&mrc))));
@@ -175,6 +176,17 @@ impl Mrc {
     /// Unix milliseconds.
     pub(crate) fn unix_ms(&self) -> u64 {
         u64::try_from(self.clock.unix().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// When capabilities that are made now run out, Unix milliseconds. By this member's clock or the DIR's, whichever is ahead: one that is behind must not
+    /// make capabilities that have run out already.
+    pub(crate) fn capabilities_end_ms(&self) -> u64 {
+        self.cluster.witness.later_ms(&*self.clock).saturating_add(CAPABILITY_TTL_MS)
+    }
+
+    /// By what is judged whether capabilities have run out, Unix milliseconds; OSDs judge alike.
+    pub(crate) fn judging_ms(&self) -> u64 {
+        self.cluster.witness.earlier_ms(&*self.clock)
     }
 
     /// Wall time, seconds since 1970.
@@ -277,8 +289,7 @@ impl Mrc {
         if expelled {
             return Err(leasing::unknown_session(session));
         }
-        let expires_ms = self.unix_ms().saturating_add(CAPABILITY_TTL_MS);
-        Ok(Signer { key: self.cluster.key()?, session_epoch, expires_ms })
+        Ok(Signer { key: self.cluster.key()?, session_epoch, expires_ms: self.capabilities_end_ms() })
     }
 
     /// What a session needs to use a file's data, and what shows through it. `inode`: as it is now, or as a snapshot shows it.

@@ -312,6 +312,7 @@ impl Heart {
             let configured = self.config.dirs.iter().filter(|addr| !reply.dirs.contains(addr)).cloned();
             self.dirs = reply.dirs.iter().cloned().chain(configured).collect();
         }
+        self.osd.hear_clock(reply.unix_ms);
         if !reply.keys.is_empty() {
             self.osd.set_keys(reply.keys);
         }

@@ -26,7 +26,7 @@ use proto::id::{Ino, ObjectKey, ObjectNo, VolumeId};
 use proto::limits::{CAPABILITY_TTL_MS, OSD_LEASE_MS};
 use proto::osd::ColumnOf;
 use proto::stripe::Replication;
-use rt::clock::Clock;
+use rt::clock::{Clock, Witness};
 use rt::rpc::Connector;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
@@ -109,6 +109,8 @@ struct Known {
 pub struct Replicas {
     store: Arc<Store>,
     clock: Arc<dyn Clock>,
+    /// The DIR's wall clock.
+    pub(crate) witness: Witness,
     /// Names this run of the process, or a part of it.
     life: AtomicU64,
     /// When a new life began without a new process, monotonic milliseconds.
@@ -176,6 +178,7 @@ impl Replicas {
             refresh: Notify::new(),
             evidence,
             evidence_out: Mutex::new(Some(evidence_out)),
+            witness: Witness::default(),
             raising: tokio::sync::Mutex::default(),
             columns: Mutex::default(),
             numbers: AtomicU64::new(0),
@@ -453,7 +456,7 @@ impl Replicas {
 
     /// The right shown to other OSDs.
     pub(crate) fn right(&self) -> Result<Capability, WireError> {
-        let now_ms = u64::try_from(self.clock.unix().as_millis()).unwrap_or(u64::MAX);
+        let now_ms = self.witness.later_ms(&*self.clock);
         let key = self.newest_key.lock().clone();
         let mut right = self.right.lock();
         if let Some(right) = right.as_ref().filter(|right| right.expires_ms > now_ms + CAPABILITY_TTL_MS / 2)

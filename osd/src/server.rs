@@ -330,8 +330,19 @@ impl Osd {
         self.clock.monotonic()
     }
 
+    /// The DIR's wall clock showed this a moment ago.
+    pub(crate) fn hear_clock(&self, unix_ms: u64) {
+        if let Some(ahead_ms) = self.replicas.witness.told(unix_ms, &*self.clock) {
+            let uuid = &self.uuid;
+            tracing::warn!(
+                "OSD {uuid}: its clock is {ahead_ms} ms ahead of the DIR's; set the clocks of both machines"
+            );
+        }
+    }
+
+    /// What rights are judged by, Unix milliseconds: a clock of one machine that is wrong must not take all rights away.
     fn now_ms(&self) -> u64 {
-        u64::try_from(self.clock.unix().as_millis()).unwrap_or(u64::MAX)
+        self.replicas.witness.earlier_ms(&*self.clock)
     }
 }
 

@@ -14,7 +14,7 @@ use proto::error::{Code, WireError};
 use proto::id::{Ino, ObjectKey, ObjectNo, VolumeId};
 use proto::osd::*;
 use proto::rpc::{Empty, Method};
-use rt::clock::SystemClock;
+use rt::clock::{Clock, SystemClock};
 use rt::rpc::local::LocalChannel;
 use rt::rpc::{
     BoxFuture, CallOptions, Channel, Connector, Peer, Request, Response, Service, call, call_with,
@@ -276,6 +276,8 @@ struct FakeDir {
     told: std::sync::Mutex<Vec<(u64, bool)>>,
     /// The last heartbeat: when it came, and whether it told of room for new files.
     last: tokio::sync::watch::Sender<Option<(Instant, bool)>>,
+    /// What its clock shows; 0: it does not say.
+    unix_ms: u64,
 }
 
 impl Service for FakeDir {
@@ -299,7 +301,8 @@ impl Service for FakeDir {
                 lease_ms: 1500,
                 map,
                 keys: vec![secret()],
-                dirs: Vec::new(),
+                unix_ms: self.unix_ms,
+                ..OsdHeartbeatReply::default()
             }))
         })
     }
@@ -331,6 +334,53 @@ async fn the_agent_registers_with_the_leader() {
     assert_eq!(told.last(), Some(&(life, true)));
     assert!(told[..told.len() - 1].iter().all(|one| *one == (life, false)));
     assert!(leader.told.lock().unwrap().is_empty());
+}
+
+/// The machine's clock, its wall an hour ahead.
+struct HourAhead(Arc<SystemClock>);
+
+impl Clock for HourAhead {
+    fn monotonic(&self) -> Duration {
+        self.0.monotonic()
+    }
+
+    fn unix(&self) -> Duration {
+        self.0.unix() + Duration::from_secs(3600)
+    }
+}
+
+/// What an OSD whose clock is an hour ahead says to a write under a right that lasts from now, by the true clock, so long.
+async fn written_with_a_wrong_clock(dir_tells: bool, lasts_ms: i64) -> Option<Code> {
+    let place = tempfile::tempdir_in("/tmp").unwrap();
+    let clock = SystemClock::new();
+    let now_ms = u64::try_from(clock.unix().as_millis()).unwrap();
+    let config = OsdConfig::new(place.path(), "osd-a", Arc::new(HourAhead(clock)));
+    let osd = Osd::open(OsdConfig { capacity_bytes: 64 << 20, ..config }).unwrap();
+    let connector = Connector::new();
+    let unix_ms = if dir_tells { now_ms } else { 0 };
+    connector.register_local("dir", Arc::new(FakeDir { leader: true, unix_ms, ..FakeDir::default() }));
+    let (dirs, addr) = (vec!["local://dir".to_owned()], "local://osd".to_owned());
+    let agent = Agent::start(osd.clone(), connector, AgentConfig { dirs, addr, ..AgentConfig::default() });
+    agent.registered().await;
+    let expires_ms = now_ms.checked_add_signed(lasts_ms).unwrap();
+    let capability = Capability { expires_ms, ..capability(WRITE, 2) }.sign(&secret());
+    let data = pattern(100, 1);
+    let head = ObjectHead { capability, map_epoch: 4, ..head(WRITE, 2, 0) };
+    let message = WriteRequest { head, crc: crc32c(&data), ..WriteRequest::default() };
+    let channel = LocalChannel::new(osd, "local://osd");
+    let done = call_with::<Write>(&*channel, &message, data, &CallOptions::default()).await;
+    done.err().map(|error| error.code)
+}
+
+#[tokio::test]
+async fn a_clock_that_is_wrong_takes_no_rights_away() {
+    assert_eq!(written_with_a_wrong_clock(true, 600_000).await, None);
+    assert_eq!(written_with_a_wrong_clock(false, 600_000).await, Some(Code::CapabilityExpired), "as before");
+    assert_eq!(
+        written_with_a_wrong_clock(true, -60_000).await,
+        Some(Code::CapabilityExpired),
+        "by both clocks"
+    );
 }
 
 #[tokio::test]

@@ -109,6 +109,9 @@ pub struct OsdHeartbeatReply {
     /// Addresses of the DIR's members. Empty: not told.
     #[prost(string, repeated, tag = "5")]
     pub dirs: Vec<String>,
+    /// The DIR's wall clock, Unix milliseconds. 0: not told.
+    #[prost(uint64, tag = "6")]
+    pub unix_ms: u64,
 }
 
 /// The map, at once or when it is newer than `known_epoch` (long poll).
@@ -331,6 +334,9 @@ pub struct ServiceHeartbeatReply {
     /// Addresses of the DIR's members. Empty: not told.
     #[prost(string, repeated, tag = "3")]
     pub dirs: Vec<String>,
+    /// The DIR's wall clock, Unix milliseconds. 0: not told.
+    #[prost(uint64, tag = "4")]
+    pub unix_ms: u64,
 }
 
 /// Changes an OSD's administrative state (drain, undrain, out).

@@ -166,8 +166,18 @@ fn dir_heartbeat_reply_with_map_and_keys() {
         }),
         keys: vec![key()],
         dirs: Vec::new(),
+        unix_ms: 0,
     };
     check("dir-heartbeat-osd-reply", Kind::Reply, dir::HeartbeatOsd::NUMBER, &message, b"");
+}
+
+#[test]
+fn heartbeat_replies_with_the_clock() {
+    let unix_ms = 1_796_000_000_123;
+    let message = dir::OsdHeartbeatReply { osd: 4, lease_ms: 1500, unix_ms, ..Default::default() };
+    check("dir-heartbeat-osd-reply-clock", Kind::Reply, dir::HeartbeatOsd::NUMBER, &message, b"");
+    let message = dir::ServiceHeartbeatReply { cluster: "c".to_owned(), unix_ms, ..Default::default() };
+    check("dir-heartbeat-service-reply-clock", Kind::Reply, dir::HeartbeatService::NUMBER, &message, b"");
 }
 
 #[test]
@@ -196,7 +206,12 @@ fn members_of_groups() {
     };
     check("dir-heartbeat-service", Kind::Request, dir::HeartbeatService::NUMBER, &message, b"");
     let dirs = || vec!["tcp://10.0.0.7:32638".to_owned(), "tcp://10.0.0.8:32638".to_owned()];
-    let message = dir::ServiceHeartbeatReply { keys: vec![key()], cluster: "c".to_owned(), dirs: dirs() };
+    let message = dir::ServiceHeartbeatReply {
+        keys: vec![key()],
+        cluster: "c".to_owned(),
+        dirs: dirs(),
+        ..Default::default()
+    };
     check("dir-heartbeat-service-reply", Kind::Reply, dir::HeartbeatService::NUMBER, &message, b"");
     let message = dir::OsdMap { epoch: 13, osds: Vec::new(), dirs: dirs() };
     check("dir-map-with-members", Kind::Reply, dir::Map::NUMBER, &message, b"");

@@ -1,9 +1,13 @@
 //! The clock seam. Engines get `now` as an argument; drivers ask a [`Clock`].
 
+mod witness;
+
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+pub use witness::Witness;
 
 /// Time as drivers see it.
 pub trait Clock: Send + Sync + 'static {

@@ -31,7 +31,14 @@ pub(crate) async fn run(dir: &Dir, request: &Request) -> Result<Response, WireEr
     let keys: Vec<CapabilityKey> = view.keys.iter().map(|row| row.key.clone()).collect();
     let map = (map.epoch != known_epoch).then_some(map);
     let dirs = dir.group.voter_addrs();
-    Ok(Response::of(&OsdHeartbeatReply { osd, lease_ms: OSD_LEASE_MS, map, keys, dirs }))
+    Ok(Response::of(&OsdHeartbeatReply {
+        osd,
+        lease_ms: OSD_LEASE_MS,
+        map,
+        keys,
+        dirs,
+        unix_ms: dir.unix_ms(),
+    }))
 }
 
 fn valid(entry: OsdEntry) -> Result<OsdEntry, WireError> {

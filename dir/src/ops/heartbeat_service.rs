@@ -38,7 +38,8 @@ pub(crate) async fn run(dir: &Dir, request: &Request) -> Result<Response, WireEr
         }
     }
     let dirs = dir.group.voter_addrs();
-    let mut reply = ServiceHeartbeatReply { keys: Vec::new(), cluster: view.cluster.clone(), dirs };
+    let (cluster, unix_ms) = (view.cluster.clone(), dir.unix_ms());
+    let mut reply = ServiceHeartbeatReply { keys: Vec::new(), cluster, dirs, unix_ms };
     if entry.role == "mrc" {
         let settled_ms = dir.clock.unix().saturating_sub(KEY_SETTLE).as_millis();
         reply.keys = signing_keys(&view, u64::try_from(settled_ms).unwrap_or(u64::MAX));

@@ -55,7 +55,7 @@ impl Mrc {
 
     /// Tells OSDs that are up of a session's epoch, until all of them have answered.
     pub(crate) async fn fence(&self, id: u64, epoch: u64) -> Result<(), WireError> {
-        let until_ms = self.unix_ms().saturating_add(CAPABILITY_TTL_MS);
+        let until_ms = self.capabilities_end_ms();
         if !self.leader().leasing().fences.lock().add(id, epoch, until_ms) {
             return Err(WireError::new(
                 Code::Busy,
@@ -87,7 +87,7 @@ impl Mrc {
     /// Tells the OSDs that are up what they have not heard yet, of one session or of all.
     pub(crate) async fn tell_fences(&self, only: Option<u64>) -> Result<(), WireError> {
         let up = self.osds_up()?;
-        let mut untold = self.leader().leasing().fences.lock().untold(self.unix_ms(), &up);
+        let mut untold = self.leader().leasing().fences.lock().untold(self.judging_ms(), &up);
         untold.retain(|(session, ..)| only.is_none_or(|one| one == *session));
         if untold.is_empty() {
             return Ok(());

@@ -75,7 +75,7 @@ impl Service for DirPart {
                     Ok(Response::of(&ServiceHeartbeatReply {
                         keys: vec![key()],
                         cluster: "c".into(),
-                        dirs: Vec::new(),
+                        ..ServiceHeartbeatReply::default()
                     }))
                 }
                 Map::NUMBER => Ok(Response::of(&self.map)),
