@@ -79,6 +79,17 @@ impl Client {
         self.dir.call::<proto::dir::Map>(&proto::dir::GetMap::default()).await
     }
 
+    /// The OSD map when it is another one than that of `known_epoch`, or after `wait`.
+    pub async fn osd_map_after(
+        &self,
+        known_epoch: u64,
+        wait: std::time::Duration,
+    ) -> Result<proto::dir::OsdMap> {
+        let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        let request = proto::dir::GetMap { known_epoch, wait_ms, ..proto::dir::GetMap::default() };
+        self.dir.call::<proto::dir::Map>(&request).await
+    }
+
     /// A volume by name.
     pub async fn volume(self: &Arc<Self>, name: &str) -> Result<Arc<Volume>> {
         let list = self.dir.call::<Volumes>(&ListVolumes { name: name.to_owned() }).await?;

@@ -9,5 +9,6 @@ pub mod record;
 pub mod replication;
 pub(crate) mod room;
 pub mod slowness;
+pub mod throttle;
 pub mod trail;
 pub(crate) mod turns;

@@ -1,7 +1,8 @@
 //! Replicated columns: carries out what the engines ask, between the store and the other OSDs.
 //!
 //! [`cell`] one column in memory · [`carry`] effects · [`calls`] to other OSDs · [`clients`] requests of clients ·
-//! [`clean`] reads without the primary · [`peers`] requests of other OSDs · [`resync`] what a replica lacks · [`mend`] damaged blocks.
+//! [`clean`] reads without the primary · [`peers`] requests of other OSDs · [`resync`] what a replica lacks, in [`slots`] ·
+//! [`mend`] damaged blocks.
 
 mod calls;
 mod carry;
@@ -11,6 +12,7 @@ mod clients;
 mod mend;
 mod peers;
 mod resync;
+mod slots;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -32,6 +34,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::engine::replication::{self as engine, Outcome};
 use crate::engine::slowness::Slowness;
+use crate::engine::throttle::{Kind, Throttle};
 use crate::store::{Copied, Delta, Store};
 use cell::Cell;
 pub(crate) use clients::Asked;
@@ -128,8 +131,6 @@ pub struct Replicas {
     pub(crate) refresh: Notify,
     evidence: mpsc::Sender<Evidence>,
     evidence_out: Mutex<Option<mpsc::Receiver<Evidence>>>,
-    /// One promise of a view at a time.
-    raising: tokio::sync::Mutex<()>,
     /// order: before a cell's engine.
     columns: Mutex<BTreeMap<ColumnKey, Arc<Cell>>>,
     /// The last number that a column gave which is not in memory any more.
@@ -144,6 +145,8 @@ pub struct Replicas {
     heard: Mutex<VecDeque<(u64, Duration)>>,
     /// What others say of this OSD's pace. order: a leaf.
     slowness: Mutex<Slowness>,
+    /// How many objects may be on their way. order: a leaf, before the slots.
+    throttle: Mutex<Throttle>,
 }
 
 /// What is not in sync, as far as the columns that this OSD leads know.
@@ -179,7 +182,6 @@ impl Replicas {
             evidence,
             evidence_out: Mutex::new(Some(evidence_out)),
             witness: Witness::default(),
-            raising: tokio::sync::Mutex::default(),
             columns: Mutex::default(),
             numbers: AtomicU64::new(0),
             right: Mutex::default(),
@@ -188,6 +190,7 @@ impl Replicas {
             nudged: Mutex::default(),
             heard: Mutex::default(),
             slowness: Mutex::default(),
+            throttle: Mutex::default(),
         })
     }
 
@@ -299,6 +302,28 @@ impl Replicas {
         self.slowness.lock().is_slow(self.clock.monotonic())
     }
 
+    /// A client's request was answered: what is copied meanwhile makes way for such.
+    pub(crate) fn served(&self, kind: Kind, took: Duration) {
+        let (limit, copying) = self.resync.slots.state();
+        let now = self.clock.monotonic();
+        let mut throttle = self.throttle.lock();
+        throttle.served(kind, took, copying, now);
+        let wanted = throttle.limit(now);
+        if wanted != limit {
+            self.resync.slots.resize(wanted);
+        }
+    }
+
+    /// How many objects may be on their way to other replicas now.
+    #[must_use]
+    pub fn copies_at_once(&self) -> usize {
+        let mut throttle = self.throttle.lock();
+        let wanted = throttle.limit(self.clock.monotonic());
+        // Nobody works any more: nobody else would say so.
+        self.resync.slots.resize(wanted);
+        wanted
+    }
+
     fn known(&self) -> Known {
         self.known.read().clone()
     }
@@ -390,7 +415,7 @@ impl Replicas {
     async fn raise(self: &Arc<Self>, cell: &Arc<Cell>, of: &ColumnOf) -> Result<(), WireError> {
         let view = of.layout.view;
         if cell.promised_view.load(Ordering::Acquire) < view {
-            let _one = self.raising.lock().await;
+            let _one = cell.raising.lock().await;
             let (volume, ino, column) = cell.key;
             self.store.promise_view(VolumeId(volume), Ino(ino), u64::from(column), view).await?;
             cell.promised_view.fetch_max(view, Ordering::AcqRel);

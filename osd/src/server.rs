@@ -28,6 +28,7 @@ use rt::table::rocks::{RocksTable, Sizes};
 use crate::background::{Background, Rhythm};
 use crate::engine::admission::Admission;
 use crate::engine::room::Kept;
+use crate::engine::throttle::Kind;
 use crate::replication::Replicas;
 use crate::store::{Committed, Parts, ReadOutcome, Result, Stamp, Store, StoreError, Tuning};
 
@@ -355,7 +356,15 @@ impl Service for Osd {
         Box::pin(async move {
             let _slot = Slot::take(&self.in_flight)?;
             self.delay.wait(&*self.clock).await;
+            let begun = self.clock.monotonic();
             let done = ops::dispatch(&self, &request).await;
+            if let Ok(response) = &done
+                && let Some(verb) = ops::verb(request.method)
+            {
+                let bytes = request.payload.len().max(response.payload.len());
+                let took = self.clock.monotonic().saturating_sub(begun);
+                self.replicas.served(Kind::of(verb, bytes), took);
+            }
             if matches!(&done, Err(error) if error.code == Code::NoSpace) {
                 self.refused.notify_one();
             }

@@ -23,11 +23,14 @@ use proto::stripe::{Column, Layout};
 use queue::{Queue, Task};
 use tokio::task::JoinHandle;
 
-/// Pause between two looks at the map.
+/// Between two looks at the map at least.
 const LOOK: Duration = Duration::from_secs(2);
+/// How long the DIR may wait for a change of the map.
+const POLL: Duration = Duration::from_secs(10);
 /// Without a change of the map all is looked at again after this: others may have left a change unfinished.
 const LOOK_ANYWAY: Duration = Duration::from_secs(60);
-/// Files changed at the same time: repairs must leave room for work.
+/// Files changed at the same time. How much is copied at the same time the OSDs decide, who know what it costs those who work; this is how many
+/// files may be without a primary for a moment.
 const AT_ONCE: usize = 4;
 /// How often it is looked whether learners have everything.
 const LEARNING: Duration = Duration::from_millis(200);
@@ -96,11 +99,18 @@ pub(crate) fn root() -> Creds {
 
 async fn run(client: Arc<Client>, status: Arc<Mutex<Status>>) {
     let mut looked: Option<(u64, tokio::time::Instant)> = None;
+    let mut asked = tokio::time::Instant::now();
     loop {
-        tokio::time::sleep(LOOK).await;
-        let due = |epoch| looked.is_none_or(|(at, when)| at != epoch || when.elapsed() > LOOK_ANYWAY);
-        let done = match client.osd_map().await {
-            Ok(map) if !due(map.epoch) => continue,
+        // When nothing happened for a while, a change is heard of at once; when much happens, not each one is looked at.
+        tokio::time::sleep_until(asked + LOOK).await;
+        asked = tokio::time::Instant::now();
+        let known = looked.filter(|(_, when)| when.elapsed() <= LOOK_ANYWAY).map(|(epoch, _)| epoch);
+        let map = match known {
+            Some(epoch) => client.osd_map_after(epoch, POLL).await,
+            None => client.osd_map().await,
+        };
+        let done = match map {
+            Ok(map) if known == Some(map.epoch) => continue,
             Ok(map) => {
                 let begun = tokio::time::Instant::now();
                 round(&client, &status, &map).await.map(|whole| whole.then_some((map.epoch, begun)))

@@ -589,9 +589,15 @@ impl Inode {
             trail.failed(osd, &error);
             match error.code {
                 Code::CapabilityExpired | Code::OldView => {
+                    let view = layout.view;
                     self.renew(&credentials).await?;
                     if M::MUTATES {
                         self.must_be_of(generation)?;
+                    }
+                    // A newer view is what was lacking: there is nothing to wait for. Views only grow, so this ends.
+                    let renewed = self.credentials();
+                    if self.right_to(&renewed, data).is_ok_and(|(_, layout)| layout.view > view) {
+                        continue;
                     }
                 }
                 Code::Unavailable | Code::DeadlineExceeded | Code::OldEpoch => {

@@ -17,8 +17,11 @@ use super::inode::{Inode, Ticket};
 use crate::config::Creds;
 use crate::error::Result;
 
-/// How often it is looked whether the new lists have everything.
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// How soon it is looked again whether the new lists have everything: a small file has it at once, and there may be very many of those. Each look waits
+/// twice as long as the one before.
+const LOOK_AGAIN: Duration = Duration::from_millis(4);
+/// And how often at least.
+const LOOK_AT_LEAST: Duration = Duration::from_millis(100);
 
 /// Where the replicas of a file are and how they are.
 #[derive(Debug)]
@@ -58,11 +61,7 @@ impl Volume {
 
     /// Where the replicas of some data (a file's: [`Volume::data_of`]) are. Opens its columns, so it also begins what a change of the lists asks for.
     pub async fn replica_states(&self, creds: &Creds, ino: u64) -> Result<ReplicaStates> {
-        let inode = Inode::of_data(self.arc(), creds, ino).await?;
-        let layout = inode.credentials().layout.clone();
-        let columns = (0..layout.columns.len()).map(|column| inode.column_status(column));
-        let columns = futures::future::join_all(columns).await;
-        Ok(ReplicaStates { layout, columns })
+        Ok(Inode::of_data(self.arc(), creds, ino).await?.replica_states().await)
     }
 
     /// Gives a file new lists, if it still is in the view that the caller saw. Of policy `all`, `learners` (and who is new) do not vote in them.
@@ -89,39 +88,38 @@ impl Volume {
     /// Drives a change of lists to its end. Repeatable, by anybody. `patience` ends the waiting, not the change.
     pub async fn finish_replicas(&self, creds: &Creds, ino: u64, patience: Duration) -> Result<Layout> {
         let begun = self.client().config().clock.monotonic();
+        let mut pause = LOOK_AGAIN;
+        let inode = Inode::of_data(self.arc(), creds, ino).await?;
         loop {
-            let states = self.replica_states(creds, ino).await?;
+            let states = inode.replica_states().await;
             if states.layout.previous.is_empty() {
                 return Ok(states.layout);
             }
             let view = states.layout.view;
             if states.is_complete()
-                && (crate::engine::replicas::adds_no_voter(&states.layout)
-                    || self.is_on_media(creds, ino).await)
+                && (crate::engine::replicas::adds_no_voter(&states.layout) || inode.is_on_media().await)
             {
                 let head = self.head(creds);
                 let make = |origin| CompleteReplicasRequest { head, origin, ino, view };
                 match self.session().mutate::<CompleteReplicas>(make).await {
                     // Somebody else was faster.
-                    Err(error) if error.code == Code::OldView => continue,
-                    other => return other.map(|reply| reply.layout),
+                    Err(error) if error.code == Code::OldView => {
+                        inode.renew_now().await?;
+                        continue;
+                    }
+                    other => {
+                        let layout = other?.layout;
+                        inode.open_view().await;
+                        return Ok(layout);
+                    }
                 }
             }
             if self.client().config().clock.monotonic().saturating_sub(begun) > patience {
                 return Err(unfinished(ino, &states));
             }
-            tokio::time::sleep(LOOK_AGAIN).await;
+            tokio::time::sleep(pause).await;
+            pause = (2 * pause).min(LOOK_AT_LEAST);
         }
-    }
-
-    /// What was forced to the media of the lists before has to be on those of the new ones before they go: all may lose power.
-    async fn is_on_media(&self, creds: &Creds, ino: u64) -> bool {
-        let force = async { Inode::of_data(self.arc(), creds, ino).await?.sync_osds().await };
-        let forced = force.await;
-        if let Err(error) = &forced {
-            tracing::debug!(ino, %error, "the data under new replica lists cannot be forced to media; trying again");
-        }
-        forced.is_ok()
     }
 
     /// Replicated files that name one of these OSDs, or whose lists are being changed; a page of them.
@@ -151,6 +149,33 @@ fn unfinished(ino: u64, states: &ReplicaStates) -> WireError {
 }
 
 impl Inode {
+    /// Of the newest view that this client has heard of now.
+    async fn replica_states(self: &Arc<Self>) -> ReplicaStates {
+        let width = self.credentials().layout.columns.len();
+        let columns = futures::future::join_all((0..width).map(|column| self.column_status(column))).await;
+        // Whoever was asked in an older view refused, and what is here now is what the answers are of.
+        ReplicaStates { layout: self.credentials().layout.clone(), columns }
+    }
+
+    /// What was forced to the media of the lists before has to be on those of the new ones before they go: all may lose power.
+    async fn is_on_media(self: &Arc<Self>) -> bool {
+        let forced = self.sync_osds().await;
+        if let Err(error) = &forced {
+            tracing::debug!(ino = self.ino(), %error, "the data under new replica lists cannot be forced to media; trying again");
+        }
+        forced.is_ok()
+    }
+
+    /// Has the columns opened in the view that was just made: otherwise whoever comes first waits for that, and until then nobody can say whether all is
+    /// in sync.
+    async fn open_view(self: &Arc<Self>) {
+        if let Err(error) = self.renew_now().await {
+            tracing::debug!(ino = self.ino(), %error, "the columns of a new view are opened by whoever comes first");
+            return;
+        }
+        self.replica_states().await;
+    }
+
     async fn column_status(self: &Arc<Self>, column: usize) -> Result<ColumnStatusReply> {
         let make = |ticket: &Ticket<'_>| ColumnStatusRequest {
             capability: ticket.capability.clone(),

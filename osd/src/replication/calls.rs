@@ -15,6 +15,7 @@ use rt::rpc::{CallOptions, call_with};
 
 use super::cell::Cell;
 use super::resync::NotSent;
+use super::slots::Slot;
 use super::{Change, Evidence, Payload, Replicas, Waiter};
 use crate::engine::replication::{Event, Reply, Request, Told, Trouble, Version, view_of};
 use crate::store::{Copied, StoreError};
@@ -39,9 +40,14 @@ impl Replicas {
         epoch: u64,
         what: Request<Payload>,
     ) -> Event<Payload, Waiter> {
-        let _slot = if self.may_wait(cell, &what) { self.resync.slots.acquire().await.ok() } else { None };
+        let moves = matches!(what, Request::Push { .. } | Request::Fetch { .. });
+        let waits = self.may_wait(cell, &what);
+        let _slot = if waits && moves { self.slot().await } else { None };
+        let _ask = if waits && !moves { self.resync.asks.acquire().await.ok() } else { None };
+        let begun = self.clock.monotonic();
         if let Request::Fetch { object, whole, .. } = what {
             let result = self.fetch(cell, osd, epoch, object, whole).await;
+            self.copied(begun);
             return Event::Fetched { call, result: result.map_err(|error| self.trouble(osd, &error)) };
         }
         if let Request::Push { object, has } = what {
@@ -52,6 +58,7 @@ impl Replicas {
                 }
                 NotSent::Refused(error) => self.trouble(osd, &error),
             });
+            self.copied(begun);
             return Event::Called { call, result, mine: Vec::new() };
         }
         let result: Result<Reply, WireError> = match what {
@@ -70,10 +77,27 @@ impl Replicas {
         Event::Called { call, result, mine: Vec::new() }
     }
 
+    /// A place for an object on its way. How many there are is looked at now: who would have said that nobody works any more?
+    async fn slot(&self) -> Option<Slot<'_>> {
+        let _ = self.copies_at_once();
+        let slot = self.resync.slots.acquire().await;
+        let pause = self.throttle.lock().pause(self.clock.monotonic());
+        if !pause.is_zero() {
+            tokio::time::sleep(pause).await;
+        }
+        slot
+    }
+
+    /// An object is where it is to be, or will not come there.
+    fn copied(&self, begun: Duration) {
+        let took = self.clock.monotonic().saturating_sub(begun);
+        self.throttle.lock().copied(took);
+    }
+
     /// Nobody waits for it: when an OSD comes back there may be very many of these at once.
     fn may_wait(&self, cell: &Cell, what: &Request<Payload>) -> bool {
         match what {
-            Request::Push { .. } => true,
+            Request::Push { object, .. } => !cell.engine.lock().is_awaited(*object),
             Request::Fetch { urgent, .. } => !urgent,
             Request::Ask => cell.engine.lock().is_serving(),
             Request::Apply { .. } | Request::Adopt | Request::Sync | Request::Confirm => false,

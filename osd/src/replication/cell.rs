@@ -29,6 +29,8 @@ pub(super) struct Cell {
     shape: RwLock<Arc<Shape>>,
     /// A view from here on is promised on the medium.
     pub(super) promised_view: AtomicU64,
+    /// One promise at a time: the second one must not find the first one's record before it is on the medium.
+    pub(super) raising: tokio::sync::Mutex<()>,
     /// order: before the store's shards; never held over an await.
     pub(super) engine: Mutex<Column<Payload, Waiter>>,
     /// When the next tick is planned, monotonic microseconds; 0: none.
@@ -47,6 +49,7 @@ impl Cell {
             width: of.layout.columns.len() as u64,
             shape: RwLock::new(Arc::new(Shape::new(of))),
             promised_view: AtomicU64::new(promised_view),
+            raising: tokio::sync::Mutex::default(),
             engine: Mutex::new(engine),
             tick_at: AtomicU64::new(0),
         }

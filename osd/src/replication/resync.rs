@@ -19,12 +19,14 @@ use tokio::sync::{Semaphore, oneshot};
 use super::calls::{parse_copy, wire_copy};
 use super::cell::Cell;
 use super::peers::replied;
+use super::slots::Slots;
 use super::{Change, Payload, Replicas};
 use crate::engine::replication::{Event, Reply, Version};
+use crate::engine::throttle;
 use crate::store::delta::differing;
 use crate::store::{Copied, Delta, Outline, StoreError};
 
-/// Objects and questions for states on their way at the same time, over all columns, that nobody waits for.
+/// Questions for states on their way at the same time, over all columns, that nobody waits for.
 const AT_ONCE: usize = 64;
 /// Whole objects may take so long.
 const LONG_PATIENCE: Duration = Duration::from_secs(10);
@@ -44,7 +46,10 @@ pub struct Moved {
 
 /// See the module.
 pub(super) struct Resync {
-    pub(super) slots: Semaphore,
+    /// Objects that nobody waits for; as many as the throttle lets.
+    pub(super) slots: Slots,
+    /// Questions for states.
+    pub(super) asks: Semaphore,
     /// The same for columns that somebody else is to open.
     pub(super) openings: Semaphore,
     bytes: AtomicU64,
@@ -55,8 +60,15 @@ pub(super) struct Resync {
 impl Default for Resync {
     fn default() -> Self {
         let zero = AtomicU64::default;
-        let (slots, openings) = (Semaphore::new(AT_ONCE), Semaphore::new(AT_ONCE));
-        Self { slots, openings, bytes: zero(), objects: zero(), patches: zero() }
+        let (asks, openings) = (Semaphore::new(AT_ONCE), Semaphore::new(AT_ONCE));
+        Self {
+            slots: Slots::new(throttle::AT_ONCE),
+            asks,
+            openings,
+            bytes: zero(),
+            objects: zero(),
+            patches: zero(),
+        }
     }
 }
 

@@ -16,6 +16,7 @@ use proto::rpc::{Empty, Method};
 use rt::rpc::{Request, Response, parse, unknown_method};
 
 use super::{FENCES, Osd};
+use crate::engine::throttle::Verb;
 use crate::replication::{Asked, Change};
 use crate::store::{Committed, ReadOutcome, Stamp};
 
@@ -103,6 +104,16 @@ pub(super) async fn dispatch(server: &Arc<Osd>, request: &Request) -> Answer {
         }
         osd::Scrub::NUMBER => Ok(Response::of(&server.scrub_for(parse::<osd::Scrub>(request)?)?)),
         other => Err(unknown_method("the OSD", other)),
+    }
+}
+
+/// What a client does by a method; `None`: it is not one of those that a program waits for.
+pub(super) fn verb(method: u16) -> Option<Verb> {
+    match method {
+        osd::Read::NUMBER | osd::ReadReplica::NUMBER => Some(Verb::Read),
+        osd::Write::NUMBER | osd::Punch::NUMBER | osd::Truncate::NUMBER => Some(Verb::Change),
+        osd::Sync::NUMBER => Some(Verb::Sync),
+        _ => None,
     }
 }
 

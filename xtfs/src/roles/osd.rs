@@ -159,6 +159,7 @@ impl Role for Running {
                 "resync_bytes": status.resync_bytes,
                 "resync_objects": status.resync_objects,
                 "resync_patches": status.resync_patches,
+                "resync_at_once": self.osd.replicas().copies_at_once(),
                 "replica_reads": status.replica_reads,
                 "osd": number,
                 "map_epoch": self.osd.map_epoch(),

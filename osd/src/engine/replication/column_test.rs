@@ -509,6 +509,7 @@ fn an_osd_that_comes_back_serves_before_it_has_everything() {
     let effects = engine.handle(worked(install), NOW);
     let pushes = calls(&effects, |what| matches!(what, Request::Push { object: 40, .. }));
     assert_eq!(pushes.len(), 1);
+    assert!(engine.is_awaited(40), "the column does not serve before");
     let effects = engine.handle(called(pushes[0].1, Reply::Version(version(6, 90))), NOW);
     let adopts = calls(&effects, |what| matches!(what, Request::Adopt));
     assert_eq!(adopts.iter().map(|(osd, _)| *osd).collect::<Vec<_>>(), [2, 3]);
@@ -543,9 +544,11 @@ fn what_somebody_waits_for_is_pushed_first() {
         matches!(all_calls(&effects)[..], [(3, _, Request::Push { object: 50, .. })]),
         "not behind the 60 others: {effects:?}"
     );
+    assert!(engine.is_awaited(50) && !engine.is_awaited(51), "and not when there are places, but at once");
     let push = all_calls(&effects)[0].1;
     let effects = engine.handle(called(push, Reply::Version(version(7, 1))), NOW);
     assert_eq!(answers(&effects), [("w", Outcome::Committed(1))]);
+    assert!(!engine.is_awaited(50));
 }
 
 /// A client's change of an object that is here at (7, 1), damaged.

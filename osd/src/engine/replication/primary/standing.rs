@@ -64,6 +64,16 @@ impl<P: Clone, W> Column<P, W> {
         })
     }
 
+    /// Whether somebody waits for this object to get to other members: the column does not serve before they have it, or a change of it is not
+    /// committed.
+    #[must_use]
+    pub fn is_awaited(&self, object: u64) -> bool {
+        self.primary.as_ref().is_some_and(|primary| {
+            let mut changes = primary.changes.range((object, 0)..=(object, u64::MAX));
+            primary.phase != Phase::Serving || changes.next().is_some()
+        })
+    }
+
     /// Whether this OSD leads and serves.
     #[must_use]
     pub fn is_serving(&self) -> bool {
