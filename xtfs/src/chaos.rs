@@ -8,6 +8,7 @@
 //! `track`, `verdict`.
 
 mod blocks;
+mod coded;
 mod deeds;
 mod dice;
 mod harm;
@@ -35,6 +36,7 @@ use parking_lot::Mutex;
 
 use crate::failure::Failure;
 use crate::output;
+use coded::{Coded, Known};
 use deeds::{Field, deed};
 use dice::Dice;
 use jobs::{Jobs, Told};
@@ -71,6 +73,8 @@ pub(crate) struct Plan {
 /// A load beside `names`, `data` and `still`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub(crate) enum More {
+    /// Files that are erasure-coded when they rest, written, cut and read
+    Coded,
     /// Descriptors dropped into the spool: each job is started once and has one record
     Jobs,
     /// fsx, again and again
@@ -82,10 +86,15 @@ pub(crate) enum More {
 impl More {
     fn program(self) -> Option<Program> {
         match self {
-            More::Jobs => None,
+            More::Coded | More::Jobs => None,
             More::Fsx => Some(Program::Fsx),
             More::Fio => Some(Program::Fio),
         }
+    }
+
+    /// Whether it can work on an instance that was not started for it.
+    pub(crate) const fn fits_any(self) -> bool {
+        !matches!(self, More::Coded)
     }
 
     /// Whether this machine has what it needs.
@@ -141,6 +150,7 @@ pub(crate) fn run(plan: &Plan, json: bool) -> Result<u8, Failure> {
                 network: network.as_ref(),
                 hooks: plan.nemeses.iter().any(|nemesis| nemesis.hooks()),
                 exec: plan.more.contains(&More::Jobs),
+                coded: plan.more.contains(&More::Coded),
             };
             Target::start(&fresh, &wanted).inspect_err(|_| {
                 // What came up of it must not stay; what it logged may.
@@ -190,6 +200,7 @@ struct Loads {
     names: JoinHandle<Ledger>,
     data: JoinHandle<Generations>,
     still: JoinHandle<()>,
+    coded: Option<JoinHandle<Known>>,
     jobs: Option<JoinHandle<Told>>,
     programs: Vec<JoinHandle<()>>,
 }
@@ -198,6 +209,7 @@ impl Loads {
     fn ended(&self) -> bool {
         let base = self.names.is_finished() && self.data.is_finished() && self.still.is_finished();
         base && self.jobs.as_ref().is_none_or(JoinHandle::is_finished)
+            && self.coded.as_ref().is_none_or(JoinHandle::is_finished)
             && self.programs.iter().all(JoinHandle::is_finished)
     }
 }
@@ -207,6 +219,7 @@ struct Places {
     names: PathBuf,
     data: Data,
     still: Data,
+    coded: Option<Coded>,
     jobs: Option<Jobs>,
     /// A folder each.
     programs: Vec<(Program, PathBuf)>,
@@ -223,6 +236,7 @@ fn prepare(plan: &Plan, target: &Target) -> Result<Places, Failure> {
             names: root.join("names"),
             data: data("data"),
             still: data("still"),
+            coded: plan.more.contains(&More::Coded).then(|| Coded(data("coded"))),
             jobs: if plan.more.contains(&More::Jobs) {
                 Some(Jobs::new(&target.mount(), &plan.out, run.clone())?)
             } else {
@@ -232,10 +246,13 @@ fn prepare(plan: &Plan, target: &Target) -> Result<Places, Failure> {
         };
         places.data.make(false)?;
         places.still.make(true)?;
+        places.coded.iter().try_for_each(|coded| std::fs::create_dir_all(coded.folder()))?;
         places.programs.iter().try_for_each(|(_, folder)| std::fs::create_dir_all(folder))?;
         Ok(places)
     };
-    make().map_err(|error| Failure::new(format!("preparing {}", root.display()), error))
+    let places = make().map_err(|error| Failure::new(format!("preparing {}", root.display()), error))?;
+    places.coded.iter().try_for_each(|coded| target.code(coded.folder(), coded::EC))?;
+    Ok(places)
 }
 
 fn attack(plan: &Plan, target: &Target, network: Option<&Network>) -> Result<Report, Failure> {
@@ -288,6 +305,10 @@ fn spawn(plan: &Plan, began: Instant, no_room: &NoRoom, names: Names, places: &m
     };
     let (data, still) = (places.data.clone(), places.still.clone());
     let [names_seen, data_seen, still_seen] = ["names", "data", "still"].map(&mut watch);
+    let coded = places.coded.as_ref().map(|coded| {
+        let ((seen, stop), coded) = (watch("coded"), Coded(coded.0.clone()));
+        std::thread::spawn(move || coded.run(&stop, &seen))
+    });
     let jobs = places.jobs.take().map(|jobs| {
         let (seen, stop) = watch("jobs");
         std::thread::spawn(move || jobs.run(&stop, &seen))
@@ -301,6 +322,7 @@ fn spawn(plan: &Plan, began: Instant, no_room: &NoRoom, names: Names, places: &m
         names: std::thread::spawn(move || names.run(&names_seen.1, &names_seen.0)),
         data: std::thread::spawn(move || data.write(&data_seen.1, &data_seen.0)),
         still: std::thread::spawn(move || still.read(&still_seen.1, &still_seen.0)),
+        coded,
         jobs,
         programs,
         stop,
@@ -401,6 +423,7 @@ fn evidence(plan: &Plan, target: &Target, places: &Places, happened: &[Happened]
         bytes: Err("a load hangs".to_owned()),
         sync: Err("a load hangs".to_owned()),
         damaged: Err("a load hangs".to_owned()),
+        coded: loads.coded.as_ref().map(|_| Err("a load hangs".to_owned())),
         jobs: loads.jobs.as_ref().map(|_| Err("a load hangs".to_owned())),
         fsck: Err("a load hangs".to_owned()),
     };
@@ -423,10 +446,28 @@ fn evidence(plan: &Plan, target: &Target, places: &Places, happened: &[Happened]
     seen.lost =
         loads::found(&places.names).map(|found| ledger.judge(&found)).map_err(|error| error.to_string());
     let still = vec![vec![loads::Held::only(1); loads::BLOCKS]; loads::FILES];
-    let bytes = places.data.judge(&generations).and_then(|mut wrong| {
+    let mut bytes = places.data.judge(&generations).and_then(|mut wrong| {
         wrong.extend(places.still.judge(&still)?);
         Ok(wrong)
     });
+    if let (Some(coded), Some(load)) = (&places.coded, loads.coded) {
+        match load.join() {
+            // Read as it is just after the faults, and once more when everything is coded.
+            Ok(known) => {
+                let files = coded.long(&known);
+                let look = |bytes: std::io::Result<Vec<String>>| {
+                    bytes.and_then(|mut wrong| {
+                        wrong.extend(coded.judge(&known)?);
+                        Ok(wrong)
+                    })
+                };
+                bytes = look(bytes);
+                seen.coded = Some(target.all_coded(&files, IN_SYNC).map(|()| files.len()));
+                bytes = look(bytes);
+            }
+            Err(_) => seen.coded = Some(Err("the load panicked".to_owned())),
+        }
+    }
     seen.bytes = bytes.map_err(|error| error.to_string());
     let text = |failure: Failure| failure.to_string();
     seen.damaged =

@@ -21,7 +21,7 @@ const NAMES: usize = 300;
 pub(super) const FILES: usize = 4;
 pub(super) const BLOCKS: usize = 512;
 /// Who found no room tries again after this.
-const NO_ROOM: Duration = Duration::from_millis(20);
+pub(super) const NO_ROOM: Duration = Duration::from_millis(20);
 /// Room must be there again after this, when it is known that nothing keeps it.
 const ROOM_AGAIN: Duration = Duration::from_secs(40);
 
@@ -300,7 +300,7 @@ impl Data {
     }
 
     /// `None` when these are the bytes of what was acknowledged, or of one that was tried after it; else what is wrong.
-    fn judge_block(&self, file: usize, block: usize, held: Held, found: &[u8]) -> Option<String> {
+    pub(super) fn judge_block(&self, file: usize, block: usize, held: Held, found: &[u8]) -> Option<String> {
         let wrong = self.name(file, block, held.acked).judge(found)?;
         let later =
             (held.acked + 1..=held.tried).any(|tried| self.name(file, block, tried).judge(found).is_none());

@@ -51,6 +51,8 @@ pub(super) struct Fresh<'a> {
     pub(super) hooks: bool,
     /// Jobs.
     pub(super) exec: bool,
+    /// Files are coded soon.
+    pub(super) coded: bool,
 }
 
 impl Target {
@@ -67,7 +69,9 @@ impl Target {
         }
         let clocks = clocks(&home).display().to_string();
         let hooks = [(rt::disk::fault::VARIABLE, "1"), (rt::clock::FAULT_VARIABLE, clocks.as_str())];
-        tool_with(&words, START, if fresh.hooks { &hooks } else { &[] })?;
+        let mut more = if fresh.hooks { hooks.to_vec() } else { Vec::new() };
+        more.extend(fresh.coded.then_some(("XTFS_EC_QUIET_MS", super::coded::QUIET_MS)));
+        tool_with(&words, START, &more)?;
         let home = Home::at(data)?;
         let instance = home.instance()?;
         Ok(Self { home, now: Mutex::new(Now { instance, seats: BTreeMap::new() }), ours: true })
@@ -252,6 +256,31 @@ impl Target {
             }
             std::thread::sleep(Duration::from_millis(200));
         }
+    }
+
+    /// Has the closed files of a folder coded from now on.
+    pub(super) fn code(&self, folder: &Path, ec: &str) -> Result<(), Failure> {
+        tool(&["layout", "set", &folder.display().to_string(), "--ec", ec], Duration::from_secs(20)).map(drop)
+    }
+
+    /// Waits until all of these files are coded, or says which is not.
+    pub(super) fn all_coded(&self, files: &[PathBuf], limit: Duration) -> Result<(), String> {
+        let began = Instant::now();
+        for file in files {
+            let name = file.display().to_string();
+            loop {
+                let why = match self.json(&["info", &name], Duration::from_secs(20)) {
+                    Ok(info) if info["layout"]["ec"].is_string() => break,
+                    Ok(_) => format!("{name} is not coded {} s after the last fault", limit.as_secs()),
+                    Err(failure) => failure.to_string(),
+                };
+                if began.elapsed() > limit {
+                    return Err(why);
+                }
+                std::thread::sleep(Duration::from_millis(200));
+            }
+        }
+        Ok(())
     }
 
     /// Blocks that a scrub of everything found damaged, and those that it could not mend.

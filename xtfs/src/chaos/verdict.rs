@@ -32,6 +32,8 @@ pub(super) struct Evidence {
     pub(super) sync: Result<f64, String>,
     /// Damaged blocks that the last of two scrubs still found.
     pub(super) damaged: Result<u64, String>,
+    /// How many files are erasure-coded in the end: all that are to be; `None`: there was no such load.
+    pub(super) coded: Option<Result<usize, String>>,
     /// What became of the jobs; `None`: there was no such load.
     pub(super) jobs: Option<Result<Told, String>>,
     pub(super) fsck: Result<String, String>,
@@ -96,6 +98,15 @@ pub(super) fn verdict(seen: &Evidence) -> Vec<Check> {
         check("no damage left", damaged, "a second scrub finds nothing"),
         check("fsck clean", seen.fsck.as_ref().err().cloned(), seen.fsck.clone().unwrap_or_default()),
     ];
+    checks.extend(seen.coded.as_ref().map(|coded| {
+        let fault = match coded {
+            Ok(0) => Some("no file was to be coded, which proves nothing".to_owned()),
+            Ok(_) => None,
+            Err(why) => Some(why.clone()),
+        };
+        let count = coded.as_ref().copied().unwrap_or(0);
+        check("all files coded", fault, format!("{count} of them, and read again"))
+    }));
     checks.extend(seen.jobs.as_ref().map(jobs));
     checks
 }
@@ -143,6 +154,7 @@ mod tests {
             bytes: Ok(Vec::new()),
             sync: Ok(1.0),
             damaged: Ok(0),
+            coded: Some(Ok(4)),
             jobs: Some(Ok(Told { done: 3, failed: 1, wrong: Vec::new() })),
             fsck: Ok("everything fits".to_owned()),
         }
@@ -160,7 +172,7 @@ mod tests {
     #[test]
     fn a_clean_run_passes() {
         assert!(fails(|_| ()).is_empty());
-        assert!(fails(|seen| seen.jobs = None).is_empty());
+        assert!(fails(|seen| (seen.coded, seen.jobs) = (None, None)).is_empty());
     }
 
     #[test]
@@ -180,6 +192,8 @@ mod tests {
         assert_eq!(fails(|seen| seen.sync = Err(no())), ["all objects in sync"]);
         assert_eq!(fails(|seen| seen.damaged = Ok(1)), ["no damage left"]);
         assert_eq!(fails(|seen| seen.fsck = Err(no())), ["fsck clean"]);
+        assert_eq!(fails(|seen| seen.coded = Some(Err(no()))), ["all files coded"]);
+        assert_eq!(fails(|seen| seen.coded = Some(Ok(0))), ["all files coded"]);
         assert_eq!(fails(|seen| seen.jobs = Some(Err(no()))), ["every job once"]);
         assert_eq!(fails(|seen| seen.jobs = Some(Ok(Told::default()))), ["every job once"]);
         let wrong = || Told { done: 3, failed: 0, wrong: vec![no()] };

@@ -14,7 +14,7 @@ use crate::failure::{Failure, Outcome};
 /// Starts an instance of its own (3 DIRs, 3 MRCs, 4 OSDs, 3 replicas, every service a process), works on its mount and lets faults
 /// happen, chosen by a seed: the same seed gives the same faults at the same times. Loads: `names` creates, renames,
 /// unlinks and lists; `data` writes 4 KiB at random places, reads back and syncs; `still` reads what nobody changes, which is
-/// where damage is done; by --load also jobs, fsx and fio, which check themselves. At the end: no operation failed, nothing acknowledged is lost, no byte is wrong, every process runs, all
+/// where damage is done; by --load also coded (files that are erasure-coded when they rest), jobs, fsx and fio, which check themselves. At the end: no operation failed, nothing acknowledged is lost, no byte is wrong, every process runs, all
 /// objects are in sync, two scrubs leave no damage, fsck is clean. Exit status 0 only when all of that holds.
 ///
 /// Partitions (partition, one-way, host) need root, `ip` and `tc`: every DIR, MRC and OSD gets a network namespace, server number N of each
@@ -117,6 +117,13 @@ fn loads(asked: Option<Vec<More>>, given: bool) -> Result<Vec<More>, Failure> {
     };
     more.sort();
     more.dedup();
+    if let Some(unfit) = more.iter().find(|more| given && !more.fits_any()) {
+        return Err(Failure::usage(
+            format!("--load {unfit:?}").to_lowercase(),
+            "it needs an instance that codes files soon after they were closed, which one of its own does",
+        )
+        .next("leave --data out, or choose other loads"));
+    }
     if let Some(missing) = more.iter().find(|more| !more.is_here()) {
         return Err(Failure::usage(
             format!("--load {missing:?}").to_lowercase(),
