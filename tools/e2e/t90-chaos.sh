@@ -26,6 +26,12 @@ check_sh "each fault has the longest stall of each load" 5 'jq -e "(.loads | len
 check_sh "the report is one page with a picture" 5 'grep -q "<svg" "$work/run/report.html" && ! grep -qE "(src|href)=" "$work/run/report.html"'
 check_sh "the instance is gone, as all was well" 5 '[ ! -e "$work/run/data" ]'
 
+# All processes at once, files open, jobs running: who takes up the mount must not wait until the leases of the job service, which starts after it, run out.
+chaos "$work/all" --duration 10 --nemesis restart --load coded,jobs && ok "kill -9 of all processes under jobs" || bad "kill -9 of all processes under jobs: $(grep -hE '^FAIL|^xtfs' "$work/all.txt" "$work/all.err")"
+longest=$(jq '[.faults[].longest_stall[]] | max // 99 | . * 1000 | round' "$work/all/report.json")
+[ "${longest:-99999}" -le 5500 ] && ok "the longest stall was $longest ms" || bad "the longest stall was $longest ms; limit 5500"
+check_sh "erasure-coded files were coded in the end" 5 'jq -e ".checks[] | select(.name == \"all files coded\") | .passed" "$work/all/report.json"'
+
 # Spoiled behind the checkers' back: each must say so, and nothing else may fail.
 spoiled() {
   chaos "$work/$1" --duration 8 --nemesis kill --sabotage "$1" --load

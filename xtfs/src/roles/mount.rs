@@ -11,6 +11,7 @@ use rt::rpc::{BoxFuture, Service};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use super::predecessor::dead_beside;
 use super::registration::Registration;
 use super::{Host, Role};
 use crate::address::VolumeUrl;
@@ -65,6 +66,9 @@ pub(crate) async fn start(host: &Host, file: &MountFile) -> Result<Arc<dyn Role>
     // The predecessor's session goes on: resent requests keep their origins, locks and open files their owner.
     options.predecessor = answer["state"].as_str().map(str::to_owned);
     let (client, volume) = open(host, &file.dir, &file.volume, &file.mountpoint).await?;
+    for session in dead_beside(&node.data) {
+        client.end_predecessor(&volume, session).await;
+    }
     let mut running =
         serve(host, client, volume, file.mountpoint.clone(), Some((descriptor, resumed)), options).await?;
     running.registration = Some(Registration::start(host, &node, &file.dir));

@@ -35,6 +35,22 @@ impl Predecessor {
     }
 }
 
+/// Sessions of job services of this instance that are surely dead: nobody holds their file. `directory`: of one that starts. Their successors will end them,
+/// but may be started after it, and whoever takes up a mount waits for their leases meanwhile.
+pub(crate) fn dead_beside(directory: &Path) -> Vec<u64> {
+    let all = directory.parent().and_then(|all| std::fs::read_dir(all).ok()).into_iter().flatten();
+    // By name: mount points are there too, and looking into one that nobody serves yet would last for ever.
+    let jobs = all.flatten().filter(|entry| entry.file_name().as_encoded_bytes().starts_with(b"exec-"));
+    jobs.filter_map(|entry| dead_in(&entry.path())).collect()
+}
+
+fn dead_in(directory: &Path) -> Option<u64> {
+    let file = OpenOptions::new().read(true).open(directory.join(FILE)).ok()?;
+    let mut text = String::new();
+    hold(file, Duration::ZERO).ok()?.read_to_string(&mut text).ok()?;
+    u64::from_str_radix(text.trim(), 16).ok().filter(|session| *session != 0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -54,5 +70,17 @@ mod tests {
         drop(second);
         std::fs::write(place.path().join(FILE), "no number").unwrap();
         assert_eq!(Predecessor::replace(place.path(), 1).unwrap().session, 0);
+    }
+
+    #[test]
+    fn who_is_dead_is_seen_from_beside_and_who_lives_is_not() {
+        let all = tempfile::tempdir().unwrap();
+        let [mount, dead, lives] = ["mount-0", "exec-0", "exec-1"].map(|name| all.path().join(name));
+        for folder in [&mount, &dead, &lives] {
+            std::fs::create_dir(folder).unwrap();
+        }
+        drop(Predecessor::replace(&dead, 0xabc).unwrap());
+        let _held = Predecessor::replace(&lives, 0xdef).unwrap();
+        assert_eq!(dead_beside(&mount), [0xabc]);
     }
 }
