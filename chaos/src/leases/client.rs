@@ -363,7 +363,10 @@ impl Sim {
                 client.until = asked + client.lasts(ttl);
                 client.polled = Duration::ZERO;
             }
-            Answer::Renewed { asked, ttl, epoch, incarnation } if incarnation == client.incarnation => {
+            // What was asked before the last opening says less than that, and its epoch may be an older one.
+            Answer::Renewed { asked, ttl, epoch, incarnation }
+                if incarnation == client.incarnation && asked > client.forgotten =>
+            {
                 if epoch != client.epoch {
                     // It was expelled and opened anew by an attempt of its own whose answer it has not heard.
                     client.drop_all();

@@ -22,6 +22,13 @@ fn seeds_hold_all_invariants() {
     );
 }
 
+/// A renewal of before an expulsion, answered after the next opening: under its old epoch the client would have told what it held since then, and lost it.
+#[test]
+fn a_renewal_that_an_opening_overtook_says_nothing() {
+    let outcome = run(Plan { seed: 24_123, steps: 24_000, keep_log: false, broken: None });
+    assert_eq!(outcome.violation, None);
+}
+
 #[test]
 fn the_same_seed_gives_the_same_run() {
     let log = || run(Plan { keep_log: true, ..plan(5) }).log;

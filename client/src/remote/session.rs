@@ -633,6 +633,8 @@ impl Session {
         let patience = Patience::For(Duration::from_millis(LEASE_RENEW_MS));
         let (start, known) = (self.clock.monotonic(), self.opened());
         match self.group.call_for::<SessionRenew>(&request, patience, Duration::ZERO).await.0 {
+            // Opened meanwhile: what was asked before says less than that, and its epoch may be an older one, under which nothing held now is known.
+            Ok(_) if self.opened() != known => Ok(()),
             Ok(reply) if reply.incarnation == self.incarnation() => {
                 if !self.heard(&reply, start) {
                     return Ok(());
