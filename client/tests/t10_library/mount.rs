@@ -110,6 +110,33 @@ async fn ordinary_programs_work_on_a_mount() {
     bed.stop().await;
 }
 
+/// `echo 1 > /sys/fs/fuse/connections/N/abort`, which administrators (and machines that clean up) write to end a mount.
+fn abort_connection(at: &Path) {
+    let number = nix::sys::stat::minor(fs::metadata(at).unwrap().dev());
+    let control = tempfile::tempdir_in("/tmp").unwrap();
+    let flags = nix::mount::MsFlags::empty();
+    nix::mount::mount(None::<&str>, control.path(), Some("fusectl"), flags, None::<&str>).unwrap();
+    fs::write(control.path().join(number.to_string()).join("abort"), "1").unwrap();
+    nix::mount::umount(control.path()).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mount_whose_connection_is_aborted_ends_in_peace() {
+    if !possible() {
+        return;
+    }
+    let bed = Bed::start(1).await;
+    let mount = Mount::new(bed.volume("mount").await, MountOptions::default()).await;
+    mount.with(|at| fs::write(at.join("f"), "before").unwrap()).await;
+    mount.with(abort_connection).await;
+    mount.with(|at| assert_eq!(errno(fs::read(at.join("f"))), libc::ENOTCONN)).await;
+    mount.end().await;
+    let again = Mount::new(bed.volume("again").await, MountOptions::default()).await;
+    again.with(|at| assert_eq!(fs::read_to_string(at.join("f")).unwrap(), "before")).await;
+    again.end().await;
+    bed.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn system_calls_answer_as_posix_says() {
     if !possible() {

@@ -40,11 +40,16 @@ impl Device {
         &self.fd
     }
 
-    /// The next request; `None` when the file system has been unmounted.
+    /// The next request; `None` when the file system has been unmounted, or its connection was aborted.
     pub(in crate::fuse) fn read(&self, space: &mut [u8]) -> io::Result<Option<usize>> {
         loop {
             match nix::unistd::read(&self.fd, space) {
                 Ok(0) | Err(nix::errno::Errno::ENODEV) => return Ok(None),
+                // We asked to be told apart (FUSE_ABORT_ERROR). It is over all the same, and no fault of ours.
+                Err(nix::errno::Errno::ECONNABORTED) => {
+                    tracing::warn!("somebody aborted the connection of this mount with the kernel (fusectl)");
+                    return Ok(None);
+                }
                 Ok(len) => return Ok(Some(len)),
                 // ENOENT: its caller gave it up just now.
                 Err(nix::errno::Errno::EINTR | nix::errno::Errno::EAGAIN | nix::errno::Errno::ENOENT) => {}
