@@ -2,7 +2,7 @@
 //! `docs/protocols/async-create.md`.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
@@ -119,6 +119,8 @@ pub(crate) struct Waiting {
     answered: Notify,
     /// Files whose right to be written did not come, and which are being written out.
     surrendering: AtomicUsize,
+    /// What the MRC takes, as it said last: [`CreateManyReply::takes`].
+    takes: AtomicU32,
 }
 
 impl Waiting {
@@ -132,6 +134,11 @@ impl Waiting {
             self.work.notify_one();
         }
         ino
+    }
+
+    /// Whether the MRC may be told of such things.
+    pub(crate) fn takes(&self, what: u32) -> bool {
+        self.takes.load(Ordering::Relaxed) & what == what
     }
 
     /// Numbers that were reserved before now are not used.
@@ -218,9 +225,9 @@ impl Drop for Counted<'_> {
 
 fn lose(session: &Session, made: &Made, kept: Kept, why: &str) {
     let name = String::from_utf8_lossy(&made.file.name).into_owned();
-    let EarlyFile { ino, parent, removed, .. } = made.file;
+    let EarlyFile { ino, parent, removed, linked, .. } = made.file;
     let moved = made.file.moved.is_some();
-    tracing::error!(ino, parent, name, removed, moved, why, "what was done with a file here is lost");
+    tracing::error!(ino, parent, name, removed, moved, linked, why, "what was done with a file here is lost");
     let text = format!("{name:?} was made here, and the MRC never took it: {why}");
     kept.end(session, Err(WireError::new(Code::Io, text)));
 }
@@ -302,6 +309,7 @@ async fn tell(session: &Arc<Session>, waiting: &Arc<Waiting>) -> bool {
             return false;
         }
     };
+    waiting.takes.store(reply.takes, Ordering::Relaxed);
     if !request.files.is_empty() && !asked.counts() {
         // Another leader was told of the leases meanwhile, and has given none of these: it is told of the files.
         return true;

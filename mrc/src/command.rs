@@ -82,6 +82,17 @@ pub struct ChangeAs {
     pub closed: u64,
 }
 
+/// A further name that a session has given a file under its leases of the directory and the file.
+#[derive(Clone, PartialEq, Message)]
+pub struct LinkAs {
+    /// Volume and session.
+    #[prost(message, required, tag = "1")]
+    pub head: Head,
+    /// The file, and the name.
+    #[prost(message, required, tag = "2")]
+    pub file: EarlyFile,
+}
+
 /// Inode numbers for a session to make files with.
 #[derive(Clone, Copy, PartialEq, Message)]
 pub struct ReserveInos {
@@ -422,6 +433,8 @@ pub enum Body {
     /// Answer: `Empty`.
     #[prost(message, tag = "59")]
     TellLocks(TellLocksRequest),
+    #[prost(message, tag = "60")]
+    LinkAs(LinkAs),
 }
 
 impl Body {
@@ -456,6 +469,7 @@ impl Body {
                 | Self::EncodeDrop(_)
                 | Self::CreateAs(_)
                 | Self::ChangeAs(_)
+                | Self::LinkAs(_)
         )
     }
 }
@@ -466,7 +480,7 @@ pub struct Command {
     /// Which one.
     #[prost(
         oneof = "Body",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 30, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 30, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60"
     )]
     pub body: Option<Body>,
 }

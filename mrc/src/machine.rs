@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use prost::Message;
 use proto::changes::event;
-use proto::mrc::{Attr, AttrReply, ChangeReply, ReplicasReply, Time};
+use proto::mrc::{Attr, AttrReply, ChangeReply, EarlyMove, ReplicasReply, Time};
 use proto::rpc::Empty;
 use proto::snapshot::SnapshotReply;
 use quorum::{Applied, StateMachine};
@@ -146,7 +146,7 @@ fn created_as(txn: &mut Txn<'_>, at: Applied, create: &command::CreateAs) -> Out
 /// Moves or removes a file, as its session shows it already.
 fn changed_as(txn: &mut Txn<'_>, at: Applied, ask: &command::ChangeAs) -> Outcome<Vec<u8>> {
     let (head, file, mut log) = (&ask.head, &ask.file, Log::new(at, &ask.head));
-    if let Some(to) = &file.moved {
+    if let Some(to) = file.moved.as_ref().filter(|to| !is_named(txn, head.volume, file.ino, to)) {
         let request = rename::as_told(head, file, to);
         if let Some(done) = rename::rename_as(txn, &request, file, ask.closed)? {
             log.renamed(txn, &request, done);
@@ -159,6 +159,26 @@ fn changed_as(txn: &mut Txn<'_>, at: Applied, ask: &command::ChangeAs) -> Outcom
     touched.sort_unstable();
     touched.dedup();
     answer(txn, head.volume, &touched)
+}
+
+/// Whether the new name of a file that moves is one of its names already: then the move was made before, and the old name is back
+/// because a link from before the move was told once more. It goes again.
+fn is_named(txn: &Txn<'_>, volume: u64, ino: u64, to: &EarlyMove) -> bool {
+    let there = link::victim(txn, volume, to.parent, &to.name);
+    there.is_ok_and(|entry| entry.is_some_and(|entry| entry.ino == ino))
+}
+
+/// Gives a file a further name, as its session shows it already.
+fn linked_as(txn: &mut Txn<'_>, at: Applied, ask: &command::LinkAs) -> Outcome<Vec<u8>> {
+    let (head, file) = (&ask.head, &ask.file);
+    if let Some(inode) = link::link_as(txn, head, file)? {
+        Log::new(at, head).named(txn, &inode, file.parent, &file.name, true);
+    }
+    match inode::find(txn, head.volume, file.ino)? {
+        Some(inode) => named(txn, head.volume, inode, file.parent),
+        // Told before, and all its names were taken away since.
+        None => Ok(AttrReply::default().encode_to_vec()),
+    }
 }
 
 /// Makes a file without a name.
@@ -239,6 +259,7 @@ fn of_makers(txn: &mut Txn<'_>, at: Applied, body: &Body) -> Outcome<Vec<u8>> {
         Body::TmpFile(create) => nameless(txn, time_of(at), create),
         Body::CreateAs(create) => created_as(txn, at, create),
         Body::ChangeAs(change) => changed_as(txn, at, change),
+        Body::LinkAs(link) => linked_as(txn, at, link),
         Body::ReserveInos(ask) => {
             let first = volume::reserve(txn, ask.volume, ask.count)?;
             Ok(InosReserved { first }.encode_to_vec())
@@ -264,9 +285,12 @@ fn run(txn: &mut Txn<'_>, at: Applied, body: &Body) -> Outcome<Vec<u8>> {
             Log::new(at, &request.head).named(txn, &inode, request.parent, &request.name, false);
             named(txn, request.head.volume, inode, request.parent)
         }
-        Body::Create(_) | Body::TmpFile(_) | Body::CreateAs(_) | Body::ChangeAs(_) | Body::ReserveInos(_) => {
-            of_makers(txn, at, body)
-        }
+        Body::Create(_)
+        | Body::TmpFile(_)
+        | Body::CreateAs(_)
+        | Body::ChangeAs(_)
+        | Body::LinkAs(_)
+        | Body::ReserveInos(_) => of_makers(txn, at, body),
         Body::Unlink(remove) => {
             let request = &remove.request;
             let entry = link::unlink(txn, now, request, remove.closed)?;

@@ -326,7 +326,8 @@ impl Door {
         self.with(Op::link, call, move |shared, creds, parent| async move {
             outside(ino)?;
             outside(parent)?;
-            let attr = shared.volume.link(&creds, ino, parent, &name).await?;
+            let to = (parent, &name[..]);
+            let attr = shared.volume.link_behind(&creds, ino, to, shared.stage.as_ref()).await?;
             Ok(Answer::entry(&shared.made(parent, &attr)))
         });
     }

@@ -42,6 +42,21 @@ impl Leasing {
         self.engine.lock().next_in_tree(dir, dirs, files)
     }
 
+    /// Gives a file a further name if that may be done without asking: `record` gets the attributes of the directory and of the file, and gives
+    /// when it was once that is recorded. Gives the file's attributes then.
+    pub(crate) fn link_early(
+        &self,
+        (dir, name): (Key, &[u8]),
+        ino: u64,
+        record: impl FnOnce(&Attr, &Attr) -> Option<Time>,
+    ) -> Option<Attr> {
+        let now = self.now();
+        let mut engine = self.engine.lock();
+        let (of_dir, of_file) = engine.may_link(dir, name, ino, now)?;
+        let at = record(&of_dir, &of_file)?;
+        engine.linked(dir, name, ino, at)
+    }
+
     /// Removes a file if that may be done without asking: `remove` gets the attributes of the directory and of the file, and gives when
     /// it was once that is recorded.
     pub(crate) fn remove_early(

@@ -1,4 +1,4 @@
-//! Records of files that were made, moved or removed here and of which the MRC has yet to hear: they outlive the process like staged
+//! Records of files that were made, moved, linked or removed here and of which the MRC has yet to hear: they outlive the process like staged
 //! writes.
 //!
 //! ```text
@@ -27,6 +27,8 @@ const WORDS: usize = 16;
 const REMOVED: u64 = 1 << 32;
 /// Likewise: it was moved.
 const MOVED: u64 = 1 << 33;
+/// Likewise: it has a further name.
+const LINKED: u64 = 1 << 34;
 const _: () = assert!(WORDS * 8 + NAME_BYTES_MAX <= RECORD_BYTES);
 
 /// A file that a process made, moved or removed and did not tell.
@@ -127,8 +129,9 @@ fn record_at(place: u32) -> u64 {
 }
 
 fn encode(order: u64, session: u64, volume: u64, file: &EarlyFile) -> Vec<u8> {
-    let EarlyFile { origin, parent, name, ino, mode, uid, gid, at, epoch, removed, moved } = file;
-    let done = if *removed { REMOVED } else { 0 } | if moved.is_some() { MOVED } else { 0 };
+    let EarlyFile { origin, parent, name, ino, mode, uid, gid, at, epoch, removed, moved, linked } = file;
+    let flag = |set: bool, flag: u64| if set { flag } else { 0 };
+    let done = flag(*removed, REMOVED) | flag(moved.is_some(), MOVED) | flag(*linked, LINKED);
     let (low, high) = match moved {
         Some(to) => (to.replaced, to.parent),
         None => (u64::from(*uid), u64::from(*gid)),
@@ -174,7 +177,7 @@ fn parse(bytes: &[u8]) -> Option<(u64, u64, u64, EarlyFile)> {
         return None;
     }
     let (name, new_name) = names.split_at(len);
-    let what = small(mode & !(REMOVED | MOVED))?;
+    let what = small(mode & !(REMOVED | MOVED | LINKED))?;
     let moved =
         (mode & MOVED != 0).then(|| EarlyMove { parent: high, name: new_name.to_vec(), replaced: low });
     let (uid, gid) = if moved.is_some() { (what, 0) } else { (small(low)?, small(high)?) };
@@ -190,6 +193,7 @@ fn parse(bytes: &[u8]) -> Option<(u64, u64, u64, EarlyFile)> {
         epoch,
         removed: mode & REMOVED != 0,
         moved,
+        linked: mode & LINKED != 0,
     };
     Some((order, session, volume, file))
 }
@@ -211,6 +215,7 @@ mod tests {
             EarlyFile { origin, parent: 4, name: name.to_vec(), ino, at, epoch: 6, ..EarlyFile::default() };
         match ino {
             11 => EarlyFile { removed: true, uid: 1001, gid: 7, ..made },
+            12 => EarlyFile { linked: true, uid: 1001, gid: 7, ..made },
             13 => {
                 let moved = EarlyMove { parent: u64::MAX, name: b"to".to_vec(), replaced: 1 << 40 };
                 EarlyFile { moved: Some(moved), uid: 1001, ..made }
@@ -225,7 +230,7 @@ mod tests {
         let path = dir.path().join("stage");
         let stage = Stage::open(&path).unwrap();
         let long = vec![b'x'; NAME_BYTES_MAX];
-        let all = [file(b"first", 10), file(&long, 11), file(b"told", 12), file(b"last", 13)];
+        let all = [file(b"first", 12), file(&long, 11), file(b"told", 10), file(b"last", 13)];
         let mut records: Vec<Record> = all
             .iter()
             .map(|file| {

@@ -1,11 +1,11 @@
-//! Making, moving and removing a file before the MRC hears of it. See `docs/protocols/async-create.md`.
+//! Making, moving, linking and removing a file before the MRC hears of it. See `docs/protocols/async-create.md`.
 
 use std::sync::Arc;
 
 use proto::error::{Code, WireError};
 use proto::mrc::{
     ACL_DEFAULT, Attr, CreateMany, CreateManyRequest, CreatedReply, EarlyFile, EarlyMove, LEASE_WRITE,
-    RENAME_NOREPLACE, Time, kind,
+    RENAME_NOREPLACE, TAKES_LINKS, Time, kind,
 };
 
 use super::Volume;
@@ -101,10 +101,48 @@ impl Volume {
             return None;
         }
         self.leasing().remove_early(self.key(parent), name, |of_dir, of_file| {
-            if self.is_open_to_programs(of_file.ino) || !may_change(of_dir) {
+            let is_last = of_file.nlink == 1;
+            if is_last && self.is_open_to_programs(of_file.ino) || !may_change(of_dir) {
                 return None;
             }
             self.tell_later(stage, removal((parent, name), of_file.ino, creds))
+        })
+    }
+
+    /// Like [`Volume::link`]; with a stage the name is given here, and the MRC hears of it afterwards, when nobody else may look.
+    pub(crate) async fn link_behind(
+        &self,
+        creds: &Creds,
+        ino: u64,
+        (parent, name): (u64, &[u8]),
+        stage: Option<&Arc<Stage>>,
+    ) -> Result<Attr> {
+        if let Some(stage) = stage
+            && let Some(attr) = self.link_early(creds, ino, (parent, name), stage)
+        {
+            return Ok(self.shown(attr));
+        }
+        self.link(creds, ino, parent, name).await
+    }
+
+    /// `None`: the MRC has to give it.
+    fn link_early(
+        &self,
+        creds: &Creds,
+        ino: u64,
+        (parent, name): (u64, &[u8]),
+        stage: &Arc<Stage>,
+    ) -> Option<Attr> {
+        let plain = creds.may_use_kept() && super::names::is_plain(name);
+        if !plain || self.is_past() || self.is_short() || !self.session().creates().takes(TAKES_LINKS) {
+            return None;
+        }
+        self.leasing().link_early((self.key(parent), name), ino, |of_dir, _| {
+            if !may_change(of_dir) {
+                return None;
+            }
+            let named = EarlyFile { linked: true, removed: false, ..removal((parent, name), ino, creds) };
+            self.tell_later(stage, named)
         })
     }
 

@@ -48,6 +48,21 @@ pub fn link(txn: &mut Txn<'_>, now: Time, request: &LinkRequest) -> Outcome<Inod
     Ok(inode)
 }
 
+/// Gives a file another name as a session has given it under its leases, at the time that it tells; `None`: it was given before, and may
+/// be gone again. The kernel of the mount has checked the rights.
+pub fn link_as(txn: &mut Txn<'_>, head: &Head, file: &EarlyFile) -> Outcome<Option<Inode>> {
+    let name = Name::parse_new(&file.name)?;
+    session::require_epoch(txn, head.session, file.epoch, name)?;
+    let is_there = inode::find(txn, head.volume, file.ino)?.is_some_and(|inode| inode.attr.nlink > 0);
+    if !is_there || entry::find(txn, head.volume, file.parent, name)?.is_some() {
+        return Ok(None);
+    }
+    let now = inode::not_before(txn, head.volume, file.at, &[file.parent], file.ino)?;
+    let (head, parent, name) = (head.clone(), file.parent, file.name.clone());
+    let request = LinkRequest { head, ino: file.ino, parent, name, ..LinkRequest::default() };
+    link(txn, now, &request).map(Some)
+}
+
 /// The inode that a removal would hit; the leader asks before it decides about open files.
 pub fn victim(
     reader: &(impl Reader + ?Sized),

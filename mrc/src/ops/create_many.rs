@@ -1,4 +1,4 @@
-//! Files that a session has made, moved or removed under its leases of their directories: one command each, replicated together. See
+//! Files that a session has made, moved, linked or removed under its leases of their directories: one command each, replicated together. See
 //! `docs/protocols/async-create.md`.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,17 +10,17 @@ use prost::Message;
 use proto::error::{Code, WireError};
 use proto::mrc::{
     CREATES_MAX, CreateMany, CreateManyReply, CreatedReply, EarlyFile, Head, LEASE_WRITE, LeaseGrant,
-    RESERVE_MAX, may_be_told_again,
+    RESERVE_MAX, TAKES_LINKS, may_be_told_again,
 };
 use proto::rpc::Origin;
 use rt::rpc::{Request, Response, parse};
 
 use super::create::{Made, rights};
-use crate::command::{Body, ChangeAs, CreateAs, CreateDone, InosReserved, ReserveInos};
+use crate::command::{Body, ChangeAs, CreateAs, CreateDone, InosReserved, LinkAs, ReserveInos};
 use crate::engine::leases::{Claim, Claims};
 use crate::leasing::read::Reading;
 use crate::leasing::{Change, claims};
-use crate::namespace::{inode, link};
+use crate::namespace::{inode, link as names};
 use crate::service::{Mrc, Signer};
 use crate::trash;
 
@@ -36,7 +36,7 @@ pub(crate) async fn serve(mrc: &Mrc, request: Request) -> Result<Response, WireE
     mrc.lead(request.deadline).await?;
     let (head, session) = (&ask.head, ask.head.session);
     mrc.leader().require_session(session)?;
-    let mut reply = CreateManyReply::default();
+    let mut reply = CreateManyReply { takes: TAKES_LINKS, ..CreateManyReply::default() };
     if !ask.files.is_empty() {
         let signer = mrc.signer(session)?;
         let mut announced = announce(mrc, head, &ask.files, request.deadline).await?;
@@ -106,33 +106,45 @@ async fn in_order(
     files: &[EarlyFile],
     deadline: Duration,
 ) -> Result<Vec<(CreatedReply, Vec<LeaseGrant>)>, WireError> {
-    let (mut done, mut rest) = (Vec::with_capacity(files.len()), files);
-    while !rest.is_empty() {
-        let (together, later) = rest.split_at(independent(rest));
-        let each = together.iter().map(|file| one(mrc, signer, head, file, deadline));
-        done.extend(try_join_all(each).await?);
-        rest = later;
+    let mut done = vec![(CreatedReply::default(), Vec::new()); files.len()];
+    for together in rounds(files) {
+        let each = together.iter().map(|at| one(mrc, signer, head, &files[*at], deadline));
+        for (at, answer) in together.iter().zip(try_join_all(each).await?) {
+            done[*at] = answer;
+        }
     }
     Ok(done)
 }
 
-/// How many of the first have nothing to do with one another: it does not matter in which order they are done, nor whether some are and
-/// others are not.
-fn independent(files: &[EarlyFile]) -> usize {
-    let (mut names, mut inos, mut changed) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-    let mut follows = |at: usize| {
-        let file = &files[at];
+/// Which may be done together, round by round: those of one have nothing to do with one another, so it does not matter in which order they
+/// are done, nor whether some are and others are not; and each comes after all that it follows from.
+fn rounds(files: &[EarlyFile]) -> Vec<Vec<usize>> {
+    let mut rounds: Vec<Vec<usize>> = Vec::new();
+    // The first round that may use it again.
+    let (mut names, mut inos, mut filled) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+    for (at, file) in files.iter().enumerate() {
         let to = file.moved.as_ref();
+        let of_names =
+            || std::iter::once((file.parent, &file.name)).chain(to.map(|to| (to.parent, &to.name)));
+        let of_inos = || std::iter::once(file.ino).chain(file.known());
+        let free = |rounds: &BTreeMap<u64, usize>, ino| rounds.get(&ino).copied().unwrap_or(0);
+        let after_names = of_names().filter_map(|name| names.get(&name).copied());
         // A directory goes after what was in it.
-        let was_changed = changed.contains(&file.ino);
-        changed.extend(file.directories());
-        was_changed
-            || !names.insert((file.parent, &file.name))
-            || to.is_some_and(|to| !names.insert((to.parent, &to.name)))
-            || !inos.insert(file.ino)
-            || to.is_some_and(|to| to.replaced != 0 && !inos.insert(to.replaced))
-    };
-    (0..files.len()).find(|at| follows(*at)).unwrap_or(files.len())
+        let after_inos = of_inos().map(|ino| free(&inos, ino).max(free(&filled, ino)));
+        let after_directories = file.directories().map(|ino| free(&inos, ino));
+        let round = after_names.chain(after_inos).chain(after_directories).max().unwrap_or(0);
+        names.extend(of_names().map(|name| (name, round + 1)));
+        inos.extend(of_inos().map(|ino| (ino, round + 1)));
+        for directory in file.directories() {
+            let next = filled.entry(directory).or_insert(0);
+            *next = (*next).max(round + 1);
+        }
+        if rounds.len() == round {
+            rounds.push(Vec::new());
+        }
+        rounds[round].push(at);
+    }
+    rounds
 }
 
 /// Does one. An error: nobody knows whether it was done, the whole call is to be repeated.
@@ -143,11 +155,13 @@ async fn one(
     file: &EarlyFile,
     deadline: Duration,
 ) -> Result<(CreatedReply, Vec<LeaseGrant>), WireError> {
-    let result = match file.is_made() {
-        true => make(mrc, signer, head, file, deadline).await,
-        false => change(mrc, head, file, deadline)
-            .await
-            .map(|freed| (CreatedReply { freed, ..CreatedReply::default() }, Vec::new())),
+    let nothing_new = |freed| (CreatedReply { freed, ..CreatedReply::default() }, Vec::new());
+    let result = if file.is_made() {
+        make(mrc, signer, head, file, deadline).await
+    } else if file.linked {
+        link(mrc, head, file, deadline).await.map(|()| nothing_new(0))
+    } else {
+        change(mrc, head, file, deadline).await.map(nothing_new)
     };
     match result {
         Err(error) if !may_be_told_again(error.code) => {
@@ -187,6 +201,13 @@ async fn make(
     Ok((CreatedReply { attr, credentials, refused: None, freed: 0 }, leases))
 }
 
+/// Gives it a further name.
+async fn link(mrc: &Mrc, head: &Head, file: &EarlyFile, deadline: Duration) -> Result<(), WireError> {
+    must_hold(mrc, head, file)?;
+    let head = Head { uid: file.uid, gid: file.gid, ..head.clone() };
+    propose(mrc, file, Body::LinkAs(LinkAs { head, file: file.clone() }), deadline).await.map(drop)
+}
+
 /// Moves or removes it. Gives the number of the inode that exists no more by it, or 0.
 async fn change(mrc: &Mrc, head: &Head, file: &EarlyFile, deadline: Duration) -> Result<u64, WireError> {
     must_hold(mrc, head, file)?;
@@ -195,7 +216,7 @@ async fn change(mrc: &Mrc, head: &Head, file: &EarlyFile, deadline: Duration) ->
         Some(to) => (to.parent, &to.name, to.replaced),
         None => (file.parent, &file.name, file.ino),
     };
-    let victim = link::victim(mrc.table(), volume, parent, name)?.filter(|entry| entry.ino == gone);
+    let victim = names::victim(mrc.table(), volume, parent, name)?.filter(|entry| entry.ino == gone);
     if file.moved.is_some() {
         mrc.leader().replaces(volume, victim);
     }
@@ -207,7 +228,7 @@ async fn change(mrc: &Mrc, head: &Head, file: &EarlyFile, deadline: Duration) ->
     let head = Head { uid: file.uid, gid: file.gid, ..head.clone() };
     let body = Body::ChangeAs(ChangeAs { head, file: file.clone(), closed });
     propose(mrc, file, body.clone(), deadline).await?;
-    let is_there = link::victim(mrc.table(), volume, file.parent, &file.name)?;
+    let is_there = names::victim(mrc.table(), volume, file.parent, &file.name)?;
     if is_there.is_some_and(|entry| entry.ino == file.ino) {
         // Made once more by a repeat whose answer was not kept any more, and this is another repeat, whose answer was.
         mrc.propose(Origin::default(), body, deadline).await?;

@@ -10,7 +10,8 @@ use proto::mrc::{
     CreatedReply, DropVolume, EarlyFile, EarlyMove, EntryRequest, FURTHER_MAX, GetAttr, HOLDS_MAX, HeldLease,
     HoldMany, HoldManyReply, HoldManyRequest, InoRequest, LEASE_ATTR as A, LEASE_NAMES as N, LEASE_READ as R,
     LEASE_WRITE as W, Lookup, MakeRequest, MkDir, Open, OpenRequest, OpenSession, RESERVE_MAX, ReadDir,
-    ReadDirRequest, ReturnLeases, ReturnLeasesRequest, ReturnedLease, SessionOpen, Time, VolumeDrop,
+    ReadDirRequest, ReturnLeases, ReturnLeasesRequest, ReturnedLease, SessionOpen, TAKES_LINKS, Time,
+    VolumeDrop,
 };
 use proto::quota::{QuotaKind, QuotaLimits, QuotaSet, SetQuota};
 use proto::rpc::Origin;
@@ -82,6 +83,10 @@ impl World {
     fn moved(&self, name: &str, to: (&str, u64), ino: u64, epoch: u64) -> EarlyFile {
         let moved = EarlyMove { parent: ROOT, name: to.0.into(), replaced: to.1 };
         EarlyFile { moved: Some(moved), at: at(12), ..self.file(name, ino, epoch) }
+    }
+
+    fn linked(&self, name: &str, ino: u64, epoch: u64) -> EarlyFile {
+        EarlyFile { linked: true, at: at(10), ..self.file(name, ino, epoch) }
     }
 
     async fn holds(&self, session: u64, inos: Vec<u64>) -> HoldManyReply {
@@ -404,6 +409,54 @@ async fn what_follows_from_what_comes_after_it_in_one_call() {
         assert_eq!(code(world.ask::<Lookup>(&find("y")).await), Some(Code::NotFound));
         let gone = InoRequest { head: head(SESSION), ino };
         assert_eq!(code(world.ask::<GetAttr>(&gone).await), Some(Code::Stale));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_gets_a_further_name_once_however_often_it_is_told() {
+    let world = World::new(2).await;
+    let epoch = world.takes_part(SESSION).await;
+    assert_eq!(world.makes("first").await, A | N | W);
+    let told = world.tell(Vec::new(), RESERVE_MAX).await;
+    assert_eq!(told.takes & TAKES_LINKS, TAKES_LINKS);
+    let ino = told.first;
+    // As git does it with an object; a name that moves on; one that goes again, and one that another file has then.
+    let all = vec![
+        world.file("tmp", ino, epoch),
+        world.linked("object", ino, epoch),
+        world.removed("tmp", ino, epoch),
+        world.file("x", ino + 1, epoch),
+        world.linked("y", ino + 1, epoch),
+        world.moved("y", ("z", 0), ino + 1, epoch),
+        world.linked("w", ino + 1, epoch),
+        world.removed("w", ino + 1, epoch),
+        world.file("y", ino + 2, epoch),
+        world.file("v", ino + 3, epoch),
+        world.linked("u", ino + 3, epoch),
+        world.removed("v", ino + 3, epoch),
+        world.removed("u", ino + 3, epoch),
+    ];
+    for origin in [true, true, false, false] {
+        let mut all = all.clone();
+        if !origin {
+            all.iter_mut().for_each(|file| file.origin = Origin::default());
+        }
+        let told = world.tell(all, 0).await;
+        assert!(told.files.iter().all(|file| refusal(file).is_none()), "{:?}", told.files);
+        let list = ReadDirRequest { head: head(SESSION), ino: ROOT, after: 0, limit: 100, with_attrs: true };
+        let entries = world.ask::<ReadDir>(&list).await.unwrap().entries;
+        let text = |name: &[u8]| String::from_utf8(name.to_vec()).unwrap();
+        let mut found: Vec<_> = entries
+            .iter()
+            .map(|entry| (text(&entry.name), entry.ino, entry.attr.as_ref().map_or(0, |attr| attr.nlink)))
+            .collect();
+        found.sort();
+        assert_eq!(found.remove(0).0, "first");
+        let want = [("object", ino, 1), ("x", ino + 1, 2), ("y", ino + 2, 1), ("z", ino + 1, 2)];
+        assert_eq!(found, want.map(|(name, ino, links)| (name.to_owned(), ino, links)));
+        let of = |ino| InoRequest { head: head(SESSION), ino };
+        assert_eq!(world.ask::<GetAttr>(&of(ROOT)).await.unwrap().attr.size, 5);
+        assert_eq!(code(world.ask::<GetAttr>(&of(ino + 3)).await), Some(Code::Stale));
     }
 }
 

@@ -9,6 +9,9 @@ pub const CREATES_MAX: usize = 128;
 /// Most numbers that one call reserves.
 pub const RESERVE_MAX: u32 = 1024;
 
+/// In [`CreateManyReply::takes`]: further names of files.
+pub const TAKES_LINKS: u32 = 1;
+
 /// Whether files that were refused so may be taken when they are told again; else they are lost, and nobody waits for them. They were
 /// promised, so an MRC that is short of room for now is waited for.
 #[must_use]
@@ -51,19 +54,22 @@ pub struct EarlyFile {
     /// The session's epoch then: a later one means that others may have changed the directory meanwhile.
     #[prost(uint64, tag = "9")]
     pub epoch: u64,
-    /// It, or an empty directory, was removed, with its only name, under [`super::LEASE_WRITE`] of it too: the mode says nothing, the owner is who did it.
+    /// The name was taken away from it, or from an empty directory, under [`super::LEASE_WRITE`] of it too: the mode says nothing, the owner is who did it.
     #[prost(bool, tag = "10")]
     pub removed: bool,
     /// It was moved, with [`super::LEASE_WRITE`] of it and of both directories: likewise.
     #[prost(message, optional, tag = "11")]
     pub moved: Option<EarlyMove>,
+    /// It has a further name, this one, with [`super::LEASE_WRITE`] of it: likewise.
+    #[prost(bool, tag = "12")]
+    pub linked: bool,
 }
 
 impl EarlyFile {
     /// Whether it is new.
     #[must_use]
     pub fn is_made(&self) -> bool {
-        !self.removed && self.moved.is_none()
+        !self.removed && !self.linked && self.moved.is_none()
     }
 
     /// Directories in which names change.
@@ -135,4 +141,7 @@ pub struct CreateManyReply {
     /// First of the numbers reserved; 0: none.
     #[prost(uint64, tag = "3")]
     pub first: u64,
+    /// What else than files that are made, moved and removed it may be told of: [`TAKES_LINKS`]. An older one knows none of it.
+    #[prost(uint32, tag = "4")]
+    pub takes: u32,
 }

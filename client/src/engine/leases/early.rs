@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use proto::limits::LINKS_MAX;
 use proto::mrc::{Attr, LEASE_ATTR, LEASE_NAMES, LEASE_READ, LEASE_WRITE, LeaseGrant, Time, kind};
 
 use super::{KEEPS_ATTR, Key, Leases, Ticket};
@@ -55,12 +56,38 @@ impl Leases {
         entry.attr = Some(attr.clone());
     }
 
-    /// The attributes of a directory and of a file in it whose only name may be taken away without asking: what else is to be known of the
+    /// The attributes of a directory and of a file, when that may be given a further name there without asking.
+    #[must_use]
+    pub fn may_link(&mut self, dir: Key, name: &[u8], ino: u64, now: Duration) -> Option<(Attr, Attr)> {
+        let crowded = self.is_crowded();
+        let (of_dir, None) = self.may_change(dir, name, now)? else { return None };
+        let of_file = self.is_ours((dir.0, ino)).filter(|attr| (1..LINKS_MAX).contains(&attr.nlink))?;
+        (!crowded).then(|| (of_dir, of_file.clone()))
+    }
+
+    /// A file has a further name. Gives its attributes.
+    pub fn linked(&mut self, dir: Key, name: &[u8], ino: u64, at: Time) -> Option<Attr> {
+        self.named(dir, name, Some(ino), (1, at));
+        self.counted((dir.0, ino), 1, at)
+    }
+
+    /// A file has so many names more.
+    fn counted(&mut self, key: Key, names: i32, at: Time) -> Option<Attr> {
+        let next = self.next;
+        let entry = self.entries.get_mut(&key)?;
+        entry.changed = next;
+        let attr = entry.attr.as_mut()?;
+        attr.nlink = attr.nlink.saturating_add_signed(names);
+        attr.ctime = attr.ctime.max(at);
+        Some(attr.clone())
+    }
+
+    /// The attributes of a directory and of a file in it a name of which may be taken away without asking: what else is to be known of the
     /// file nobody else may ask for, either.
     #[must_use]
     pub fn may_remove(&mut self, dir: Key, name: &[u8], now: Duration) -> Option<(Attr, Attr)> {
         let (of_dir, ino) = self.may_change(dir, name, now)?;
-        let of_file = self.is_ours((dir.0, ino?)).filter(|attr| attr.nlink == 1)?.clone();
+        let of_file = self.is_ours((dir.0, ino?)).filter(|attr| attr.nlink > 0)?.clone();
         Some((of_dir, of_file))
     }
 
@@ -194,10 +221,16 @@ impl Leases {
         file.attr.as_ref().filter(|attr| ours && attr.mode >> 12 == kind::FILE && attr.flags == 0)
     }
 
-    /// The name is taken away: nothing is answered of the file any more without asking.
+    /// The name is taken away: nothing is answered of a file that has no other any more without asking.
     pub fn removed(&mut self, dir: Key, name: &[u8], ino: u64, at: Time) {
         self.named(dir, name, None, (-1, at));
-        self.gone((dir.0, ino));
+        let key = (dir.0, ino);
+        let names = self.entries.get(&key).and_then(|entry| entry.attr.as_ref()).map_or(0, |attr| attr.nlink);
+        if names > 1 && !self.is_directory(key) {
+            self.counted(key, -1, at);
+        } else {
+            self.gone(key);
+        }
     }
 
     /// Likewise, of a directory.
@@ -478,6 +511,31 @@ mod tests {
     }
 
     #[test]
+    fn a_file_gets_a_further_name_and_goes_with_its_last() {
+        let mut leases = maker();
+        leases.made(DIR, b"x", &file());
+        assert_eq!(leases.may_link(DIR, b"x", FILE.1, NOW), None, "the name is taken");
+        assert_eq!(leases.may_link(DIR, b"y", 99, NOW), None, "not ours");
+        assert_eq!(leases.may_link(DIR, b"y", FILE.1, Duration::from_secs(61)), None, "past the leases");
+        let (of_dir, of_file) = leases.may_link(DIR, b"y", FILE.1, NOW).unwrap();
+        assert_eq!((of_dir.size, of_file.nlink), (1, 1));
+        let linked = leases.linked(DIR, b"y", FILE.1, time(11)).unwrap();
+        assert_eq!((linked.nlink, linked.ctime, leases.attr(FILE, NOW)), (2, time(11), Some(linked.clone())));
+        assert_eq!(leases.name(DIR, b"y", NOW), Some(Some(FILE.1)));
+        assert_eq!(leases.may_move((DIR, b"x"), (DIR, b"y"), NOW), None, "both stay");
+        let (_, of_file) = leases.may_remove(DIR, b"x", NOW).unwrap();
+        leases.removed(DIR, b"x", of_file.ino, time(12));
+        let left = leases.attr(FILE, NOW).unwrap();
+        assert_eq!((left.nlink, left.ctime, leases.attr(DIR, NOW).unwrap().size), (1, time(12), 1));
+        leases.removed(DIR, b"y", FILE.1, time(13));
+        assert_eq!((leases.attr(FILE, NOW), leases.attr(DIR, NOW).unwrap().size), (None, 0));
+        let full = Attr { nlink: LINKS_MAX, ..file() };
+        let mut leases = maker();
+        leases.made(DIR, b"x", &full);
+        assert_eq!(leases.may_link(DIR, b"y", FILE.1, NOW), None, "the MRC refuses it");
+    }
+
+    #[test]
     fn what_was_removed_before_the_mrc_heard_of_it_stays_so_with_the_answer() {
         let mut leases = maker();
         leases.made(DIR, b"x", &file());
@@ -507,7 +565,6 @@ mod tests {
         assert!(with(EARLY, file()).may_remove(DIR, b"x", NOW).is_some());
         assert_eq!(with(LEASE_ATTR | LEASE_READ, file()).may_remove(DIR, b"x", NOW), None);
         for attr in [
-            Attr { nlink: 2, ..file() },
             Attr { flags: 1, ..file() },
             Attr { mode: kind::DIR << 12, ..file() },
             Attr { mode: kind::FIFO << 12, ..file() },
