@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use proto::error::{Code, WireError};
 use proto::mrc::{
     Attr, CreateMany, CreateManyReply, CreateManyRequest, CreatedReply, EarlyFile, LEASE_ATTR, LEASE_READ,
-    LEASE_WRITE, OpenReply, Recall, may_be_told_again,
+    LEASE_WRITE, OpenReply, Recall, kind, may_be_told_again,
 };
 use proto::rpc::Origin;
 use tokio::sync::Notify;
@@ -365,6 +365,18 @@ fn take(
             kept.end(session, Ok(()));
             continue;
         }
+        if made.file.directory
+            && let Some(attr) = &answer.attr
+        {
+            if asked.confirm(volume.id(), attr, &reply.leases) & LEASE_WRITE != 0 {
+                tracing::error!(
+                    ino = attr.ino,
+                    "the MRC took a directory and gave no right to make names in it"
+                );
+            }
+            kept.end(session, Ok(()));
+            continue;
+        }
         let CreatedReply { attr: Some(attr), credentials: Some(credentials), .. } = answer else {
             let why = answer
                 .refused
@@ -419,8 +431,8 @@ fn surrender(session: &Arc<Session>, waiting: &Arc<Waiting>, files: Vec<(Arc<Vol
 pub(crate) fn attributes(file: &EarlyFile) -> Attr {
     Attr {
         ino: file.ino,
-        mode: proto::mrc::kind::FILE << 12 | file.mode & 0o7777,
-        nlink: 1,
+        mode: if file.directory { kind::DIR } else { kind::FILE } << 12 | file.mode & 0o7777,
+        nlink: if file.directory { 2 } else { 1 },
         uid: file.uid,
         gid: file.gid,
         atime: file.at,

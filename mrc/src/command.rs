@@ -82,13 +82,13 @@ pub struct ChangeAs {
     pub closed: u64,
 }
 
-/// A further name that a session has given a file under its leases of the directory and the file.
+/// What else a session has done under its leases: a further name of a file, a directory, attributes of one.
 #[derive(Clone, PartialEq, Message)]
-pub struct LinkAs {
+pub struct DoneAs {
     /// Volume and session.
     #[prost(message, required, tag = "1")]
     pub head: Head,
-    /// The file, and the name.
+    /// What.
     #[prost(message, required, tag = "2")]
     pub file: EarlyFile,
 }
@@ -434,7 +434,7 @@ pub enum Body {
     #[prost(message, tag = "59")]
     TellLocks(TellLocksRequest),
     #[prost(message, tag = "60")]
-    LinkAs(LinkAs),
+    DoneAs(DoneAs),
 }
 
 impl Body {
@@ -469,7 +469,7 @@ impl Body {
                 | Self::EncodeDrop(_)
                 | Self::CreateAs(_)
                 | Self::ChangeAs(_)
-                | Self::LinkAs(_)
+                | Self::DoneAs(_)
         )
     }
 }

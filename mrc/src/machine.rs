@@ -134,7 +134,7 @@ fn created(txn: &mut Txn<'_>, at: Applied, create: &command::Create) -> Outcome<
 /// Makes a file that its maker shows already.
 fn created_as(txn: &mut Txn<'_>, at: Applied, create: &command::CreateAs) -> Outcome<Vec<u8>> {
     let (head, file) = (&create.head, &create.file);
-    let done = make::create_as(txn, head, file, &create.layout)?;
+    let done = make::create_as(txn, head, file, Some(&create.layout))?;
     if done.created {
         Log::new(at, head).named(txn, &done.inode, file.parent, &file.name, false);
     }
@@ -168,11 +168,20 @@ fn is_named(txn: &Txn<'_>, volume: u64, ino: u64, to: &EarlyMove) -> bool {
     there.is_ok_and(|entry| entry.is_some_and(|entry| entry.ino == ino))
 }
 
-/// Gives a file a further name, as its session shows it already.
-fn linked_as(txn: &mut Txn<'_>, at: Applied, ask: &command::LinkAs) -> Outcome<Vec<u8>> {
-    let (head, file) = (&ask.head, &ask.file);
-    if let Some(inode) = link::link_as(txn, head, file)? {
-        Log::new(at, head).named(txn, &inode, file.parent, &file.name, true);
+/// Gives a file a further name, makes a directory or sets its attributes, as its session shows it already.
+fn done_as(txn: &mut Txn<'_>, at: Applied, ask: &command::DoneAs) -> Outcome<Vec<u8>> {
+    let (head, file, mut log) = (&ask.head, &ask.file, Log::new(at, &ask.head));
+    if let Some(kept) = file.kept {
+        if let Some(inode) = setattr::directory_as(txn, head, file, kept)? {
+            log.changed(txn, event::ATTRIBUTES, &inode)?;
+        }
+    } else if file.directory {
+        let done = make::create_as(txn, head, file, None)?;
+        if done.created {
+            log.named(txn, &done.inode, file.parent, &file.name, false);
+        }
+    } else if let Some(inode) = link::link_as(txn, head, file)? {
+        log.named(txn, &inode, file.parent, &file.name, true);
     }
     match inode::find(txn, head.volume, file.ino)? {
         Some(inode) => named(txn, head.volume, inode, file.parent),
@@ -222,6 +231,31 @@ fn renamed(txn: &mut Txn<'_>, at: Applied, rename: &command::Move) -> Outcome<Ve
     answer(txn, request.head.volume, &touched)
 }
 
+/// Names that are given and taken away.
+fn of_names(txn: &mut Txn<'_>, at: Applied, body: &Body) -> Outcome<Vec<u8>> {
+    let now = time_of(at);
+    match body {
+        Body::Unlink(remove) => {
+            let request = &remove.request;
+            let entry = link::unlink(txn, now, request, remove.closed)?;
+            Log::new(at, &request.head).removed(txn, entry, request.parent, &request.name);
+            answer(txn, request.head.volume, &[request.parent, entry.ino])
+        }
+        Body::RmDir(remove) => {
+            let request = &remove.request;
+            let entry = link::rmdir(txn, now, request)?;
+            Log::new(at, &request.head).removed(txn, entry, request.parent, &request.name);
+            answer(txn, request.head.volume, &[request.parent])
+        }
+        Body::Link(request) => {
+            let inode = link::link(txn, now, request)?;
+            Log::new(at, &request.head).named(txn, &inode, request.parent, &request.name, true);
+            named(txn, request.head.volume, inode, request.parent)
+        }
+        _ => unreachable!("run() passes on only what is above"),
+    }
+}
+
 /// Snapshots, and data that is shared.
 fn of_snapshots(txn: &mut Txn<'_>, at: Applied, body: &Body) -> Outcome<Vec<u8>> {
     let now = time_of(at);
@@ -259,11 +293,7 @@ fn of_makers(txn: &mut Txn<'_>, at: Applied, body: &Body) -> Outcome<Vec<u8>> {
         Body::TmpFile(create) => nameless(txn, time_of(at), create),
         Body::CreateAs(create) => created_as(txn, at, create),
         Body::ChangeAs(change) => changed_as(txn, at, change),
-        Body::LinkAs(link) => linked_as(txn, at, link),
-        Body::ReserveInos(ask) => {
-            let first = volume::reserve(txn, ask.volume, ask.count)?;
-            Ok(InosReserved { first }.encode_to_vec())
-        }
+        Body::DoneAs(done) => done_as(txn, at, done),
         _ => unreachable!("run() passes on only what is above"),
     }
 }
@@ -285,29 +315,14 @@ fn run(txn: &mut Txn<'_>, at: Applied, body: &Body) -> Outcome<Vec<u8>> {
             Log::new(at, &request.head).named(txn, &inode, request.parent, &request.name, false);
             named(txn, request.head.volume, inode, request.parent)
         }
-        Body::Create(_)
-        | Body::TmpFile(_)
-        | Body::CreateAs(_)
-        | Body::ChangeAs(_)
-        | Body::LinkAs(_)
-        | Body::ReserveInos(_) => of_makers(txn, at, body),
-        Body::Unlink(remove) => {
-            let request = &remove.request;
-            let entry = link::unlink(txn, now, request, remove.closed)?;
-            Log::new(at, &request.head).removed(txn, entry, request.parent, &request.name);
-            answer(txn, request.head.volume, &[request.parent, entry.ino])
+        Body::Create(_) | Body::TmpFile(_) | Body::CreateAs(_) | Body::ChangeAs(_) | Body::DoneAs(_) => {
+            of_makers(txn, at, body)
         }
-        Body::RmDir(remove) => {
-            let request = &remove.request;
-            let entry = link::rmdir(txn, now, request)?;
-            Log::new(at, &request.head).removed(txn, entry, request.parent, &request.name);
-            answer(txn, request.head.volume, &[request.parent])
+        Body::ReserveInos(ask) => {
+            let first = volume::reserve(txn, ask.volume, ask.count)?;
+            Ok(InosReserved { first }.encode_to_vec())
         }
-        Body::Link(request) => {
-            let inode = link::link(txn, now, request)?;
-            Log::new(at, &request.head).named(txn, &inode, request.parent, &request.name, true);
-            named(txn, request.head.volume, inode, request.parent)
-        }
+        Body::Unlink(_) | Body::RmDir(_) | Body::Link(_) => of_names(txn, at, body),
         Body::Rename(rename) => renamed(txn, at, rename),
         Body::SetAttr(request) => {
             let inode = setattr::setattr(txn, now, request)?;

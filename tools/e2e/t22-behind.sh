@@ -55,6 +55,9 @@ for n in $(seq "$(sized 4 2)"); do
   check_sh "20 files are made and written, and 60 made, while every MRC stands still, $n" 3 'for i in $(seq 20); do echo "$i of '$n'" >"$mnt/made-'$n'/$i"; done; for i in $(seq 60); do : >"$mnt/made-'$n'/empty-$i"; done'
   check_sh "10 files are removed, 10 moved to the other directory and 10 put in the place of others meanwhile, $n" 3 'cd "$mnt/old-'$n'" && rm $(seq 10) && for i in $(seq 11 20); do mv $i "../made-'$n'/moved-$i" || exit 1; done && for i in $(seq 21 30); do mv $i $((i + 10)) || exit 1; done'
   check_sh "10 files get a further name and lose the first, as git does it, and 10 keep both, $n" 3 'cd "$mnt/made-'$n'" && for i in $(seq 10); do echo "object $i" >tmp && ln tmp object-$i && [ "$(stat -c %h tmp)" = 2 ] && rm tmp && [ "$(stat -c %h object-$i)" = 1 ] || exit 1; done && for i in $(seq 10); do ln object-$i both-$i || exit 1; done'
+  tree='mkdir -p tree/a/b/c && for d in tree tree/a tree/a/b tree/a/b/c; do echo "in $d" >$d/f && chmod 700 $d && touch -d 2001-02-03T04:05:06 $d || exit 1; done'
+  (mkdir -p "$work/local-$n" && cd "$work/local-$n" && eval "$tree") || bad "a tree on the local disk"
+  check_sh "a tree of directories is made, another copied there, with rights and times, meanwhile, $n" 3 'cd "$mnt/made-'$n'" && '"$tree"' && cp -a "$work/local-'$n'/tree" copy && mkdir gone && rmdir gone && [ "$(stat -c "%a %h %Y" copy/a)" = "700 3 $(date -d 2001-02-03T04:05:06 +%s)" ]'
   slay "$mount"
   # shellcheck disable=SC2086
   kill -CONT $mrcs
@@ -62,7 +65,8 @@ for n in $(seq "$(sized 4 2)"); do
   check_sh "kill -9 of the mount: what was removed is gone, what was moved is where it went, $n" 40 'cd "$mnt/old-'$n'" && [ "$(echo $(ls | sort -n))" = "$(echo $(seq 31 40))" ] && for i in $(seq 21 30); do [ "$(cat $((i + 10)))" = "old $i" ] || exit 1; done && for i in $(seq 11 20); do [ "$(cat "../made-'$n'/moved-$i")" = "old $i" ] || exit 1; done'
   check_sh "kill -9 of the mount: what was left of the tree is there, $n" 40 '[ "$(echo $(ls "$mnt/tree-'$n'" | sort -n))" = "$(echo $(seq 26 40))" ]'
   check_sh "kill -9 of the mount: each name of each file is there, $n" 40 'cd "$mnt/made-'$n'" && for i in $(seq 10); do [ "$(cat both-$i) $(stat -c %h object-$i)" = "object $i 2" ] && [ object-$i -ef both-$i ] || exit 1; done && [ ! -e tmp ]'
-  check_sh "kill -9 of the mount: they are there, $n" 40 '[ "$(ls "$mnt/made-'$n'" | wc -l)" = 113 ] && for i in $(seq 20); do [ "$(cat "$mnt/made-'$n'/$i")" = "$i of '$n'" ] || exit 1; done'
+  check_sh "kill -9 of the mount: the directories and what is in them are there, with their rights and times, $n" 40 'cd "$mnt/made-'$n'" && for t in tree copy; do for d in $t $t/a $t/a/b $t/a/b/c; do [ "$(stat -c "%a %Y" $d)" = "700 $(date -d 2001-02-03T04:05:06 +%s)" ] && [ "$(cat $d/f)" = "in tree${d#"$t"}" ] || exit 1; done; done && diff -r tree copy'
+  check_sh "kill -9 of the mount: they are there, $n" 40 '[ "$(ls "$mnt/made-'$n'" | wc -l)" = 115 ] && for i in $(seq 20); do [ "$(cat "$mnt/made-'$n'/$i")" = "$i of '$n'" ] || exit 1; done'
 done
 # What a program has open lives on when its last name goes, also when it was opened through a mount process that is dead, and the MRC has not heard of that.
 python3 "$here/held-file.py" "$mnt/held" "$work/held.ready" "$work/held.go" 2>"$work/held.err" </dev/null &

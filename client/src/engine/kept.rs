@@ -10,12 +10,16 @@ const SETID: u32 = 0o6000;
 /// A caller's "unchanged" for owner and group, as in chown(2).
 const UNCHANGED: u32 = u32::MAX;
 
-/// What `changes` mean for a file with these attributes, when its writer may answer that alone: rights and times, and an owner that
+/// What `changes` mean for a file or a directory with these attributes, when its writer may answer that alone: rights and times, and an owner that
 /// stays. The rest has rules of the MRC's (quotas, setuid, flags). `now`: for times that are to be the present one.
 #[must_use]
 pub fn keep(attr: &Attr, changes: &Changes, now: Time, epoch: u64) -> Option<KeptAttributes> {
     let stays = |new: Option<u32>, old: u32| new.is_none_or(|new| new == old || new == UNCHANGED);
-    let plain = attr.mode >> 12 == kind::FILE && attr.nlink > 0 && attr.flags == 0 && attr.mode & SETID == 0;
+    let kind = attr.mode >> 12;
+    // Of a directory these bits say what is made in it.
+    let marked = kind == kind::DIR && changes.mode.is_some_and(|mode| mode & SETID != 0);
+    let plain = matches!(kind, kind::FILE | kind::DIR) && !marked;
+    let plain = plain && attr.nlink > 0 && attr.flags == 0 && attr.mode & SETID == 0;
     let known = changes.size.is_none() && changes.flags.is_none();
     if !plain || !known || !stays(changes.uid, attr.uid) || !stays(changes.gid, attr.gid) {
         return None;
@@ -171,12 +175,19 @@ mod tests {
         }
         for attr in [
             Attr { mode: kind::FILE << 12 | 0o4755, ..file() },
-            Attr { mode: kind::DIR << 12 | 0o755, ..file() },
+            Attr { mode: kind::SYMLINK << 12 | 0o777, ..file() },
+            Attr { mode: kind::DIR << 12 | 0o2755, ..file() },
             Attr { flags: 16, ..file() },
             Attr { nlink: 0, ..file() },
         ] {
             assert!(!keeps(&attr, &chmod), "{attr:?}");
         }
+        let directory = Attr { mode: kind::DIR << 12 | 0o1755, ..file() };
+        assert!(keeps(&directory, &chmod));
+        assert!(
+            !keeps(&directory, &Changes { mode: Some(0o2755), ..chmod }),
+            "what is made in it gets its group"
+        );
     }
 
     #[test]

@@ -282,7 +282,8 @@ impl Door {
         self.with(Op::mkdir, call, move |shared, creds, parent| async move {
             outside(parent)?;
             let creds = Creds { umask, ..creds };
-            let attr = shared.volume.mkdir(&creds, parent, &name, mode).await?;
+            let of = (parent, &name[..]);
+            let attr = shared.volume.mkdir_behind(&creds, of, mode, shared.stage.as_ref()).await?;
             Ok(Answer::entry(&shared.made(parent, &attr)))
         });
     }

@@ -13,6 +13,8 @@ const PREFIX: &[u8] = b"xtreemfs.";
 
 /// What cp(1) sets of every copy, mostly to no more than the mode says.
 const ACCESS_LIST: &[u8] = b"system.posix_acl_access";
+/// What files that are made in a directory get.
+const DEFAULT_LIST: &[u8] = b"system.posix_acl_default";
 
 /// Why there is no such attribute.
 fn absent(name: &[u8]) -> Error {
@@ -65,6 +67,10 @@ impl Shared {
             && let Some(value) = &value
             && self.volume.set_acl_behind(&creds, ino, value, self.stage.as_ref()).await
         {
+            return Ok(());
+        }
+        // cp(1) does this to each directory that it makes.
+        if name == DEFAULT_LIST && value.is_none() && self.volume.has_no_default_acl(&creds, ino) {
             return Ok(());
         }
         self.volume.setxattr_with(&creds, ino, &name, value.as_deref(), flags, clear_setgid).await

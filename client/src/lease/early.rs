@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use proto::mrc::{Attr, EarlyFile, LeaseGrant, Recall, Time};
+use proto::mrc::{Attr, EarlyFile, KeptAttributes, LeaseGrant, Recall, Time};
 
 use super::recalls::{ATTEMPTS, PAUSE};
 use super::{Asked, Leasing};
@@ -30,6 +30,34 @@ impl Leasing {
         let (attr, made) = make(&of_dir)?;
         engine.made(dir, name, &attr);
         Some(made)
+    }
+
+    /// Makes a directory likewise.
+    pub(crate) fn make_directory_early(
+        &self,
+        dir: Key,
+        name: &[u8],
+        make: impl FnOnce(&Attr) -> Option<Attr>,
+    ) -> Option<Attr> {
+        let now = self.now();
+        let mut engine = self.engine.lock();
+        let of_dir = engine.may_make(dir, name, now)?;
+        let attr = make(&of_dir)?;
+        engine.made_directory(dir, name, &attr);
+        Some(attr)
+    }
+
+    /// Sets attributes of a directory if that may be done without asking: `record` gets those that it has, and gives what is set once that is
+    /// recorded. Gives the attributes then.
+    pub(crate) fn set_early(
+        &self,
+        dir: Key,
+        record: impl FnOnce(&Attr) -> Option<KeptAttributes>,
+    ) -> Option<Attr> {
+        let now = self.now();
+        let mut engine = self.engine.lock();
+        let kept = record(&engine.may_set(dir, now)?)?;
+        engine.set(dir, &kept)
     }
 
     /// See [`crate::engine::leases::Leases::siblings`].

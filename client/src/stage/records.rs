@@ -13,10 +13,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use proto::limits::NAME_BYTES_MAX;
-use proto::mrc::{EarlyFile, EarlyMove, Time};
+use proto::mrc::{EarlyFile, EarlyMove, KeptAttributes, Time};
 use proto::rpc::Origin;
 
 use super::{RECORDS_AT, Stage};
+use crate::engine::kept;
 
 /// Places for records of a mount.
 pub(super) const RECORDS: u32 = 512;
@@ -29,6 +30,10 @@ const REMOVED: u64 = 1 << 32;
 const MOVED: u64 = 1 << 33;
 /// Likewise: it has a further name.
 const LINKED: u64 = 1 << 34;
+/// Likewise: it is a directory.
+const DIRECTORY: u64 = 1 << 35;
+/// Likewise: attributes of a directory were set; they stand in place of the name.
+const KEPT: u64 = 1 << 36;
 const _: () = assert!(WORDS * 8 + NAME_BYTES_MAX <= RECORD_BYTES);
 
 /// A file that a process made, moved or removed and did not tell.
@@ -129,9 +134,27 @@ fn record_at(place: u32) -> u64 {
 }
 
 fn encode(order: u64, session: u64, volume: u64, file: &EarlyFile) -> Vec<u8> {
-    let EarlyFile { origin, parent, name, ino, mode, uid, gid, at, epoch, removed, moved, linked } = file;
+    let EarlyFile {
+        origin,
+        parent,
+        name,
+        ino,
+        mode,
+        uid,
+        gid,
+        at,
+        epoch,
+        removed,
+        moved,
+        linked,
+        directory,
+        kept,
+    } = file;
     let flag = |set: bool, flag: u64| if set { flag } else { 0 };
     let done = flag(*removed, REMOVED) | flag(moved.is_some(), MOVED) | flag(*linked, LINKED);
+    let done = done | flag(*directory, DIRECTORY) | flag(kept.is_some(), KEPT);
+    let set: Vec<u8> = kept::encode(kept.as_ref()).iter().flat_map(|word| word.to_le_bytes()).collect();
+    let name = if kept.is_some() { &set } else { name };
     let (low, high) = match moved {
         Some(to) => (to.replaced, to.parent),
         None => (u64::from(*uid), u64::from(*gid)),
@@ -177,14 +200,18 @@ fn parse(bytes: &[u8]) -> Option<(u64, u64, u64, EarlyFile)> {
         return None;
     }
     let (name, new_name) = names.split_at(len);
-    let what = small(mode & !(REMOVED | MOVED | LINKED))?;
+    let what = small(mode & u64::from(u32::MAX))?;
     let moved =
         (mode & MOVED != 0).then(|| EarlyMove { parent: high, name: new_name.to_vec(), replaced: low });
     let (uid, gid) = if moved.is_some() { (what, 0) } else { (small(low)?, small(high)?) };
+    let kept = match mode & KEPT != 0 {
+        true => Some(kept_from(name, epoch)?),
+        false => None,
+    };
     let file = EarlyFile {
         origin: Origin { session: of, sequence, acked_below },
         parent,
-        name: name.to_vec(),
+        name: if kept.is_some() { Vec::new() } else { name.to_vec() },
         ino,
         mode: if moved.is_some() { 0 } else { what },
         uid,
@@ -194,8 +221,18 @@ fn parse(bytes: &[u8]) -> Option<(u64, u64, u64, EarlyFile)> {
         removed: mode & REMOVED != 0,
         moved,
         linked: mode & LINKED != 0,
+        directory: mode & DIRECTORY != 0,
+        kept,
     };
     Some((order, session, volume, file))
+}
+
+fn kept_from(bytes: &[u8], epoch: u64) -> Option<KeptAttributes> {
+    let mut words = [0; kept::WORDS];
+    for (word, bytes) in words.iter_mut().zip(bytes.chunks_exact(8)) {
+        *word = u64::from_le_bytes(bytes.try_into().ok()?);
+    }
+    kept::decode(words, epoch).filter(|_| bytes.len() == kept::WORDS * 8)
 }
 
 fn sum(words: &[u64], name: &[u8]) -> u64 {
@@ -216,6 +253,16 @@ mod tests {
         match ino {
             11 => EarlyFile { removed: true, uid: 1001, gid: 7, ..made },
             12 => EarlyFile { linked: true, uid: 1001, gid: 7, ..made },
+            14 => EarlyFile { directory: true, mode: 0o750, uid: 1001, gid: 7, ..made },
+            15 => {
+                let kept = KeptAttributes {
+                    mode: Some(0o711),
+                    mtime: Some(at),
+                    epoch: 6,
+                    ..KeptAttributes::default()
+                };
+                EarlyFile { kept: Some(kept), name: Vec::new(), ..made }
+            }
             13 => {
                 let moved = EarlyMove { parent: u64::MAX, name: b"to".to_vec(), replaced: 1 << 40 };
                 EarlyFile { moved: Some(moved), uid: 1001, ..made }
@@ -230,7 +277,14 @@ mod tests {
         let path = dir.path().join("stage");
         let stage = Stage::open(&path).unwrap();
         let long = vec![b'x'; NAME_BYTES_MAX];
-        let all = [file(b"first", 12), file(&long, 11), file(b"told", 10), file(b"last", 13)];
+        let all = [
+            file(b"first", 12),
+            file(&long, 11),
+            file(b"told", 10),
+            file(b"last", 13),
+            file(b"dir", 14),
+            file(b"", 15),
+        ];
         let mut records: Vec<Record> = all
             .iter()
             .map(|file| {
@@ -244,9 +298,9 @@ mod tests {
         drop(records);
         let left = stage.left_files().unwrap();
         let found: Vec<&EarlyFile> = left.iter().map(|left| &left.file).collect();
-        assert_eq!(found, [&all[0], &all[1], &all[3]]);
+        assert_eq!(found, [&all[0], &all[1], &all[3], &all[4], &all[5]]);
         assert!(left.iter().all(|left| (left.session, left.volume) == (7, 1)));
-        assert_eq!(stage.records.lock().len(), RECORDS as usize - 4, "what was left is not given out again");
+        assert_eq!(stage.records.lock().len(), RECORDS as usize - 6, "what was left is not given out again");
         stage.clear_files(&left).unwrap();
         assert_eq!(stage.left_files().unwrap(), []);
     }

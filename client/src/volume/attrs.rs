@@ -5,15 +5,16 @@ use std::sync::Arc;
 use proto::error::{Code, WireError};
 use proto::find::{Find, FindReply, FindRequest};
 use proto::mrc::{
-    Access, AccessRequest, Attr, GetAttr, GetLayout, GetXattr, GetXattrRequest, InoRequest, LayoutReply,
-    ListXattr, LockReply, LockRequest, MetadataSync, SetAttr, SetAttrRequest, SetXattr, SetXattrRequest,
-    StatFs, StatFsReply, SyncMetadata, Time,
+    ACL_DEFAULT, Access, AccessRequest, Attr, GetAttr, GetLayout, GetXattr, GetXattrRequest, InoRequest,
+    LayoutReply, ListXattr, LockReply, LockRequest, MetadataSync, SetAttr, SetAttrRequest, SetXattr,
+    SetXattrRequest, StatFs, StatFsReply, SyncMetadata, Time, kind,
 };
 use proto::usage::{Usage, UsageReply};
 
 use super::Volume;
 use super::inode::kept::Setting;
 use crate::config::Creds;
+use crate::engine::kept;
 use crate::error::Result;
 use crate::stage::Stage;
 
@@ -89,11 +90,16 @@ impl Volume {
         changes: Changes,
         stage: Option<&Arc<Stage>>,
     ) -> Result<Attr> {
-        if let Some(stage) = stage
-            && let Some(inode) = self.inode(ino)
-            && let Some(attr) = inode.keep(creds, Setting::Attributes(&changes), stage).await
-        {
-            return Ok(attr);
+        if let Some(stage) = stage {
+            let kept = match self.inode(ino) {
+                Some(inode) => inode.keep(creds, Setting::Attributes(&changes), stage).await,
+                None => self.set_directory_early(creds, ino, stage, |attr, now, epoch| {
+                    kept::keep(attr, &changes, now, epoch)
+                }),
+            };
+            if let Some(attr) = kept {
+                return Ok(attr);
+            }
         }
         self.setattr(creds, ino, changes).await
     }
@@ -110,8 +116,18 @@ impl Volume {
             (Some(stage), Some(inode)) => {
                 inode.keep(creds, Setting::AccessList(value), stage).await.is_some()
             }
+            (Some(stage), None) => {
+                let set = |attr: &Attr, now, epoch| kept::keep_plain_acl(attr, value, now, epoch);
+                self.set_directory_early(creds, ino, stage, set).is_some()
+            }
             _ => false,
         }
+    }
+
+    /// Whether a list that new files of a directory get, and which is to be removed, is known not to be there: then there is nothing to do.
+    pub(crate) fn has_no_default_acl(&self, creds: &Creds, ino: u64) -> bool {
+        let attr = self.leasing().attr(self.key(ino)).filter(|_| creds.may_use_kept());
+        attr.is_some_and(|attr| attr.mode >> 12 == kind::DIR && attr.acl & ACL_DEFAULT == 0 && attr.bare)
     }
 
     /// What was answered here is told to the MRC before it is asked about rights.

@@ -1,11 +1,12 @@
-//! Making, moving, linking and removing a file before the MRC hears of it. See `docs/protocols/async-create.md`.
+//! Making, moving, linking and removing files and directories before the MRC hears of it. See `docs/protocols/async-create.md`.
 
 use std::sync::Arc;
 
 use proto::error::{Code, WireError};
+use proto::limits::LINKS_MAX;
 use proto::mrc::{
-    ACL_DEFAULT, Attr, CreateMany, CreateManyRequest, CreatedReply, EarlyFile, EarlyMove, LEASE_WRITE,
-    RENAME_NOREPLACE, TAKES_LINKS, Time, kind,
+    ACL_DEFAULT, Attr, CreateMany, CreateManyRequest, CreatedReply, EarlyFile, EarlyMove, KeptAttributes,
+    LEASE_WRITE, RENAME_NOREPLACE, TAKES_DIRECTORIES, TAKES_LINKS, Time, kind,
 };
 
 use super::Volume;
@@ -73,6 +74,81 @@ impl Volume {
         })?;
         let file = File::new(file, creds.clone(), made);
         Some(Created { file, attr: self.shown(attr), created: true })
+    }
+
+    /// Like [`Volume::mkdir`]; with a stage the directory is made here, and told afterwards, when nobody else may look.
+    pub(crate) async fn mkdir_behind(
+        &self,
+        creds: &Creds,
+        (parent, name): (u64, &[u8]),
+        mode: u32,
+        stage: Option<&Arc<Stage>>,
+    ) -> Result<Attr> {
+        if let Some(stage) = stage
+            && let Some(attr) = self.mkdir_early(creds, (parent, name), mode, stage)
+        {
+            return Ok(self.shown(attr));
+        }
+        self.mkdir(creds, parent, name, mode).await
+    }
+
+    /// `None`: the MRC has to make it.
+    fn mkdir_early(
+        &self,
+        creds: &Creds,
+        (parent, name): (u64, &[u8]),
+        mode: u32,
+        stage: &Arc<Stage>,
+    ) -> Option<Attr> {
+        let plain = creds.may_use_kept() && super::names::is_plain(name) && mode & SPECIAL == 0;
+        if !plain || self.is_past() || self.has_quota() || self.is_short() {
+            return None;
+        }
+        let creates = self.session().creates();
+        if !creates.takes(TAKES_DIRECTORIES) {
+            return None;
+        }
+        self.leasing().make_directory_early(self.key(parent), name, |of_dir| {
+            let options = CreateOptions { mode, ..CreateOptions::default() };
+            let file = self.file_of(creds, of_dir, name, options)?;
+            // What it hands down is the MRC's to decide.
+            if of_dir.mode & SETGID != 0 || of_dir.nlink >= LINKS_MAX {
+                return None;
+            }
+            let file = EarlyFile { ino: creates.take_number(&self.arc())?, directory: true, ..file };
+            let at = self.tell_later(stage, file.clone())?;
+            Some(creates::attributes(&EarlyFile { at, ..file }))
+        })
+    }
+
+    /// Attributes of a directory that nobody else may look at; `None`: they are the MRC's to change. `set` gives what changes.
+    pub(super) fn set_directory_early(
+        &self,
+        creds: &Creds,
+        ino: u64,
+        stage: &Arc<Stage>,
+        set: impl FnOnce(&Attr, Time, u64) -> Option<KeptAttributes>,
+    ) -> Option<Attr> {
+        let may = creds.may_use_kept() && !self.is_past();
+        if !may || !self.session().creates().takes(TAKES_DIRECTORIES) {
+            return None;
+        }
+        self.leasing().set_early(self.key(ino), |attr| {
+            // An access control list is the MRC's to change.
+            if attr.acl != 0 {
+                return None;
+            }
+            let kept = set(attr, self.now(), self.session().epoch())?;
+            let file = EarlyFile {
+                parent: ino,
+                ino,
+                uid: creds.uid,
+                gid: creds.gid,
+                kept: Some(kept),
+                ..EarlyFile::default()
+            };
+            self.tell_later(stage, file).map(|_| kept)
+        })
     }
 
     /// Like [`Volume::unlink`]; with a stage the name is taken away here, and the MRC hears of it afterwards, when nobody else may look.

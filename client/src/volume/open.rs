@@ -28,7 +28,7 @@ pub(super) struct Rights {
 }
 
 /// How to create.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CreateOptions {
     /// Permission bits, before [`Creds::umask`].
     pub mode: u32,

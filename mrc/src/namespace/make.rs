@@ -59,9 +59,14 @@ pub fn create(txn: &mut Txn<'_>, now: Time, ask: &CreateRequest, layout: &Layout
     Ok(Created { inode, created: true })
 }
 
-/// Makes a regular file that a session has made under its lease of the directory: as it has shown it, unless it was expelled
-/// since. What was promised is not refused for a quota.
-pub fn create_as(txn: &mut Txn<'_>, head: &Head, file: &EarlyFile, layout: &Layout) -> Outcome<Created> {
+/// Makes a regular file (`layout`) or a directory that a session has made under its lease of the directory: as it has shown it, unless
+/// it was expelled since. What was promised is not refused for a quota.
+pub fn create_as(
+    txn: &mut Txn<'_>,
+    head: &Head,
+    file: &EarlyFile,
+    layout: Option<&Layout>,
+) -> Outcome<Created> {
     let (volume, name) = (head.volume, Name::parse_new(&file.name)?);
     session::require_epoch(txn, head.session, file.epoch, name)?;
     let mut parent = inode::directory(txn, volume, file.parent)?;
@@ -91,14 +96,18 @@ pub fn create_as(txn: &mut Txn<'_>, head: &Head, file: &EarlyFile, layout: &Layo
         return refuse(Code::NotFound, format!("directory {} is removed", Ino(file.parent)));
     }
     let at = Time { nanos: file.at.nanos.min(999_999_999), ..file.at };
-    let mode = kind::FILE << 12 | file.mode & 0o7777;
-    let mut inode = Inode::new(file.ino, mode, (file.uid, file.gid), at, Body::File(layout.encode_to_vec()));
+    let (kind, body) = match layout {
+        Some(layout) => (kind::FILE, Body::File(layout.encode_to_vec())),
+        None => (kind::DIR, Body::Directory { next_cookie: FIRST_COOKIE }),
+    };
+    let mut inode = Inode::new(file.ino, kind << 12 | file.mode & 0o7777, (file.uid, file.gid), at, body);
     inode.tell_lists();
     quota::created(txn, volume, &record, &inode)?;
     let cookie = entry::take_cookie(&mut parent);
     home::add(txn, volume, &mut inode, (file.parent, cookie))?;
-    entry::put(txn, volume, file.parent, name, Entry { ino: file.ino, kind: kind::FILE, cookie });
+    entry::put(txn, volume, file.parent, name, Entry { ino: file.ino, kind, cookie });
     parent.attr.size += 1;
+    parent.attr.nlink += u32::from(layout.is_none());
     parent.named_at(at);
     inode::put(txn, volume, &parent);
     inode::put(txn, volume, &inode);

@@ -7,7 +7,6 @@ use proto::mrc::Time;
 use rt::table::{Reader, Txn, prefix_end};
 
 use super::keys::{self, table};
-use super::name::Name;
 use super::record::{unversioned, versioned};
 use super::{Outcome, corrupt, locks, refuse, volume};
 
@@ -70,7 +69,7 @@ pub fn require_epoch(
     reader: &(impl Reader + ?Sized),
     session: u64,
     epoch: u64,
-    name: Name<'_>,
+    name: impl std::fmt::Display,
 ) -> Outcome<()> {
     if find(reader, session)?.is_some_and(|row| row.epoch == epoch) {
         return Ok(());
@@ -78,7 +77,7 @@ pub fn require_epoch(
     refuse(
         Code::CapabilityExpired,
         format!(
-            "{name} was made or removed by a session that has been expelled since: others may have used its directory"
+            "{name} was made, changed or removed by a session that has been expelled since: others may have used its directory"
         ),
     )
 }

@@ -3,7 +3,7 @@
 use proto::error::Code;
 use proto::id::Ino;
 use proto::limits::{BLOCK_BYTES, FILE_BYTES_MAX};
-use proto::mrc::{Attr, KeptAttributes, ReportWrite, SetAttrRequest, Time, kind};
+use proto::mrc::{Attr, EarlyFile, Head, KeptAttributes, ReportWrite, SetAttrRequest, Time, kind};
 use rt::table::Txn;
 
 use super::inode::{self, FLAG_APPEND, FLAG_IMMUTABLE, Inode, Layers};
@@ -247,6 +247,28 @@ pub fn report_write(txn: &mut Txn<'_>, now: Time, request: &ReportWrite) -> Outc
     quota::changed(txn, volume, &before, &inode.attr)?;
     let written = written || kept.is_none();
     Ok((inode, Reported { written, attributes: kept.is_some() }))
+}
+
+/// Sets attributes of a directory that a session has set under its lease of it, as it has shown them; `None`: it is gone, or they may not be
+/// set any more. The kernel of the mount has checked the rights.
+pub fn directory_as(
+    txn: &mut Txn<'_>,
+    head: &Head,
+    file: &EarlyFile,
+    kept: KeptAttributes,
+) -> Outcome<Option<Inode>> {
+    session::require_epoch(txn, head.session, file.epoch, Ino(file.ino))?;
+    for time in [kept.atime, kept.mtime, Some(kept.ctime)].into_iter().flatten() {
+        checked_time(time)?;
+    }
+    let found = inode::find(txn, head.volume, file.ino)?.filter(Inode::is_dir);
+    let Some(mut inode) = found.filter(|inode| !inode.has_flag(FLAG_IMMUTABLE | FLAG_APPEND)) else {
+        return Ok(None);
+    };
+    set_kept(&mut inode, kept);
+    inode.touch(kept.ctime.max(inode.attr.ctime));
+    inode::put(txn, head.volume, &inode);
+    Ok(Some(inode))
 }
 
 /// What a report changed.

@@ -1,4 +1,4 @@
-//! Files that a session has made, moved, linked or removed under its leases of their directories: one command each, replicated together. See
+//! Files and directories that a session has made, moved, linked or removed under its leases of their directories: one command each, replicated together. See
 //! `docs/protocols/async-create.md`.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,16 +9,16 @@ use futures::future::try_join_all;
 use prost::Message;
 use proto::error::{Code, WireError};
 use proto::mrc::{
-    CREATES_MAX, CreateMany, CreateManyReply, CreatedReply, EarlyFile, Head, LEASE_WRITE, LeaseGrant,
-    RESERVE_MAX, TAKES_LINKS, may_be_told_again,
+    AttrReply, CREATES_MAX, CreateMany, CreateManyReply, CreatedReply, EarlyFile, Head, LEASE_WRITE,
+    LeaseGrant, RESERVE_MAX, TAKES_DIRECTORIES, TAKES_LINKS, may_be_told_again,
 };
 use proto::rpc::Origin;
 use rt::rpc::{Request, Response, parse};
 
 use super::create::{Made, rights};
-use crate::command::{Body, ChangeAs, CreateAs, CreateDone, InosReserved, LinkAs, ReserveInos};
+use crate::command::{Body, ChangeAs, CreateAs, CreateDone, DoneAs, InosReserved, ReserveInos};
 use crate::engine::leases::{Claim, Claims};
-use crate::leasing::read::Reading;
+use crate::leasing::read::{OF_MAKER, Reading};
 use crate::leasing::{Change, claims};
 use crate::namespace::{inode, link as names};
 use crate::service::{Mrc, Signer};
@@ -36,7 +36,8 @@ pub(crate) async fn serve(mrc: &Mrc, request: Request) -> Result<Response, WireE
     mrc.lead(request.deadline).await?;
     let (head, session) = (&ask.head, ask.head.session);
     mrc.leader().require_session(session)?;
-    let mut reply = CreateManyReply { takes: TAKES_LINKS, ..CreateManyReply::default() };
+    let takes = TAKES_LINKS | TAKES_DIRECTORIES;
+    let mut reply = CreateManyReply { takes, ..CreateManyReply::default() };
     if !ask.files.is_empty() {
         let signer = mrc.signer(session)?;
         let mut announced = announce(mrc, head, &ask.files, request.deadline).await?;
@@ -68,16 +69,26 @@ async fn announce(
     deadline: Duration,
 ) -> Result<Vec<Change>, WireError> {
     let (volume, leasing) = (head.volume, mrc.leader().leasing());
-    let known: BTreeSet<u64> = files.iter().flat_map(EarlyFile::known).collect();
+    let mut known: BTreeSet<u64> = files.iter().flat_map(EarlyFile::known).collect();
+    // Directories in which nobody can hold anything: they have yet to be made. One that is there was made by this call when it was made before.
+    let made: BTreeSet<u64> =
+        files.iter().filter(|file| file.is_made() && file.directory).map(|file| file.ino).collect();
+    known.extend(&made);
     let directories = files.iter().flat_map(EarlyFile::directories).map(|ino| (ino, claims::DIRECTORY));
     // What was in a directory may go with it.
     let mut of_inodes: BTreeMap<u64, u32> = directories.collect();
     of_inodes.extend(known.iter().map(|ino| (*ino, OF_KNOWN)));
+    let mut is_new = BTreeSet::new();
+    for ino in made {
+        if inode::find(mrc.table(), volume, ino)?.is_none() {
+            is_new.insert(ino);
+        }
+    }
     let all: Vec<(u64, u32)> = of_inodes.into_iter().collect();
     let mut begun = Vec::with_capacity(all.len() / Claims::MAX + 1);
     for some in all.chunks(Claims::MAX) {
-        let with =
-            |claims: Claims, (ino, bits): &(u64, u32)| claims.with(Claim::change((volume, *ino), *bits));
+        let claim = |ino, bits| Claim { new: is_new.contains(&ino), ..Claim::change((volume, ino), bits) };
+        let with = |claims: Claims, (ino, bits): &(u64, u32)| claims.with(claim(*ino, *bits));
         begun.push(leasing.begin_as_maker(head.session, some.iter().fold(Claims::default(), with))?);
     }
     let is_ours = |ino| leasing.with(|engine, _| engine.held(head.session, (volume, ino)) & LEASE_WRITE != 0);
@@ -156,10 +167,12 @@ async fn one(
     deadline: Duration,
 ) -> Result<(CreatedReply, Vec<LeaseGrant>), WireError> {
     let nothing_new = |freed| (CreatedReply { freed, ..CreatedReply::default() }, Vec::new());
-    let result = if file.is_made() {
+    let result = if file.is_made() && file.directory {
+        make_directory(mrc, head, file, deadline).await
+    } else if file.is_made() {
         make(mrc, signer, head, file, deadline).await
-    } else if file.linked {
-        link(mrc, head, file, deadline).await.map(|()| nothing_new(0))
+    } else if file.linked || file.kept.is_some() {
+        done(mrc, head, file, deadline).await.map(|_| nothing_new(0))
     } else {
         change(mrc, head, file, deadline).await.map(nothing_new)
     };
@@ -201,11 +214,24 @@ async fn make(
     Ok((CreatedReply { attr, credentials, refused: None, freed: 0 }, leases))
 }
 
-/// Gives it a further name.
-async fn link(mrc: &Mrc, head: &Head, file: &EarlyFile, deadline: Duration) -> Result<(), WireError> {
+/// Makes it, a directory. Its maker may have made names in it already: it is given the right to, whatever is given to others now.
+async fn make_directory(
+    mrc: &Mrc,
+    head: &Head,
+    file: &EarlyFile,
+    deadline: Duration,
+) -> Result<(CreatedReply, Vec<LeaseGrant>), WireError> {
+    let reply = AttrReply::decode(done(mrc, head, file, deadline).await?).map_err(unreadable)?;
+    let (session, directory) = (head.session, (head.volume, file.ino));
+    let grant = mrc.leader().leasing().with(|engine, _| engine.grant_made(session, directory, OF_MAKER));
+    Ok((CreatedReply { attr: Some(reply.attr), ..CreatedReply::default() }, grant.into_iter().collect()))
+}
+
+/// Gives a file a further name, makes a directory or sets its attributes.
+async fn done(mrc: &Mrc, head: &Head, file: &EarlyFile, deadline: Duration) -> Result<Bytes, WireError> {
     must_hold(mrc, head, file)?;
     let head = Head { uid: file.uid, gid: file.gid, ..head.clone() };
-    propose(mrc, file, Body::LinkAs(LinkAs { head, file: file.clone() }), deadline).await.map(drop)
+    propose(mrc, file, Body::DoneAs(DoneAs { head, file: file.clone() }), deadline).await
 }
 
 /// Moves or removes it. Gives the number of the inode that exists no more by it, or 0.

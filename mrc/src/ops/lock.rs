@@ -80,7 +80,8 @@ pub(crate) async fn serve(mrc: &Mrc, request: Request) -> Result<Response, WireE
 /// No other session decides about the file's locks while this lives; while somebody waits, its own does not either.
 async fn decided(mrc: &Mrc, ask: &LockRequest, deadline: Duration) -> Result<Change, WireError> {
     let file = (ask.head.volume, ask.ino);
-    let claim = Claim { file, recall: LEASE_LOCKS, block: LEASE_LOCKS, own: ask.wait_ms > 0, tell: false };
+    let own = ask.wait_ms > 0;
+    let claim = Claim { file, recall: LEASE_LOCKS, block: LEASE_LOCKS, own, ..Claim::default() };
     mrc.leader().leasing().begin_change(ask.head.session, Claims::default().with(claim), deadline).await
 }
 

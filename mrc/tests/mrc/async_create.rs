@@ -3,15 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mrc::command::{Body, ChangeAs, CreateAs, ReserveInos, SessionBegin, SessionRaise};
+use mrc::command::{Body, ChangeAs, CreateAs, DoneAs, ReserveInos, SessionBegin, SessionRaise};
 use proto::error::Code;
 use proto::mrc::{
     AwaitRecalls, AwaitRecallsRequest, Create, CreateMany, CreateManyReply, CreateManyRequest, CreateRequest,
     CreatedReply, DropVolume, EarlyFile, EarlyMove, EntryRequest, FURTHER_MAX, GetAttr, HOLDS_MAX, HeldLease,
-    HoldMany, HoldManyReply, HoldManyRequest, InoRequest, LEASE_ATTR as A, LEASE_NAMES as N, LEASE_READ as R,
-    LEASE_WRITE as W, Lookup, MakeRequest, MkDir, Open, OpenRequest, OpenSession, RESERVE_MAX, ReadDir,
-    ReadDirRequest, ReturnLeases, ReturnLeasesRequest, ReturnedLease, SessionOpen, TAKES_LINKS, Time,
-    VolumeDrop,
+    HoldMany, HoldManyReply, HoldManyRequest, InoRequest, KeptAttributes, LEASE_ATTR as A, LEASE_NAMES as N,
+    LEASE_READ as R, LEASE_WRITE as W, Lookup, MakeRequest, MkDir, Open, OpenRequest, OpenSession,
+    RESERVE_MAX, ReadDir, ReadDirRequest, ReturnLeases, ReturnLeasesRequest, ReturnedLease, SessionOpen,
+    TAKES_DIRECTORIES, TAKES_LINKS, Time, VolumeDrop,
 };
 use proto::quota::{QuotaKind, QuotaLimits, QuotaSet, SetQuota};
 use proto::rpc::Origin;
@@ -87,6 +87,20 @@ impl World {
 
     fn linked(&self, name: &str, ino: u64, epoch: u64) -> EarlyFile {
         EarlyFile { linked: true, at: at(10), ..self.file(name, ino, epoch) }
+    }
+
+    fn directory(&self, name: &str, ino: u64, epoch: u64) -> EarlyFile {
+        EarlyFile { directory: true, mode: 0o750, ..self.file(name, ino, epoch) }
+    }
+
+    fn within(directory: u64, file: EarlyFile) -> EarlyFile {
+        EarlyFile { parent: directory, ..file }
+    }
+
+    fn set(&self, ino: u64, mode: u32, epoch: u64) -> EarlyFile {
+        let (mode, mtime) = (Some(mode), Some(at(1)));
+        let kept = KeptAttributes { mode, mtime, ctime: at(13), epoch, ..KeptAttributes::default() };
+        Self::within(ino, EarlyFile { kept: Some(kept), at: at(13), ..self.file("", ino, epoch) })
     }
 
     async fn holds(&self, session: u64, inos: Vec<u64>) -> HoldManyReply {
@@ -461,6 +475,85 @@ async fn a_file_gets_a_further_name_once_however_often_it_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_directory_is_made_filled_and_its_attributes_are_set_in_one_call() {
+    let world = Arc::new(World::new(2).await);
+    let epoch = world.takes_part(SESSION).await;
+    world.takes_part(OTHER).await;
+    assert_eq!(world.makes("first").await, A | N | W);
+    let told = world.tell(Vec::new(), RESERVE_MAX).await;
+    assert_eq!(told.takes & TAKES_DIRECTORIES, TAKES_DIRECTORIES);
+    let ino = told.first;
+    let all = vec![
+        world.directory("d", ino, epoch),
+        World::within(ino, world.directory("sub", ino + 1, epoch)),
+        World::within(ino + 1, world.file("x", ino + 2, epoch)),
+        World::within(ino, world.file("y", ino + 3, epoch)),
+        world.set(ino, 0o711, epoch),
+        world.directory("gone", ino + 4, epoch),
+        world.removed("gone", ino + 4, epoch),
+    ];
+    for origin in [true, true, false] {
+        let mut all = all.clone();
+        if !origin {
+            all.iter_mut().for_each(|file| file.origin = Origin::default());
+        }
+        let told = world.tell(all, 0).await;
+        // Made again when nobody knows any more that it was, and removed again.
+        assert!(told.files.iter().all(|file| refusal(file).is_none()), "{:?}", told.files);
+        let held = |ino| told.leases.iter().find(|grant| grant.ino == ino).map(|grant| grant.bits);
+        assert_eq!((held(ino), held(ino + 1)), (Some(A | N | W), Some(A | N | W)));
+        let of = |ino| InoRequest { head: head(SESSION), ino };
+        let root = world.ask::<GetAttr>(&of(ROOT)).await.unwrap().attr;
+        assert_eq!((root.size, root.nlink), (2, 3));
+        let attr = world.ask::<GetAttr>(&of(ino)).await.unwrap().attr;
+        assert_eq!((attr.mode, attr.size, attr.nlink, attr.mtime), (0o040_711, 2, 3, at(1)));
+        assert_eq!((attr.uid, attr.gid, attr.btime, attr.ctime), (3, 4, at(9), at(13)));
+        assert_eq!(code(world.ask::<GetAttr>(&of(ino + 4)).await), Some(Code::Stale));
+    }
+    // Nobody else looks into them before their maker has told all.
+    let looking = tokio::spawn({
+        let world = world.clone();
+        async move {
+            let list = |ino| ReadDirRequest { head: head(OTHER), ino, after: 0, limit: 9, with_attrs: false };
+            let names = world.ask::<ReadDir>(&list(ino + 1)).await.unwrap().entries;
+            names.iter().map(|entry| entry.ino).collect::<Vec<_>>()
+        }
+    });
+    let wanted = world.wanted(SESSION, 10_000).await;
+    assert_eq!(wanted.iter().map(|one| (one.0, one.1)).collect::<Vec<_>>(), [(ino + 1, W)]);
+    world.tell(vec![World::within(ino + 1, world.file("z", ino + 5, epoch))], 0).await;
+    world.gives_back(SESSION, &wanted).await;
+    assert_eq!(looking.await.unwrap(), [ino + 2, ino + 5]);
+    // From now on it is the MRC's to set.
+    let told = world.tell(vec![world.set(ino + 1, 0o700, epoch)], 0).await;
+    assert_eq!(refusal(&told.files[0]), Some(Code::CapabilityExpired));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_directory_that_was_made_is_filled_after_a_change_of_leader() {
+    let mut world = World::new(1).await;
+    let epoch = world.takes_part(SESSION).await;
+    world.takes_part(OTHER).await;
+    assert_eq!(world.makes("a").await, A | N | W);
+    let ino = world.tell(Vec::new(), 8).await.first;
+    let made = vec![world.directory("d", ino, epoch), World::within(ino, world.file("x", ino + 1, epoch))];
+    for _ in 0..2 {
+        // The first time nobody has heard of it, the second time it was made and its maker has not heard that it was.
+        world.restart().await;
+        let leases = [ROOT].map(|ino| HeldLease { volume: VOLUME, ino, bits: A | N | W }).to_vec();
+        let session = OpenSession { session: SESSION, client: "test".into(), ..OpenSession::default() };
+        let open = OpenSession { leases, session_epoch: epoch, ..session };
+        assert_eq!(world.open(open).await.session_epoch, epoch);
+        let other = OpenSession { session: OTHER, client: "test".into(), ..OpenSession::default() };
+        world.open(other).await;
+        let told = world.tell(made.clone(), 0).await;
+        assert!(told.files.iter().all(|file| refusal(file).is_none()), "{:?}", told.files);
+        let grant = told.leases.iter().find(|grant| grant.ino == ino).expect("the right to make names in it");
+        assert_eq!(grant.bits, A | N | W);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_else_sees_a_name_or_a_file_that_was_removed_or_moved() {
     let world = Arc::new(World::new(2).await);
     let epoch = world.takes_part(SESSION).await;
@@ -528,6 +621,13 @@ fn an_expelled_session_has_removed_and_moved_nothing() {
     replica.run(make).unwrap();
     replica.run(Body::SessionRaise(SessionRaise { session: SESSION, fence: false })).unwrap();
     let moved = EarlyMove { parent: ROOT, name: b"y".to_vec(), replaced: 0 };
+    let made = EarlyFile { directory: true, ..file("d", 3) };
+    let kept =
+        EarlyFile { kept: Some(KeptAttributes { epoch, ..KeptAttributes::default() }), ..file("", ROOT) };
+    for file in [made, kept, EarlyFile { linked: true, ..file("y", 2) }] {
+        let done = Body::DoneAs(DoneAs { head: head.clone(), file });
+        assert_eq!(code(replica.run(done)), Some(Code::CapabilityExpired));
+    }
     for file in
         [EarlyFile { removed: true, ..file("x", 2) }, EarlyFile { moved: Some(moved), ..file("x", 2) }]
     {

@@ -1,6 +1,6 @@
 //! Files that a mount has made, moved or removed under its lease of their directory, told afterwards. See `docs/protocols/async-create.md`.
 
-use super::{Attr, FileCredentials, Head, LeaseGrant, Time};
+use super::{Attr, FileCredentials, Head, KeptAttributes, LeaseGrant, Time};
 use crate::error::{Code, ErrorMessage};
 use crate::rpc::Origin;
 
@@ -11,6 +11,8 @@ pub const RESERVE_MAX: u32 = 1024;
 
 /// In [`CreateManyReply::takes`]: further names of files.
 pub const TAKES_LINKS: u32 = 1;
+/// In [`CreateManyReply::takes`]: directories, and attributes of directories.
+pub const TAKES_DIRECTORIES: u32 = 2;
 
 /// Whether files that were refused so may be taken when they are told again; else they are lost, and nobody waits for them. They were
 /// promised, so an MRC that is short of room for now is waited for.
@@ -24,7 +26,7 @@ pub fn may_be_told_again(code: Code) -> bool {
     }
 }
 
-/// A regular file that programs of a mount see already, or see no more.
+/// A regular file or a directory that programs of a mount see already, or see no more.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct EarlyFile {
     /// Makes a repeat safe: that of the kernel's request, so that a request that is sent again is answered as one.
@@ -63,13 +65,19 @@ pub struct EarlyFile {
     /// It has a further name, this one, with [`super::LEASE_WRITE`] of it: likewise.
     #[prost(bool, tag = "12")]
     pub linked: bool,
+    /// What was made is a directory.
+    #[prost(bool, tag = "13")]
+    pub directory: bool,
+    /// Attributes of a directory were set, with [`super::LEASE_WRITE`] of it: it is its own parent here, and the name is empty.
+    #[prost(message, optional, tag = "14")]
+    pub kept: Option<KeptAttributes>,
 }
 
 impl EarlyFile {
     /// Whether it is new.
     #[must_use]
     pub fn is_made(&self) -> bool {
-        !self.removed && !self.linked && self.moved.is_none()
+        !self.removed && !self.linked && self.moved.is_none() && self.kept.is_none()
     }
 
     /// Directories in which names change.
@@ -141,7 +149,7 @@ pub struct CreateManyReply {
     /// First of the numbers reserved; 0: none.
     #[prost(uint64, tag = "3")]
     pub first: u64,
-    /// What else than files that are made, moved and removed it may be told of: [`TAKES_LINKS`]. An older one knows none of it.
+    /// What else than files that are made, moved and removed it may be told of: [`TAKES_LINKS`], [`TAKES_DIRECTORIES`]. An older one knows none of it.
     #[prost(uint32, tag = "4")]
     pub takes: u32,
 }

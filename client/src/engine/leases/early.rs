@@ -5,9 +5,12 @@
 use std::time::Duration;
 
 use proto::limits::LINKS_MAX;
-use proto::mrc::{Attr, LEASE_ATTR, LEASE_NAMES, LEASE_READ, LEASE_WRITE, LeaseGrant, Time, kind};
+use proto::mrc::{
+    Attr, KeptAttributes, LEASE_ATTR, LEASE_NAMES, LEASE_READ, LEASE_WRITE, LeaseGrant, Time, kind,
+};
 
 use super::{KEEPS_ATTR, Key, Leases, Ticket};
+use crate::engine::kept;
 
 /// What it takes of a directory.
 const MAKES: u32 = LEASE_ATTR | LEASE_NAMES | LEASE_WRITE;
@@ -54,6 +57,50 @@ impl Leases {
         entry.early |= EARLY;
         (entry.changed, entry.gained) = (next, next);
         entry.attr = Some(attr.clone());
+    }
+
+    /// A directory was made there, which nobody else knows and in which nothing is.
+    pub fn made_directory(&mut self, dir: Key, name: &[u8], attr: &Attr) {
+        let (key, next) = ((dir.0, attr.ino), self.next);
+        self.named(dir, name, Some(attr.ino), (1, attr.mtime));
+        if let Some(of_dir) = self.entries.get_mut(&dir).and_then(|entry| entry.attr.as_mut()) {
+            of_dir.nlink = of_dir.nlink.saturating_add(1);
+        }
+        let entry = self.entries.entry(key).or_default();
+        if entry.bits == 0 {
+            self.holding += 1;
+            self.order.push_back(key);
+        }
+        entry.bits |= MAKES;
+        entry.early |= MAKES;
+        (entry.changed, entry.gained) = (next, next);
+        (entry.directory, entry.whole, entry.parent) = (true, true, Some(dir.1));
+        entry.attr = Some(attr.clone());
+    }
+
+    /// The attributes of a directory, when they may be changed without asking: nobody else may look at them.
+    #[must_use]
+    pub fn may_set(&mut self, dir: Key, now: Duration) -> Option<Attr> {
+        let good = self.is_good(now);
+        let entry = self.entries.get_mut(&dir)?;
+        let ours = entry.bits & MAKES == MAKES && entry.losing == 0 && entry.changing == 0;
+        if !good || !ours || !entry.directory {
+            return None;
+        }
+        entry.used = true;
+        entry.attr.clone()
+    }
+
+    /// They were changed. Gives them.
+    pub fn set(&mut self, dir: Key, kept: &KeptAttributes) -> Option<Attr> {
+        let next = self.next;
+        let entry = self.entries.get_mut(&dir)?;
+        entry.changed = next;
+        // Lists of who may do what, as they were asked for.
+        entry.xattrs.clear();
+        let attr = entry.attr.as_mut()?;
+        kept::show(kept, attr);
+        Some(attr.clone())
     }
 
     /// The attributes of a directory and of a file, when that may be given a further name there without asking.
@@ -303,7 +350,8 @@ impl Leases {
         let Some(entry) = self.entries.get_mut(&key) else { return early };
         if entry.bits & KEEPS_ATTR == 0 {
             entry.forget_attr();
-        } else if entry.attr.is_some() && entry.changing == 0 {
+        } else if entry.attr.is_some() && entry.changing == 0 && !entry.directory {
+            // A directory may have changed since it was told of.
             entry.attr = Some(attr.clone());
         }
         let missing = early & !entry.held();
@@ -508,6 +556,36 @@ mod tests {
         assert_eq!((leases.attr(DIR, NOW).unwrap().size, leases.attr((1, 71), NOW)), (1, None));
         // Into a directory that others may use.
         assert_eq!(leases.may_move((DIR, b"y"), ((1, 6), b"y"), NOW), None);
+    }
+
+    #[test]
+    fn a_directory_is_made_and_filled_before_the_mrc_hears_of_it() {
+        let inner = Attr { ino: 20, nlink: 2, size: 0, ..directory() };
+        let key = (1, 20);
+        let mut leases = maker();
+        assert!(leases.may_make(DIR, b"sub", NOW).is_some());
+        leases.made_directory(DIR, b"sub", &inner);
+        let of_dir = leases.attr(DIR, NOW).unwrap();
+        assert_eq!((of_dir.size, of_dir.nlink, leases.attr(key, NOW)), (1, 3, Some(inner.clone())));
+        assert!(leases.held().iter().all(|held| held.ino != 20), "no leader is told of it");
+        assert_eq!(leases.name(key, b"x", NOW), Some(None), "it is empty");
+        assert!(leases.may_make(key, b"x", NOW).is_some());
+        leases.made(key, b"x", &file());
+        let kept = KeptAttributes { mode: Some(0o700), ctime: time(20), ..KeptAttributes::default() };
+        assert!(leases.may_set(key, NOW).is_some());
+        let set = leases.set(key, &kept).unwrap();
+        assert_eq!((set.mode, set.ctime, set.size), (kind::DIR << 12 | 0o700, time(20), 1));
+        assert_eq!(leases.may_set(FILE, NOW), None, "a file is set otherwise");
+        let ticket = leases.begin();
+        assert_eq!(leases.confirm(1, &inner, &[grant(20, MAKES, 20)], ticket), 0);
+        leases.end(ticket);
+        assert_eq!(leases.attr(key, NOW), Some(set), "the answer knows less");
+        assert_eq!(
+            (leases.name(key, b"x", NOW), leases.name(key, b"y", NOW)),
+            (Some(Some(FILE.1)), Some(None))
+        );
+        assert!(leases.held().iter().any(|held| (held.ino, held.bits) == (20, MAKES)));
+        assert_eq!(leases.may_set(key, Duration::from_secs(61)), None, "past the leases");
     }
 
     #[test]

@@ -20,13 +20,15 @@ pub struct Claim {
     pub own: bool,
     /// Returns must tell open handles.
     pub tell: bool,
+    /// It is being made: nobody can hold anything.
+    pub new: bool,
 }
 
 impl Claim {
     /// A change of the inode.
     #[must_use]
     pub fn change(file: FileId, recall: u32) -> Self {
-        Self { file, recall, block: ALL_BITS, own: false, tell: false }
+        Self { file, recall, block: ALL_BITS, own: false, tell: false, new: false }
     }
 }
 
@@ -50,6 +52,7 @@ impl Claims {
             same.block |= claim.block;
             same.own |= claim.own;
             same.tell |= claim.tell;
+            same.new &= claim.new;
             return self;
         }
         assert!(self.count < Self::MAX, "no operation touches more inodes: {claim:?}");
@@ -134,13 +137,13 @@ impl Leases {
         if blocked { Begun::Waits(pass) } else { Begun::Free(pass) }
     }
 
-    /// Begins a change of directories in which the session alone may make names: nobody else holds anything there, whatever is
+    /// Begins a change of directories in which the session alone may make names: nobody else holds anything there (nor where it makes a directory), whatever is
     /// not known of others after a change of leader, so it waits for nobody. The others of the claims are left out.
     pub fn begin_as_maker(&mut self, session: u64, claims: Claims) -> Begun {
         if !self.leading {
             return Begun::NotLeading;
         }
-        let held = |claim: &&Claim| self.held(session, claim.file) & LEASE_WRITE != 0;
+        let held = |claim: &&Claim| claim.new || self.held(session, claim.file) & LEASE_WRITE != 0;
         let claims = claims.iter().filter(held).fold(Claims::default(), |all, claim| all.with(*claim));
         let ticket = self.number();
         for claim in claims.iter() {

@@ -51,6 +51,19 @@ impl Leases {
         self.give(id, file, give & !self.hushed(file.0))
     }
 
+    /// Gives bits of what the session itself has made under the right to make names, and may have used already: also while it is late, in the hush
+    /// (who waits for that waits for the right under which it was made, so this one is not missed), and beyond the most that a session is given by the
+    /// way. Nobody else holds any of it: that was seen to before the change.
+    pub fn grant_made(&mut self, id: u64, file: FileId, bits: u32) -> Option<LeaseGrant> {
+        if self.sessions.get(&id)?.state != State::Part {
+            return None;
+        }
+        let entry = self.inodes.get(&file);
+        let recalled = entry.and_then(|entry| entry.holder(id)).map_or(0, |own| own.recalled);
+        let against = entry.map_or(0, |entry| conflicts(entry.others(id)));
+        self.hand(id, file, bits & !recalled & !against)
+    }
+
     /// Whether the session may be given leases.
     fn may_hold(&self, now: Duration, id: u64) -> bool {
         let Some(session) = self.sessions.get(&id) else { return false };
@@ -72,14 +85,19 @@ impl Leases {
     /// Adds bits without looking at others; tells what the session holds.
     fn give(&mut self, id: u64, file: FileId, bits: u32) -> Option<LeaseGrant> {
         let held = self.inodes.get(&file).is_some_and(|entry| entry.holder(id).is_some());
-        let session = self.sessions.get_mut(&id)?;
+        let session = self.sessions.get(&id)?;
         if !held
             && (bits == 0
                 || rt::site!("lease.session.holds_too_many", session.held.len() >= self.times.per_session))
         {
             return None;
         }
-        session.held.insert(file);
+        self.hand(id, file, bits)
+    }
+
+    /// Likewise, however many it holds.
+    fn hand(&mut self, id: u64, file: FileId, bits: u32) -> Option<LeaseGrant> {
+        self.sessions.get_mut(&id)?.held.insert(file);
         let number = self.number();
         let entry = self.inodes.entry(file).or_default();
         let holder = match entry.holders.iter().position(|holder| holder.session == id) {

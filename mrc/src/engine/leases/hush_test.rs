@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use proto::mrc::{LEASE_ATTR, LEASE_READ, LEASE_WRITE};
+use proto::mrc::{LEASE_ATTR, LEASE_NAMES, LEASE_READ, LEASE_WRITE};
 
-use super::{Acquired, Claims, Leases, Opening, Standing, Times};
+use super::{Acquired, Begun, Claim, Claims, Leases, Opening, Standing, Times};
 
 const T0: Duration = Duration::from_secs(100);
 const F: (u64, u64) = (7, 5);
@@ -35,6 +35,32 @@ fn who_asks_to_write_waits_for_the_end_of_the_hush() {
     leases.unhush(T0, F.0, generation);
     leases.invariants();
     assert!(matches!(leases.standing(ticket), Standing::Given(Some(grant)) if grant.bits & LEASE_WRITE != 0));
+}
+
+#[test]
+fn who_made_a_directory_may_make_names_in_it_and_whoever_hushes_waits_for_that() {
+    let mut leases = leading();
+    let (parent, made) = ((F.0, 2), F);
+    let makes = LEASE_ATTR | LEASE_NAMES | LEASE_WRITE;
+    assert!(leases.grant(T0, 1, parent, makes).is_some());
+    let generation = leases.hush(F.0);
+    // As it is told: nobody else is given anything of it meanwhile.
+    let claim = Claim { new: true, ..Claim::change(made, LEASE_ATTR | LEASE_NAMES) };
+    let Begun::Free(pass) = leases.begin_as_maker(1, Claims::default().with(claim)) else {
+        panic!("it waits")
+    };
+    assert_eq!(leases.grant(T0, 2, made, makes), None);
+    assert_eq!(leases.grant(T0, 1, made, makes).unwrap().bits, LEASE_ATTR | LEASE_NAMES);
+    assert_eq!(leases.grant_made(1, made, makes).unwrap().bits, makes);
+    leases.finish(T0, &pass, true);
+    leases.invariants();
+    assert_eq!(leases.writers(F.0, 10), [parent, made]);
+    let later = T0 + Duration::from_secs(1);
+    assert!(matches!(leases.acquire(later, 2, made, LEASE_ATTR), Acquired::Waits(_)));
+    assert_eq!(leases.grant_made(1, made, makes).unwrap().bits & LEASE_WRITE, 0, "it was recalled since");
+    assert_eq!(leases.grant_made(3, made, makes), None, "not a session");
+    leases.unhush(later, F.0, generation);
+    leases.invariants();
 }
 
 #[test]

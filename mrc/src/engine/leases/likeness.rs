@@ -189,9 +189,9 @@ fn entry_to(entry: &Entry, words: &mut Words<impl FnMut(Word)>) {
 }
 
 fn claim_to(claim: &super::Claim, words: &mut Words<impl FnMut(Word)>) {
-    let super::Claim { file, recall, block, own, tell } = *claim;
+    let super::Claim { file, recall, block, own, tell, new } = *claim;
     words.file(file);
-    for value in [recall, block, u32::from(own), u32::from(tell)] {
+    for value in [recall, block, u32::from(own), u32::from(tell), u32::from(new)] {
         words.plain(u64::from(value));
     }
 }
