@@ -543,6 +543,8 @@ const KEEPS_ATTR: u32 = LEASE_ATTR | LEASE_WRITE;
 const KEEPS_NAMES: u32 = LEASE_NAMES;
 
 #[cfg(test)]
+mod early_test;
+#[cfg(test)]
 mod listing_test;
 #[cfg(test)]
 mod tests;
