@@ -360,6 +360,9 @@ fn take(
     let mut surrendered = Vec::new();
     for ((made, kept), answer) in taken.into_iter().zip(&reply.files) {
         let Some(kept) = kept else { continue };
+        if answer.refused.is_none() {
+            session.leasing().placed(volume, &made.file, answer.cookie);
+        }
         if !made.file.is_made() && answer.refused.is_none() {
             session.leasing().freed(volume.id(), answer.freed);
             kept.end(session, Ok(()));

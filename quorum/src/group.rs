@@ -14,6 +14,7 @@ mod syncer;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -141,6 +142,20 @@ impl Group {
             self.driver.admit(&origin, true)?;
         }
         self.ask(deadline, |wait| Input::Propose { origin, command, wait }).await
+    }
+
+    /// Runs something until it waits for the first time, and takes all that it proposed until then together: one message to each of the others
+    /// and one write, instead of one each.
+    pub async fn together<T>(&self, work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(work);
+        let first = std::future::poll_fn(|context| {
+            let _gathering = Gathering::begin(&self.driver);
+            Poll::Ready(work.as_mut().poll(context))
+        });
+        match first.await {
+            Poll::Ready(done) => done,
+            Poll::Pending => work.await,
+        }
     }
 
     /// Whether the log's disk has room for more than what must go on when it is full.
@@ -293,6 +308,22 @@ impl Group {
     /// Addresses by member, as the log knows them.
     pub fn members(&self) -> BTreeMap<u64, String> {
         self.driver.members()
+    }
+}
+
+/// While it lives the inbox is not looked into. Not to be held while waiting for anything.
+struct Gathering<'a>(&'a Driver);
+
+impl<'a> Gathering<'a> {
+    fn begin(driver: &'a Driver) -> Self {
+        driver.gather();
+        Self(driver)
+    }
+}
+
+impl Drop for Gathering<'_> {
+    fn drop(&mut self) {
+        self.0.gathered();
     }
 }
 

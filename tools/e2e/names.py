@@ -49,7 +49,7 @@ def one(dice, depth=2):
     first, second, text = path(), path(), os.urandom(dice.choice([0, 0, 10, 3000, 70000]))
     kind = dice.choices(
         ["create", "exclusive", "append", "unlink", "rename", "mkdir", "rmdir", "link", "stat", "read", "symlink", "chmod", "list", "fsync", "open"],
-        [14, 6, 4, 14, 18, 6, 4, 3, 6, 4, 2, 3, 2, 2, 4])[0]
+        [14, 6, 4, 14, 18, 8, 5, 8, 6, 4, 2, 4, 2, 2, 4])[0]
     mode = dice.choice([0o600, 0o644])
     calls = {
         "create": lambda top: write(f"{top}/{first}", os.O_CREAT | os.O_TRUNC, text),

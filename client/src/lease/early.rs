@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use proto::mrc::{Attr, EarlyFile, KeptAttributes, LeaseGrant, Recall, Time};
+use proto::mrc::{Attr, EarlyFile, KeptAttributes, LeaseGrant, Recall, Time, kind};
 
 use super::recalls::{ATTEMPTS, PAUSE};
 use super::{Asked, Leasing};
@@ -58,6 +58,18 @@ impl Leasing {
         let mut engine = self.engine.lock();
         let kept = record(&engine.may_set(dir, now)?)?;
         engine.set(dir, &kept)
+    }
+
+    /// What was told has a place in its directory; see [`crate::engine::leases::Leases::placed`].
+    pub(crate) fn placed(&self, volume: &Volume, file: &EarlyFile, cookie: u64) {
+        let Some((dir, name)) = file.new_name() else { return };
+        let kind = if file.directory { kind::DIR } else { kind::FILE };
+        self.engine.lock().placed(volume.key(dir), name, (file.ino, kind), cookie);
+    }
+
+    /// See [`crate::engine::leases::Leases::awaits_order`].
+    pub(crate) fn awaits_order(&self, dir: Key) -> bool {
+        self.engine.lock().awaits_order(dir)
     }
 
     /// See [`crate::engine::leases::Leases::siblings`].

@@ -253,6 +253,9 @@ impl Volume {
     ) -> Result<ReadDirReply> {
         let limit = limit.clamp(1, READDIR_ENTRIES_MAX);
         if creds.may_use_kept() && !self.is_past() {
+            if self.leasing().awaits_order(self.key(ino)) {
+                self.session().creates().told().await;
+            }
             let _asked = self.leasing().ask();
             if let Some(page) = self.leasing().page(self.key(ino), after, limit as usize, with_attrs) {
                 return Ok(self.shown_page(page));

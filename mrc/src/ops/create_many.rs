@@ -120,7 +120,8 @@ async fn in_order(
     let mut done = vec![(CreatedReply::default(), Vec::new()); files.len()];
     for together in rounds(files) {
         let each = together.iter().map(|at| one(mrc, signer, head, &files[*at], deadline));
-        for (at, answer) in together.iter().zip(try_join_all(each).await?) {
+        let answers = mrc.group().together(try_join_all(each)).await?;
+        for (at, answer) in together.iter().zip(answers) {
             done[*at] = answer;
         }
     }
@@ -176,12 +177,26 @@ async fn one(
     } else {
         change(mrc, head, file, deadline).await.map(nothing_new)
     };
+    let result = match result {
+        Ok((mut reply, leases)) => {
+            reply.cookie = cookie(mrc, head.volume, file)?;
+            Ok((reply, leases))
+        }
+        refused => refused,
+    };
     match result {
         Err(error) if !may_be_told_again(error.code) => {
             Ok((CreatedReply { refused: Some(error.into()), ..CreatedReply::default() }, Vec::new()))
         }
         result => result,
     }
+}
+
+/// Where a new name stands in its directory, so that its maker can list it.
+fn cookie(mrc: &Mrc, volume: u64, file: &EarlyFile) -> Result<u64, WireError> {
+    let Some((parent, name)) = file.new_name() else { return Ok(0) };
+    let there = names::victim(mrc.table(), volume, parent, name)?;
+    Ok(there.filter(|entry| entry.ino == file.ino).map_or(0, |entry| entry.cookie))
 }
 
 fn must_hold(mrc: &Mrc, head: &Head, file: &EarlyFile) -> Result<(), WireError> {
@@ -211,7 +226,7 @@ async fn make(
     let reading = Reading { head, directory: None, deadline };
     let Made { attr, credentials, leases } = rights(mrc, signer, reading, done, true).await?;
     let (attr, credentials) = (Some(attr), Some(credentials));
-    Ok((CreatedReply { attr, credentials, refused: None, freed: 0 }, leases))
+    Ok((CreatedReply { attr, credentials, ..CreatedReply::default() }, leases))
 }
 
 /// Makes it, a directory. Its maker may have made names in it already: it is given the right to, whatever is given to others now.

@@ -135,6 +135,20 @@ pub struct CreatedReply {
     /// The inode that ceased to exist; 0: none did.
     #[prost(uint64, tag = "4")]
     pub freed: u64,
+    /// Where its new name stands in the listing of the directory; 0: it has none, or has lost it since.
+    #[prost(uint64, tag = "5")]
+    pub cookie: u64,
+}
+
+impl EarlyFile {
+    /// The name that is new, with its directory.
+    #[must_use]
+    pub fn new_name(&self) -> Option<(u64, &[u8])> {
+        match &self.moved {
+            Some(to) => Some((to.parent, &to.name)),
+            None => (self.is_made() || self.linked).then_some((self.parent, &self.name)),
+        }
+    }
 }
 
 /// Answer to [`CreateManyRequest`].

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -64,6 +64,8 @@ pub(super) struct Driver {
     view: Mutex<View>,
     /// The handle is gone or the member shut down: tasks end.
     pub(super) halted: AtomicBool,
+    /// Those who put several things into the inbox before it is looked into.
+    gathering: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -106,6 +108,7 @@ impl Driver {
             leads: AtomicBool::new(false),
             view: Mutex::new(View::default()),
             halted: AtomicBool::new(false),
+            gathering: AtomicUsize::new(0),
         });
         driver.syncer.start(group).map_err(|error| QuorumError::Stopped {
             group,
@@ -178,9 +181,23 @@ impl Driver {
         room
     }
 
-    /// Works until the inbox is empty, or leaves it to whoever is at work already.
+    /// Until [`Driver::gathered`] nobody looks into the inbox on account of what is put there.
+    pub(super) fn gather(&self) {
+        self.gathering.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// See [`Driver::gather`].
+    pub(super) fn gathered(&self) {
+        self.gathering.fetch_sub(1, Ordering::AcqRel);
+        self.drive();
+    }
+
+    /// Works until the inbox is empty, or leaves it to whoever is at work already, or is about to be.
     pub(super) fn drive(&self) {
         loop {
+            if self.gathering.load(Ordering::Acquire) > 0 {
+                return;
+            }
             let Some(mut replica) = self.replica.try_lock() else { return };
             self.turn_locked(&mut replica);
             drop(replica);

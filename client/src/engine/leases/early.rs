@@ -75,6 +75,7 @@ impl Leases {
         entry.early |= MAKES;
         (entry.changed, entry.gained) = (next, next);
         (entry.directory, entry.whole, entry.parent) = (true, true, Some(dir.1));
+        entry.begin_order();
         entry.attr = Some(attr.clone());
     }
 
@@ -315,9 +316,13 @@ impl Leases {
             // Answers that are on their way do not tell of it.
             entry.changed = next;
             entry.listing = None;
-            if ino.is_some() {
-                // It comes to another place.
-                self.names -= entry.forget_order();
+            match ino {
+                // The MRC will say where.
+                Some(_) => {
+                    entry.unplaced += u32::from(entry.ordered);
+                    entry.taken |= matches!(entry.names.get(name), Some(Some(_)));
+                }
+                None => entry.taken = true,
             }
             if let Some(of_dir) = &mut entry.attr {
                 of_dir.size = of_dir.size.saturating_add_signed(entries);

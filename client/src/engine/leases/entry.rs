@@ -67,8 +67,12 @@ pub(super) struct Entry {
     pub(super) listing: Option<u64>,
     /// Names as they were listed, with cookie and kind, from the first one on. Those that were taken away since are among them.
     pub(super) order: Vec<Listed>,
-    /// `order` goes to the end.
+    /// `order` goes to the end, but for names of which it is not known yet where they stand.
     pub(super) ordered: bool,
+    /// How many those are.
+    pub(super) unplaced: u32,
+    /// Some name was taken away: what comes may be in `order` already, at another place.
+    pub(super) taken: bool,
     /// Where `..` of a directory leads: kept as its attributes are.
     pub(super) parent: Option<u64>,
 }
@@ -96,8 +100,41 @@ impl Entry {
 
     /// Something came that is not where it was listed. Gives the number of names that were dropped.
     pub(super) fn forget_order(&mut self) -> usize {
-        self.ordered = false;
+        (self.ordered, self.unplaced) = (false, 0);
         std::mem::take(&mut self.order).len()
+    }
+
+    /// It is empty.
+    pub(super) fn begin_order(&mut self) -> usize {
+        let dropped = self.forget_order();
+        (self.ordered, self.taken) = (true, false);
+        dropped
+    }
+
+    /// A name that is new stands there; `false`: it means something else since. Gives how many names that adds to the order, and how
+    /// many were dropped.
+    pub(super) fn place(&mut self, listed: Listed, is_there: bool) -> (usize, usize) {
+        if !self.ordered {
+            return (0, 0);
+        }
+        self.unplaced = self.unplaced.saturating_sub(1);
+        if !is_there {
+            return (0, 0);
+        }
+        let before = self.order.len();
+        if self.taken {
+            self.order.retain(|one| one.name != listed.name);
+        }
+        let dropped = before - self.order.len();
+        let at = self.order.partition_point(|one| one.cookie < listed.cookie);
+        if listed.cookie == 0 || self.order.len() >= ORDER_MAX {
+            return (0, dropped + self.forget_order());
+        }
+        if self.order.get(at).is_some_and(|one| one.cookie == listed.cookie) {
+            return (0, dropped);
+        }
+        self.order.insert(at, listed);
+        (1, dropped)
     }
 
     /// A page that begins after the cookie `after`, to the directory's `end` or not; pages may overlap, see [`Entry::listed`]. Gives how

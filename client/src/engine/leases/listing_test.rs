@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proto::mrc::{Attr, DirEntry, LEASE_ATTR, LEASE_NAMES, LEASE_WRITE, LeaseGrant, Recall, Time, kind};
 
-use super::Leases;
+use super::{Leases, Moving};
 
 const DIR: (u64, u64) = (1, 2);
 const NOW: Duration = Duration::from_secs(1);
@@ -100,6 +100,66 @@ fn what_was_taken_away_here_is_left_out_and_what_was_made_is_asked_for() {
 }
 
 #[test]
+fn what_was_made_here_is_listed_once_it_is_known_where_it_stands() {
+    let at = Time::default();
+    let mut leases = all_known();
+    assert!(!leases.awaits_order(DIR));
+    leases.made(DIR, b"n12", &attr(22, kind::FILE));
+    leases.made(DIR, b"n11", &attr(21, kind::FILE));
+    leases.placed(DIR, b"n11", (21, kind::FILE), 11);
+    assert!(leases.awaits_order(DIR));
+    assert_eq!(answered(&mut leases, 0, 10), None);
+    leases.placed(DIR, b"n12", (22, kind::FILE), 12);
+    assert!(!leases.awaits_order(DIR));
+    assert_eq!(answered(&mut leases, 0, 10), Some((vec![3, 4, 7, 9, 11, 12], true)));
+    // Taken away and made again: it is at its new place alone. So is what another took the place of.
+    leases.removed(DIR, b"n4", 14, at);
+    leases.made(DIR, b"n4", &attr(31, kind::FILE));
+    leases.placed(DIR, b"n4", (31, kind::FILE), 13);
+    let moving = Moving {
+        from_dir: attr(DIR.1, kind::DIR),
+        to_dir: attr(DIR.1, kind::DIR),
+        file: attr(17, kind::FILE),
+        replaced: Some(attr(13, kind::FILE)),
+    };
+    leases.moved((DIR, b"n7"), (DIR, b"n3"), &moving, at);
+    leases.placed(DIR, b"n3", (17, kind::FILE), 14);
+    let page = leases.page(DIR, 0, 10, false, NOW).unwrap();
+    let found: Vec<_> = page.entries.iter().map(|entry| (entry.cookie, entry.ino)).collect();
+    assert_eq!(found, [(9, 19), (11, 21), (12, 22), (13, 31), (14, 17)]);
+    // It was given another name before the MRC had heard of the first.
+    leases.made(DIR, b"x", &attr(40, kind::FILE));
+    leases.removed(DIR, b"x", 40, at);
+    leases.placed(DIR, b"x", (40, kind::FILE), 15);
+    assert_eq!(leases.page(DIR, 0, 10, false, NOW).unwrap().entries.len(), 5);
+    // An MRC that does not say where: it is asked.
+    leases.made(DIR, b"y", &attr(41, kind::FILE));
+    leases.placed(DIR, b"y", (41, kind::FILE), 0);
+    assert_eq!(leases.page(DIR, 0, 10, false, NOW), None);
+    assert!(!leases.awaits_order(DIR));
+}
+
+#[test]
+fn a_directory_that_was_made_here_is_listed_without_a_call() {
+    let mut leases = all_known();
+    let made = (1, 50);
+    leases.made_directory(DIR, b"d", &Attr { size: 0, nlink: 2, ..attr(50, kind::DIR) });
+    let found = |leases: &mut Leases| {
+        let page = leases.page(made, 0, 10, false, NOW)?;
+        Some(page.entries.iter().map(|entry| (entry.ino, entry.kind, entry.cookie)).collect::<Vec<_>>())
+    };
+    assert_eq!(found(&mut leases), Some(Vec::new()));
+    leases.made(made, b"f", &attr(51, kind::FILE));
+    leases.made_directory(made, b"sub", &Attr { size: 0, nlink: 2, ..attr(52, kind::DIR) });
+    assert_eq!((found(&mut leases), leases.awaits_order(made)), (None, true));
+    leases.placed(made, b"sub", (52, kind::DIR), 9);
+    leases.placed(made, b"f", (51, kind::FILE), 8);
+    assert_eq!(found(&mut leases), Some(vec![(51, kind::FILE, 8), (52, kind::DIR, 9)]));
+    leases.forget_early((1, 51), made, b"f");
+    assert_eq!(found(&mut leases), None, "the MRC did not take it");
+}
+
+#[test]
 fn nothing_is_listed_after_a_recall_or_without_the_attributes() {
     let mut leases = all_known();
     assert_eq!(leases.page(DIR, 0, 10, true, NOW), None);
@@ -161,6 +221,7 @@ fn what_comes_next_in_a_directory_is_so_by_its_order_and_not_by_numbers() {
     assert_eq!(leases.siblings((1, 2), 33, 4), [34, 30, 31, 33], "then those at the beginning");
     assert_eq!(leases.siblings((1, 2), 31, 100).len(), 6, "and no directory");
     leases.made((1, 2), &name(50), &attr(50, file));
+    leases.placed((1, 2), &name(50), (50, file), 0);
     assert_eq!(leases.siblings((1, 2), 31, 4), [32, 33, 34, 31], "by number where the order is not known");
 }
 

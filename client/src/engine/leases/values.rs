@@ -74,6 +74,7 @@ impl Leases {
             let entry = self.entries.get_mut(&key).expect("it was just looked at");
             self.names -= entry.forget_names();
             entry.whole = true;
+            entry.begin_order();
         }
     }
 
@@ -128,7 +129,10 @@ impl Leases {
         let good = self.is_good(now);
         let entry = self.entries.get_mut(&dir).filter(|entry| good && entry.bits & KEEPS_NAMES != 0)?;
         entry.used = true;
-        let entry = self.entries.get(&dir).filter(|entry| entry.ordered && entry.changing == 0)?;
+        let entry = self
+            .entries
+            .get(&dir)
+            .filter(|entry| entry.ordered && entry.unplaced == 0 && entry.changing == 0)?;
         let mut entries = Vec::new();
         let from = entry.order.partition_point(|listed| listed.cookie <= after);
         let mut end = true;
@@ -143,6 +147,21 @@ impl Leases {
             entries.push(DirEntry { name: name.to_vec(), ino, kind: *kind, cookie: *cookie, attr });
         }
         Some(ReadDirReply { entries, end, ..ReadDirReply::default() })
+    }
+
+    /// Whether a directory can be listed once the MRC has said where names stand that were made here.
+    #[must_use]
+    pub fn awaits_order(&self, dir: Key) -> bool {
+        self.entries.get(&dir).is_some_and(|entry| entry.ordered && entry.unplaced > 0)
+    }
+
+    /// The MRC has said where a name of `ino` stands that was made here.
+    pub fn placed(&mut self, dir: Key, name: &[u8], (ino, kind): (u64, u32), cookie: u64) {
+        let Some(entry) = self.entries.get_mut(&dir) else { return };
+        let is_there = entry.names.get(name) == Some(&Some(ino));
+        let (added, dropped) = entry.place(Listed { cookie, kind, name: name.into() }, is_there);
+        self.names += added;
+        self.names -= dropped;
     }
 
     /// Keeps where `..` of a directory leads, which came with `grant` on it.
@@ -162,6 +181,10 @@ impl Leases {
     /// Keeps a name, or that it is not there, that came with `grant` on the directory.
     pub fn keep_name(&mut self, dir: Key, name: &[u8], ino: Option<u64>, grant: &LeaseGrant, ticket: Ticket) {
         if self.may_keep(dir, grant, ticket, KEEPS_NAMES) {
+            let entry = self.entries.get_mut(&dir).expect("it was just looked at");
+            if ino.is_some() && entry.ordered && entry.names.get(name) != Some(&ino) {
+                self.names -= entry.forget_order();
+            }
             self.insert_name(dir, name, ino);
         }
     }
@@ -288,8 +311,9 @@ impl Leases {
         let bare = entry.held() == 0;
         if let Some((name, meaning)) = name {
             let keeps = entry.move_end(name) && good && covered && entry.bits & KEEPS_NAMES != 0;
-            if meaning != Some(None) {
-                self.names -= entry.forget_order();
+            match meaning {
+                Some(None) => entry.taken = true,
+                _ => self.names -= entry.forget_order(),
             }
             match meaning.filter(|_| keeps) {
                 Some(ino) => drop(self.insert_name(key, name, ino)),
