@@ -376,4 +376,12 @@ impl Service for Mrc {
             server::dispatch(&self, request).await
         })
     }
+
+    /// What they change goes to the log together.
+    fn together<'a>(
+        &'a self,
+        begin_all: BoxFuture<'a, std::io::Result<()>>,
+    ) -> BoxFuture<'a, std::io::Result<()>> {
+        Box::pin(self.group.together(begin_all))
+    }
 }

@@ -11,6 +11,7 @@ pub mod sim;
 pub mod tcp;
 
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -77,6 +78,11 @@ pub trait Service: Send + Sync + 'static {
     /// Answers one request. Dropping the future cancels it.
     fn call(self: Arc<Self>, peer: Peer, request: Request)
     -> BoxFuture<'static, Result<Response, WireError>>;
+
+    /// Begins several requests that arrived together. A service that does better with what they ask for when it has all of it overrides this.
+    fn together<'a>(&'a self, begin_all: BoxFuture<'a, io::Result<()>>) -> BoxFuture<'a, io::Result<()>> {
+        begin_all
+    }
 }
 
 /// Carries requests to one service.

@@ -43,13 +43,16 @@ enum Source {
 
 const READ_BYTES: usize = 64 << 10;
 
+/// A frame that has arrived to its end.
+fn take_whole(buffer: &mut BytesMut) -> io::Result<Option<Frame>> {
+    frame::take(buffer).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
 impl Source {
     /// The next frame; `None` at a clean end.
     async fn next(&mut self, buffer: &mut BytesMut) -> io::Result<Option<Frame>> {
         loop {
-            if let Some(frame) =
-                frame::take(buffer).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?
-            {
+            if let Some(frame) = take_whole(buffer)? {
                 return Ok(Some(frame));
             }
             if buffer.capacity() - buffer.len() < READ_BYTES / 4 {

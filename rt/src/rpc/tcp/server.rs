@@ -142,6 +142,9 @@ async fn connection(server: Arc<Server>, stream: TcpStream, from: SocketAddr) {
     }
 }
 
+/// Requests that arrived together and are begun so.
+const TOGETHER_MAX: usize = 63;
+
 /// One connection's answers and the requests that wait.
 struct Link {
     outbox: Arc<Outbox>,
@@ -164,20 +167,42 @@ impl Drop for Closing {
 async fn requests(server: &Arc<Server>, link: &Arc<Link>, mut source: Source, peer: &Peer) -> io::Result<()> {
     let mut buffer = BytesMut::with_capacity(super::READ_BYTES);
     while let Some(frame) = source.next(&mut buffer).await? {
-        match frame.header.kind {
-            Kind::Request => dispatch(server, link, peer.clone(), frame).await?,
-            Kind::Notice => take_notice(server, peer.clone(), frame).await?,
-            Kind::Cancel => {
-                if let Some(task) = link.running.lock().remove(&frame.header.request) {
-                    task.abort();
-                }
-            }
-            Kind::Reply | Kind::Error => {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "a caller sent an answer"));
-            }
+        let mut others = Vec::new();
+        while others.len() < TOGETHER_MAX
+            && let Some(frame) = super::take_whole(&mut buffer)?
+        {
+            others.push(frame);
         }
+        if others.is_empty() {
+            begin(server, link, peer, frame).await?;
+            continue;
+        }
+        let all = async {
+            for frame in std::iter::once(frame).chain(others) {
+                begin(server, link, peer, frame).await?;
+            }
+            Ok(())
+        };
+        server.service.together(Box::pin(all)).await?;
     }
     Ok(())
+}
+
+/// Until it is answered, or waits for something.
+async fn begin(server: &Arc<Server>, link: &Arc<Link>, peer: &Peer, frame: Frame) -> io::Result<()> {
+    match frame.header.kind {
+        Kind::Request => dispatch(server, link, peer.clone(), frame).await,
+        Kind::Notice => take_notice(server, peer.clone(), frame).await,
+        Kind::Cancel => {
+            if let Some(task) = link.running.lock().remove(&frame.header.request) {
+                task.abort();
+            }
+            Ok(())
+        }
+        Kind::Reply | Kind::Error => {
+            Err(io::Error::new(io::ErrorKind::InvalidData, "a caller sent an answer"))
+        }
+    }
 }
 
 async fn dispatch(server: &Arc<Server>, link: &Arc<Link>, peer: Peer, frame: Frame) -> io::Result<()> {
