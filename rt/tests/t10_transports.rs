@@ -102,6 +102,56 @@ async fn contract(channel: Arc<dyn Channel>, given_up: Arc<AtomicUsize>) {
     assert!(channel.call(request(1, "still fine", "")).await.is_ok());
 }
 
+/// Echoes, and counts bursts and what was begun within one.
+#[derive(Default)]
+struct Bursts {
+    inside: AtomicUsize,
+    bursts: AtomicUsize,
+    begun: AtomicUsize,
+}
+
+impl Service for Bursts {
+    fn call(self: Arc<Self>, _: Peer, request: Request) -> BoxFuture<'static, Result<Response, WireError>> {
+        Box::pin(async move {
+            self.begun.fetch_add(self.inside.load(Ordering::SeqCst), Ordering::SeqCst);
+            Ok(Response { message: request.message, payload: request.payload })
+        })
+    }
+
+    fn together<'a>(
+        &'a self,
+        begin_all: BoxFuture<'a, std::io::Result<()>>,
+    ) -> BoxFuture<'a, std::io::Result<()>> {
+        Box::pin(async move {
+            self.bursts.fetch_add(1, Ordering::SeqCst);
+            self.inside.store(1, Ordering::SeqCst);
+            let done = begin_all.await;
+            self.inside.store(0, Ordering::SeqCst);
+            done
+        })
+    }
+}
+
+#[tokio::test]
+async fn requests_that_arrive_together_are_begun_together() {
+    let service = Arc::new(Bursts::default());
+    let (port, _stop) = listen(service.clone(), None).await;
+    let channel = Connector::new().channel(&format!("tcp://127.0.0.1:{port}")).unwrap();
+    channel.call(request(1, "alone", "")).await.unwrap();
+    assert_eq!(service.bursts.load(Ordering::SeqCst), 0);
+    // The server's task has the same thread: it reads when all of them are on their way.
+    let calls = (0..40u32).map(|number| {
+        let channel = channel.clone();
+        async move {
+            let answer = channel.call(request(1, number.to_string(), "")).await.unwrap();
+            assert_eq!(answer.message, number.to_string());
+        }
+    });
+    futures::future::join_all(calls).await;
+    let (bursts, begun) = (service.bursts.load(Ordering::SeqCst), service.begun.load(Ordering::SeqCst));
+    assert!((1..=10).contains(&bursts) && begun >= 30, "{bursts} bursts of {begun} requests");
+}
+
 async fn listen(service: Arc<dyn Service>, identity: Option<Arc<TlsIdentity>>) -> (u16, watch::Sender<bool>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
