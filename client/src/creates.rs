@@ -361,7 +361,7 @@ fn take(
     for ((made, kept), answer) in taken.into_iter().zip(&reply.files) {
         let Some(kept) = kept else { continue };
         if answer.refused.is_none() {
-            session.leasing().placed(volume, &made.file, answer.cookie);
+            session.leasing().told_name(volume, &made.file, answer.cookie);
         }
         if !made.file.is_made() && answer.refused.is_none() {
             session.leasing().freed(volume.id(), answer.freed);

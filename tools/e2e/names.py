@@ -48,9 +48,9 @@ def one(dice, depth=2):
         return os.path.join(*parts, f"{dice.choice('nd')}{dice.randrange(6)}")
     first, second, text = path(), path(), os.urandom(dice.choice([0, 0, 10, 3000, 70000]))
     kind = dice.choices(
-        ["create", "exclusive", "append", "unlink", "rename", "mkdir", "rmdir", "link", "stat", "read", "symlink", "chmod", "list", "fsync", "open"],
-        [14, 6, 4, 14, 18, 8, 5, 8, 6, 4, 2, 4, 2, 2, 4])[0]
-    mode = dice.choice([0o600, 0o644])
+        ["create", "exclusive", "append", "unlink", "rename", "mkdir", "rmdir", "link", "stat", "read", "symlink", "chmod", "list", "fsync", "open", "utime"],
+        [14, 6, 4, 14, 18, 8, 5, 8, 6, 4, 2, 4, 3, 2, 4, 4])[0]
+    mode, when = dice.choice([0o600, 0o644]), dice.randrange(10**18)
     calls = {
         "create": lambda top: write(f"{top}/{first}", os.O_CREAT | os.O_TRUNC, text),
         "exclusive": lambda top: write(f"{top}/{first}", os.O_CREAT | os.O_EXCL, text),
@@ -60,6 +60,7 @@ def one(dice, depth=2):
         "mkdir": lambda top: os.mkdir(f"{top}/{first}", 0o755),
         "rmdir": lambda top: os.rmdir(f"{top}/{first}"),
         "link": lambda top: os.link(f"{top}/{first}", f"{top}/{second}", follow_symlinks=False),
+        "utime": lambda top: (os.utime(f"{top}/{first}", ns=(10**18, when)), os.stat(f"{top}/{first}").st_mtime_ns),
         "stat": lambda top: (lambda info: (info.st_mode, info.st_nlink, 0 if stat.S_ISDIR(info.st_mode) else info.st_size))(os.lstat(f"{top}/{first}")),
         "read": lambda top: read(f"{top}/{first}"),
         "symlink": lambda top: os.symlink("nowhere", f"{top}/{first}"),

@@ -60,11 +60,21 @@ impl Leasing {
         engine.set(dir, &kept)
     }
 
-    /// What was told has a place in its directory; see [`crate::engine::leases::Leases::placed`].
-    pub(crate) fn placed(&self, volume: &Volume, file: &EarlyFile, cookie: u64) {
-        let Some((dir, name)) = file.new_name() else { return };
-        let kind = if file.directory { kind::DIR } else { kind::FILE };
-        self.engine.lock().placed(volume.key(dir), name, (file.ino, kind), cookie);
+    /// The MRC has heard of it, and a new name has a place in its directory; see [`crate::engine::leases::Leases::placed`].
+    pub(crate) fn told_name(&self, volume: &Volume, file: &EarlyFile, cookie: u64) {
+        let mut engine = self.engine.lock();
+        if !file.is_made() {
+            engine.told_name(volume.key(file.ino));
+        }
+        if let Some((dir, name)) = file.new_name() {
+            let kind = if file.directory { kind::DIR } else { kind::FILE };
+            engine.placed(volume.key(dir), name, (file.ino, kind), cookie);
+        }
+    }
+
+    /// See [`crate::engine::leases::Leases::is_untold`].
+    pub(crate) fn is_untold(&self, key: Key) -> bool {
+        self.engine.lock().is_untold(key)
     }
 
     /// See [`crate::engine::leases::Leases::awaits_order`].
@@ -148,6 +158,7 @@ impl Leasing {
         let to = file.moved.as_ref();
         {
             let mut engine = self.engine.lock();
+            engine.told_name(volume.key(file.ino));
             engine.forget_early(volume.key(file.ino), volume.key(file.parent), &file.name);
             if let Some(to) = to {
                 engine.forget_early(volume.key(to.replaced), volume.key(to.parent), &to.name);

@@ -380,8 +380,11 @@ impl Inode {
         let reporting = NotReported { inode: self, armed: true };
         let mut changing = self.volume.leasing().change(self.volume.id(), vec![(ino, None)]);
         let session = self.volume.session();
-        // It is there: what was written has landed.
-        let ours = self.volume.leasing().bits(self.key()) & LEASE_WRITE != 0 && self.is_confirmed();
+        // It is there: what was written has landed. And the answer tells of all its names.
+        let leasing = self.volume.leasing();
+        let ours = leasing.bits(self.key()) & LEASE_WRITE != 0
+            && self.is_confirmed()
+            && !leasing.is_untold(self.key());
         let answer = match ours {
             true => session.mutate_ahead::<WriteDone>(make).await,
             false => session.mutate_of_own::<WriteDone>(make).await,

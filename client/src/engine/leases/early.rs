@@ -124,6 +124,7 @@ impl Leases {
         let next = self.next;
         let entry = self.entries.get_mut(&key)?;
         entry.changed = next;
+        entry.untold += 1;
         let attr = entry.attr.as_mut()?;
         attr.nlink = attr.nlink.saturating_add_signed(names);
         attr.ctime = attr.ctime.max(at);
@@ -300,12 +301,26 @@ impl Leases {
         let next = self.next;
         if let Some(entry) = self.entries.get_mut(&(from.0.0, ino)) {
             entry.changed = next;
+            entry.untold += 1;
             if let Some(attr) = &mut entry.attr {
                 attr.ctime = attr.ctime.max(at);
             }
         }
         if let Some(replaced) = &moving.replaced {
             self.gone((to.0.0, replaced.ino));
+        }
+    }
+
+    /// Whether the MRC has yet to hear of names that an inode was given, lost or changed here.
+    #[must_use]
+    pub fn is_untold(&self, key: Key) -> bool {
+        self.entries.get(&key).is_some_and(|entry| entry.untold > 0)
+    }
+
+    /// The MRC has heard of one.
+    pub fn told_name(&mut self, key: Key) {
+        if let Some(entry) = self.entries.get_mut(&key) {
+            entry.untold = entry.untold.saturating_sub(1);
         }
     }
 

@@ -201,10 +201,14 @@ fn a_file_gets_a_further_name_and_goes_with_its_last() {
     assert_eq!((linked.nlink, linked.ctime, leases.attr(FILE, NOW)), (2, time(11), Some(linked.clone())));
     assert_eq!(leases.name(DIR, b"y", NOW), Some(Some(FILE.1)));
     assert_eq!(leases.may_move((DIR, b"x"), (DIR, b"y"), NOW), None, "both stay");
+    assert!(leases.is_untold(FILE), "what is reported of it waits");
+    leases.told_name(FILE);
+    assert!(!leases.is_untold(FILE));
     let (_, of_file) = leases.may_remove(DIR, b"x", NOW).unwrap();
     leases.removed(DIR, b"x", of_file.ino, time(12));
     let left = leases.attr(FILE, NOW).unwrap();
     assert_eq!((left.nlink, left.ctime, leases.attr(DIR, NOW).unwrap().size), (1, time(12), 1));
+    assert!(leases.is_untold(FILE));
     leases.removed(DIR, b"y", FILE.1, time(13));
     assert_eq!((leases.attr(FILE, NOW), leases.attr(DIR, NOW).unwrap().size), (None, 0));
     let full = Attr { nlink: LINKS_MAX, ..file() };

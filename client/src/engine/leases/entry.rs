@@ -25,6 +25,9 @@ pub(super) struct Entry {
     pub(super) lapsing: u32,
     /// Of `bits`: the MRC has not given them, for it has yet to hear of the inode.
     pub(super) early: u32,
+    /// Names that it was given, lost or changed here, of which the MRC has yet to hear: what an answer tells of it before that is older than what
+    /// is kept.
+    pub(super) untold: u32,
     /// It is a directory.
     pub(super) directory: bool,
     /// Highest grant number seen.
@@ -130,7 +133,9 @@ impl Entry {
         if listed.cookie == 0 || self.order.len() >= ORDER_MAX {
             return (0, dropped + self.forget_order());
         }
-        if self.order.get(at).is_some_and(|one| one.cookie == listed.cookie) {
+        if let Some(same) = self.order.get_mut(at).filter(|one| one.cookie == listed.cookie) {
+            // A name that moved within the directory stands where the old one stood.
+            *same = listed;
             return (0, dropped);
         }
         self.order.insert(at, listed);

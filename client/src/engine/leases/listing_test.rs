@@ -127,6 +127,17 @@ fn what_was_made_here_is_listed_once_it_is_known_where_it_stands() {
     let page = leases.page(DIR, 0, 10, false, NOW).unwrap();
     let found: Vec<_> = page.entries.iter().map(|entry| (entry.cookie, entry.ino)).collect();
     assert_eq!(found, [(9, 19), (11, 21), (12, 22), (13, 31), (14, 17)]);
+    // A move within the directory, at the place of the old name.
+    leases.moved(
+        (DIR, b"n12"),
+        (DIR, b"z"),
+        &Moving { file: attr(22, kind::FILE), replaced: None, ..moving },
+        at,
+    );
+    leases.placed(DIR, b"z", (22, kind::FILE), 12);
+    let page = leases.page(DIR, 0, 10, false, NOW).unwrap();
+    let found: Vec<_> = page.entries.iter().map(|entry| (entry.cookie, entry.ino)).collect();
+    assert_eq!(found, [(9, 19), (11, 21), (12, 22), (13, 31), (14, 17)]);
     // It was given another name before the MRC had heard of the first.
     leases.made(DIR, b"x", &attr(40, kind::FILE));
     leases.removed(DIR, b"x", 40, at);
