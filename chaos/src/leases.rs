@@ -6,11 +6,12 @@
 
 mod client;
 mod leader;
+mod made;
 mod snapshot;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use mrc::engine::leases::Times;
@@ -79,6 +80,10 @@ pub enum Broken {
     Hush,
     /// Who gets the right to write after a snapshot writes into what the snapshot shows.
     Thaw,
+    /// Who has made a directory is given what costs nobody anything of it, like anybody.
+    MadeRight,
+    /// The right to make names is given back before directories that were made under it are told.
+    UntoldDirectories,
 }
 
 /// What came of it.
@@ -130,6 +135,13 @@ pub(crate) enum Ask {
         epoch: u64,
         upto: u64,
     },
+    /// A directory that was made in `parent`, and so many names in it.
+    Make {
+        file: u64,
+        parent: u64,
+        epoch: u64,
+        upto: u64,
+    },
     Return {
         opening: u64,
         file: u64,
@@ -178,6 +190,16 @@ pub(crate) enum Answer {
         epoch: u64,
         file: u64,
         upto: u64,
+    },
+    /// A directory is taken, with so many names in it, and what its maker holds of it.
+    Made {
+        asked: Duration,
+        incarnation: u64,
+        epoch: u64,
+        file: u64,
+        upto: u64,
+        bits: u32,
+        number: u64,
     },
     Recalls {
         incarnation: u64,
@@ -255,6 +277,11 @@ pub(crate) struct Durable {
     pub(crate) fences: BTreeMap<u64, u64>,
     /// Names that sessions have told, by session, epoch and inode.
     pub(crate) told: BTreeMap<(u64, u64, u64), u64>,
+    /// Directories that clients have made and a leader has taken; how many were made.
+    pub(crate) made: BTreeSet<u64>,
+    pub(crate) numbers: u64,
+    /// The last number that took the place of another.
+    pub(crate) last: u64,
     /// Snapshots, and the data that files show.
     pub(crate) snapshots: Snapshots,
 }
@@ -361,15 +388,14 @@ impl Sim {
     }
 }
 
-/// Runs a plan.
-#[must_use]
-pub fn run(plan: Plan) -> Outcome {
+/// Before anything has happened.
+fn begin(plan: Plan) -> Sim {
     let mut world = World::new(plan.seed, plan.keep_log);
     // Now and then a session may hold so little that it has to do without.
     let per_session = if world.percent(30) { 3 } else { TIMES.per_session };
     let times = Times { per_session, ..TIMES };
     let clients = (1..=CLIENTS).map(|id| (id, Client::new(&mut world))).collect();
-    let mut sim = Sim {
+    Sim {
         world,
         leader: Leader::new(times),
         times,
@@ -380,7 +406,13 @@ pub fn run(plan: Plan) -> Outcome {
         faults: BTreeMap::new(),
         operations: 0,
         cached: 0,
-    };
+    }
+}
+
+/// Runs a plan.
+#[must_use]
+pub fn run(plan: Plan) -> Outcome {
+    let mut sim = begin(plan);
     sim.new_leader();
     for id in 1..=CLIENTS {
         // Mounts come one after the other.
@@ -391,7 +423,7 @@ pub fn run(plan: Plan) -> Outcome {
         sim.world.after(Duration::from_millis(delay), event);
     }
     // Another part that is left out is to be noticed by its own invariant.
-    if matches!(plan.broken, None | Some(Broken::Hush | Broken::Thaw | Broken::Lapse)) {
+    if matches!(plan.broken, None | Some(Broken::Hush | Broken::Thaw | Broken::Lapse | Broken::MadeRight)) {
         sim.world.after(Duration::from_millis(3_000), Event::Snapshot);
     }
     let mut violation = None;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use proto::mrc::{LEASE_ATTR, LEASE_READ, LEASE_WRITE};
 
+use super::made::Told;
 use super::{Answer, Ask, Broken, Event, Sim};
 use crate::invariants::Violation;
 
@@ -54,6 +55,8 @@ pub(crate) struct Client {
     /// Names made in an inode, in this epoch, and how many of them the table is known to have.
     made: BTreeMap<u64, u64>,
     told: BTreeMap<u64, u64>,
+    /// Directories that were made and are not known to be taken, with those in which they are.
+    pub(super) fresh: BTreeMap<u64, u64>,
     /// Recalls that wait for that.
     owed: BTreeMap<u64, (u32, u64)>,
     renewed: Duration,
@@ -88,6 +91,7 @@ impl Client {
         self.overtaken.clear();
         self.made.clear();
         self.told.clear();
+        self.fresh.clear();
         self.owed.clear();
     }
 
@@ -99,14 +103,44 @@ impl Client {
         self.made.get(&file).copied().unwrap_or(0)
     }
 
-    /// Whether it has made names in an inode and does not know that they were told.
+    /// Whether it has made names in an inode, or the inode itself, or a directory in it, and does not know that they were told.
     fn has_untold(&self, file: u64) -> bool {
+        self.has_untold_names(file)
+            || self.fresh.contains_key(&file)
+            || self.fresh.values().any(|parent| *parent == file)
+    }
+
+    fn has_untold_names(&self, file: u64) -> bool {
         self.made(file) > self.told.get(&file).copied().unwrap_or(0)
+    }
+
+    /// Made by it a moment ago: nobody else knows of it.
+    pub(super) fn holds_early(&mut self, file: u64, parent: u64, bits: u32) {
+        self.fresh.insert(file, parent);
+        self.kept.insert(file, Kept { bits, losing: 0, lapsing: 0, number: 0, version: 0, top: 0 });
+    }
+
+    /// What was early is given, unless it was recalled since.
+    pub(super) fn confirmed(&mut self, file: u64, bits: u32, number: u64) {
+        let late = self.overtaken.get(&file).is_some_and(|recalled| number <= *recalled);
+        let Some(kept) = self.kept.get_mut(&file) else { return };
+        if !late {
+            kept.bits = bits & !kept.losing;
+            kept.number = number;
+        }
+        if kept.bits | kept.losing | kept.lapsing == 0 {
+            self.kept.remove(&file);
+        }
+    }
+
+    /// Whether an answer to what was asked then brings leases.
+    pub(super) fn counts(&self, asked: Duration, incarnation: u64) -> bool {
+        incarnation == self.incarnation && !self.opening && asked > self.forgotten
     }
 }
 
 impl Sim {
-    fn ask(&mut self, from: u64, ask: Ask) {
+    pub(super) fn ask(&mut self, from: u64, ask: Ask) {
         let asked = self.world.now();
         self.send(Event::ToLeader { from, asked, ask });
     }
@@ -116,7 +150,9 @@ impl Sim {
         let now = self.world.now();
         let pause = self.world.micros(200, 60_000);
         self.world.after(pause, Event::Client(id));
-        let file = self.world.pick(&self.files).copied().expect("there are files");
+        let mut files = self.files.clone();
+        files.extend(self.clients[&id].fresh.keys().filter(|file| !self.files.contains(file)));
+        let file = self.world.pick(&files).copied().expect("there are files");
         let client = self.clients.get_mut(&id).expect("made at the start");
         if now < client.hangs_until {
             return Ok(());
@@ -132,11 +168,13 @@ impl Sim {
                 if self.world.percent(70) {
                     // What is gone is forgotten sooner or later.
                     let files = &self.files;
-                    client.kept.retain(|file, _| files.contains(file));
+                    let fresh = &client.fresh;
+                    client.kept.retain(|file, _| files.contains(file) || fresh.contains_key(file));
                 }
                 let told: Vec<(u64, u32)> = client
                     .kept
                     .iter()
+                    .filter(|(file, _)| !client.fresh.contains_key(file))
                     .map(|(file, kept)| (*file, kept.bits | kept.losing | kept.lapsing))
                     .collect();
                 let Client { number, meant_for, epoch, .. } = *client;
@@ -163,8 +201,10 @@ impl Sim {
             client.polled = now;
             self.ask(id, Ask::Await);
         }
+        self.tell_directories(id);
         for file in self.files.clone() {
-            if !self.clients[&id].has_untold(file) {
+            let client = &self.clients[&id];
+            if !client.has_untold_names(file) || client.fresh.contains_key(&file) {
                 continue;
             }
             let (epoch, upto) = (self.clients[&id].epoch, self.clients[&id].made(file));
@@ -175,12 +215,12 @@ impl Sim {
             if self.world.percent(50) {
                 return self.read_kept(id, file);
             }
-            self.make(id, file);
+            self.make_some(id, file);
             return Ok(());
         }
         if self.world.percent(20) {
-            for file in self.files.clone() {
-                self.make(id, file);
+            for file in files {
+                self.make_some(id, file);
             }
             return Ok(());
         }
@@ -192,7 +232,7 @@ impl Sim {
             5 => self.give_back(id, file),
             6..=8 => {
                 // Names that were made are told before anything is asked that may show them.
-                let told = self.files.iter().all(|file| !self.clients[&id].has_untold(*file));
+                let told = files.iter().all(|file| !self.clients[&id].has_untold(*file));
                 let others = told && self.world.percent(40);
                 self.ask(id, Ask::Get { file, others });
             }
@@ -201,17 +241,28 @@ impl Sim {
         Ok(())
     }
 
+    /// A name, or a directory with some.
+    fn make_some(&mut self, id: u64, file: u64) {
+        // Another part that is left out is to be noticed by its own invariant.
+        let directories = matches!(self.broken, None | Some(Broken::MadeRight | Broken::UntoldDirectories));
+        if !directories || self.world.percent(80) {
+            self.make(id, file);
+        } else {
+            self.make_directory(id, file);
+        }
+    }
+
     /// Makes a name under the right to do so, unheard.
-    fn make(&mut self, id: u64, file: u64) {
+    pub(super) fn make(&mut self, id: u64, file: u64) -> bool {
         let now = self.world.now();
         let client = self.clients.get_mut(&id).expect("made at the start");
         if client.changing.contains_key(&file) || !client.keeps(now, file, LEASE_WRITE, self.broken) {
-            return;
+            return false;
         }
         let Some(kept) =
             client.kept.get_mut(&file).filter(|kept| kept.version != u64::MAX && kept.losing == 0)
         else {
-            return;
+            return false;
         };
         kept.version += 1;
         *client.made.entry(file).or_default() += 1;
@@ -219,13 +270,14 @@ impl Sim {
         client.changed.insert(file, now);
         self.operations += 1;
         *self.faults.entry("names made").or_default() += 1;
+        true
     }
 
     /// What it had taken on to tell goes out, and may arrive late.
     pub(crate) fn tell_late(&mut self, id: u64) {
         for file in self.files.clone() {
             let client = &self.clients[&id];
-            if client.has_untold(file) {
+            if client.has_untold_names(file) && !client.fresh.contains_key(&file) {
                 let ask = Ask::Tell { file, epoch: client.epoch, upto: client.made(file) };
                 let (asked, late) = (self.world.now(), self.world.micros(50, 4_000_000));
                 self.world.after(late, Event::ToLeader { from: id, asked, ask });
@@ -233,7 +285,7 @@ impl Sim {
         }
     }
 
-    fn names_told(&mut self, id: u64, file: u64, upto: u64) {
+    pub(super) fn names_told(&mut self, id: u64, file: u64, upto: u64) {
         let client = self.clients.get_mut(&id).expect("made at the start");
         let told = client.told.entry(file).or_default();
         *told = (*told).max(upto);
@@ -379,6 +431,10 @@ impl Sim {
                 client.meant_for = incarnation;
             }
             Answer::Told { epoch, file, upto } if epoch == client.epoch => self.names_told(id, file, upto),
+            Answer::Made { asked, incarnation, epoch, file, upto, bits, number } => {
+                let of = Told { incarnation, epoch, file, upto, bits, number };
+                self.directory_told(id, asked, of);
+            }
             Answer::Refused { incarnation, file } if incarnation == client.changing_at => {
                 self.changed(id, file)
             }
@@ -421,7 +477,11 @@ impl Sim {
         let client = self.clients.get_mut(&id).expect("made at the start");
         let highest = client.overtaken.entry(file).or_default();
         *highest = (*highest).max(number);
-        let untold = client.has_untold(file) && !broken;
+        let early = self.broken == Some(Broken::UntoldDirectories);
+        let untold = match early {
+            true => client.has_untold_names(file),
+            false => client.has_untold(file) && !broken,
+        };
         if let Some(kept) = client.kept.get_mut(&file) {
             kept.bits &= !bits;
             kept.lapsing &= !bits;

@@ -8,7 +8,8 @@ use mrc::engine::leases::{
 };
 use proto::mrc::{LEASE_ATTR, LEASE_NAMES, LEASE_READ, LEASE_WRITE, LeaseGrant};
 
-use super::{Answer, Ask, Broken, EXPEL, EXPEL_LONG, Event, SLACK, Sim, TIMES};
+use super::made::Making;
+use super::{Answer, Ask, Broken, EXPEL, EXPEL_LONG, Event, FILES, SLACK, Sim, TIMES};
 use crate::invariants::Violation;
 
 pub(super) const VOLUME: u64 = 1;
@@ -27,6 +28,11 @@ pub(super) enum Pending {
     Acquire {
         of: Asked,
     },
+    /// A directory that a former leader took.
+    Make {
+        making: Making,
+        pass: Pass,
+    },
     /// A snapshot waits for writers to be silent.
     Quiet {
         snapshot: u64,
@@ -37,9 +43,9 @@ pub(super) enum Pending {
 /// Whose request about which file, and when it was sent.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Asked {
-    from: u64,
-    file: u64,
-    asked: Duration,
+    pub(super) from: u64,
+    pub(super) file: u64,
+    pub(super) asked: Duration,
 }
 
 pub(crate) struct Leader {
@@ -101,7 +107,7 @@ impl Sim {
         }
     }
 
-    fn answer(&mut self, to: u64, answer: Answer) {
+    pub(super) fn answer(&mut self, to: u64, answer: Answer) {
         self.send(Event::ToClient { to, answer });
     }
 
@@ -195,6 +201,9 @@ impl Sim {
                 self.leader.polls.insert(from, 0);
             }
             Ask::Tell { file, epoch, upto } => self.told(from, file, epoch, upto)?,
+            Ask::Make { file, parent, epoch, upto } => {
+                self.take_directory(Making { of: Asked { from, file, asked }, epoch, upto }, parent)?;
+            }
         }
         self.effects()
     }
@@ -204,6 +213,12 @@ impl Sim {
         let current = self.durable.sessions.get(&from).is_some_and(|(now, _)| *now == epoch);
         let holds = self.leader.engine.held(from, (VOLUME, file)) & LEASE_WRITE != 0;
         if !(current && holds) && self.broken != Some(Broken::LateNames) {
+            let client = &self.clients[&from];
+            let lost = current && client.epoch() == epoch && self.untold(from, file) > 0;
+            if lost && self.files.contains(&file) {
+                let what = format!("client {from} may not tell names that it made in file {file}");
+                return Err(Violation::new("leases: lost names", what));
+            }
             return Ok(());
         }
         let told = self.durable.told.entry((from, epoch, file)).or_default();
@@ -220,7 +235,7 @@ impl Sim {
     }
 
     /// Whoever reads or changes an inode finds the names that others have made.
-    fn finds_all(&self, of: Asked) -> Result<(), Violation> {
+    pub(super) fn finds_all(&self, of: Asked) -> Result<(), Violation> {
         for other in self.clients.keys().filter(|other| **other != of.from) {
             let untold = self.untold(*other, of.file);
             if untold > 0 {
@@ -411,7 +426,13 @@ impl Sim {
         *self.durable.versions.entry(file).or_default() += 1;
         self.operations += 1;
         if let Some(at) = self.files.iter().position(|one| *one == file).filter(|_| remove) {
-            self.files[at] = self.files.iter().max().map_or(1, |last| last + 1);
+            if self.files.len() > FILES as usize {
+                self.files.remove(at);
+            } else {
+                // A number is never used again.
+                self.durable.last = self.durable.last.max(FILES) + 1;
+                self.files[at] = self.durable.last;
+            }
         }
         let exists = self.files.contains(&file);
         let grant =
@@ -462,6 +483,7 @@ impl Sim {
         }
         match (self.leader.pending.remove(&ticket), standing) {
             (Some(Pending::Change { of, pass, remove }), Standing::Free) => self.decide(of, pass, remove)?,
+            (Some(Pending::Make { making, pass }), Standing::Free) => self.make_taken(making, &pass)?,
             (Some(Pending::Quiet { snapshot, pass }), Standing::Free) => self.silent(snapshot, &pass)?,
             (Some(Pending::Read { of, pass }), Standing::Free) => self.read(of, &pass)?,
             (Some(Pending::Acquire { of }), Standing::Given(grant)) => self.row(of, grant, false),

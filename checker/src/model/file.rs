@@ -219,7 +219,9 @@ fn asked(op: &FileOp, atomicity: Atomicity) -> Option<Vec<Ask>> {
         }
         FileOp::Append { tag } => vec![Ask::Append { tag }],
         FileOp::Truncate { size } => vec![Ask::Truncate { size }],
-        FileOp::Allocate { at, count } => vec![Ask::Grow { size: at + count }],
+        FileOp::Allocate { at, count } if whole => vec![Ask::Grow { size: at + count }],
+        // Block by block: ext4 shows the end of each on the way.
+        FileOp::Allocate { at, count } => (at + 1..=at + count).map(|size| Ask::Grow { size }).collect(),
         FileOp::Punch { at, count } if whole => vec![Ask::Zero { at, count }],
         FileOp::Punch { at, count } => (at..at + count).map(|at| Ask::Zero { at, count: 1 }).collect(),
         FileOp::Sync => vec![Ask::Sync],
