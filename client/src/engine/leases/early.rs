@@ -335,9 +335,11 @@ impl Leases {
                 // The MRC will say where.
                 Some(_) => {
                     entry.unplaced += u32::from(entry.ordered);
-                    entry.taken |= matches!(entry.names.get(name), Some(Some(_)));
+                    if matches!(entry.names.get(name), Some(Some(_))) {
+                        self.names -= entry.take_name(name);
+                    }
                 }
-                None => entry.taken = true,
+                None => self.names -= entry.take_name(name),
             }
             if let Some(of_dir) = &mut entry.attr {
                 of_dir.size = of_dir.size.saturating_add_signed(entries);

@@ -1,7 +1,7 @@
 //! One inode's lease, what is kept under it, and what late answers must be measured against.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proto::mrc::{Attr, LEASE_WRITE, LeaseGrant, Recall};
 use proto::osd::Turn;
@@ -74,8 +74,8 @@ pub(super) struct Entry {
     pub(super) ordered: bool,
     /// How many those are.
     pub(super) unplaced: u32,
-    /// Some name was taken away: what comes may be in `order` already, at another place.
-    pub(super) taken: bool,
+    /// Names that were taken away: when one comes again it may be in `order` already, at another place.
+    gone: BTreeSet<Box<[u8]>>,
     /// Where `..` of a directory leads: kept as its attributes are.
     pub(super) parent: Option<u64>,
 }
@@ -104,14 +104,23 @@ impl Entry {
     /// Something came that is not where it was listed. Gives the number of names that were dropped.
     pub(super) fn forget_order(&mut self) -> usize {
         (self.ordered, self.unplaced) = (false, 0);
+        self.gone.clear();
         std::mem::take(&mut self.order).len()
     }
 
     /// It is empty.
     pub(super) fn begin_order(&mut self) -> usize {
         let dropped = self.forget_order();
-        (self.ordered, self.taken) = (true, false);
+        self.ordered = true;
         dropped
+    }
+
+    /// A name was taken away, or means something else. Gives how many names were dropped.
+    pub(super) fn take_name(&mut self, name: &[u8]) -> usize {
+        if self.ordered {
+            self.gone.insert(name.into());
+        }
+        if self.gone.len() > ORDER_MAX { self.forget_order() } else { 0 }
     }
 
     /// A name that is new stands there; `false`: it means something else since. Gives how many names that adds to the order, and how
@@ -125,7 +134,7 @@ impl Entry {
             return (0, 0);
         }
         let before = self.order.len();
-        if self.taken {
+        if self.gone.remove(&listed.name) {
             self.order.retain(|one| one.name != listed.name);
         }
         let dropped = before - self.order.len();

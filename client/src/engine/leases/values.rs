@@ -312,7 +312,7 @@ impl Leases {
         if let Some((name, meaning)) = name {
             let keeps = entry.move_end(name) && good && covered && entry.bits & KEEPS_NAMES != 0;
             match meaning {
-                Some(None) => entry.taken = true,
+                Some(None) => self.names -= entry.take_name(name),
                 _ => self.names -= entry.forget_order(),
             }
             match meaning.filter(|_| keeps) {
