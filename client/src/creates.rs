@@ -284,6 +284,7 @@ async fn tell(session: &Arc<Session>, waiting: &Arc<Waiting>) -> bool {
     let asked = session.leasing().ask();
     let known = session.opened();
     let (answer, _) = session.group().call_for::<CreateMany>(&request, PATIENCE, Duration::ZERO).await;
+    session.forced().lock().changed();
     let reply = match answer {
         Ok(reply) => reply,
         Err(error) if error.code == Code::SessionUnknown => {

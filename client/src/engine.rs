@@ -6,6 +6,7 @@ pub mod ahead;
 pub mod backoff;
 pub mod coding;
 pub mod creates;
+pub mod forced;
 pub mod hedging;
 pub mod kept;
 pub mod kernel;

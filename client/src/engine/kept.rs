@@ -62,6 +62,13 @@ pub fn keep_plain_acl(attr: &Attr, value: &[u8], now: Time, epoch: u64) -> Optio
     Some(KeptAttributes { plain_acl: true, ..keep(attr, &changes, now, epoch)? })
 }
 
+/// Whether writes may come after it before it is told: it changes nothing but the time of the change, which they make a later one. (A program that
+/// gives each of its files the owner that it has, as SQLite does for root.)
+#[must_use]
+pub fn may_be_overtaken(kept: &KeptAttributes) -> bool {
+    kept.mode.is_none() && kept.atime.is_none() && kept.mtime.is_none() && !kept.plain_acl
+}
+
 /// The one after the other.
 #[must_use]
 pub fn join(earlier: Option<KeptAttributes>, later: KeptAttributes) -> KeptAttributes {
@@ -188,6 +195,16 @@ mod tests {
             !keeps(&directory, &Changes { mode: Some(0o2755), ..chmod }),
             "what is made in it gets its group"
         );
+    }
+
+    #[test]
+    fn an_owner_that_stays_may_be_overtaken_by_writes() {
+        let chown = Changes { uid: Some(5), gid: Some(6), ..Changes::default() };
+        let overtaken = |changes: &Changes| may_be_overtaken(&keep(&file(), changes, at(10), 3).unwrap());
+        assert!(overtaken(&chown));
+        assert!(!overtaken(&Changes { mode: Some(0o644), ..chown }));
+        assert!(!overtaken(&Changes { mtime: Some(NewTime::Now), ..chown }));
+        assert!(!overtaken(&Changes { atime: Some(NewTime::Now), ..chown }));
     }
 
     #[test]

@@ -107,8 +107,8 @@ impl Handler for Door {
                 });
             }
             Operation::FsyncDir { .. } => {
-                self.with(Op::fsyncdir, call, move |shared, creds, _| async move {
-                    shared.volume.sync_metadata(&creds).await.map(|()| Answer::done())
+                self.with(Op::fsyncdir, call, move |shared, creds, ino| async move {
+                    shared.volume.sync_directory(&creds, ino).await.map(|()| Answer::done())
                 });
             }
             Operation::StatFs => self.statfs(call),

@@ -101,7 +101,7 @@ impl Inode {
         if self.volume().is_past() {
             return Ok(Using::of_the_past());
         }
-        if what != Use::Read {
+        if what != Use::Read && self.keeps_what_comes_last() {
             self.settle().await?;
         }
         let using = self.take_bits(what, offset, len).await?;

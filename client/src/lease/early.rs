@@ -7,7 +7,7 @@ use proto::mrc::{Attr, EarlyFile, KeptAttributes, LeaseGrant, Recall, Time, kind
 use super::recalls::{ATTEMPTS, PAUSE};
 use super::{Asked, Leasing};
 use crate::creates::Waiting;
-use crate::engine::leases::{Key, Moving};
+use crate::engine::leases::{Key, Moving, Ticket};
 use crate::volume::Volume;
 
 impl Leasing {
@@ -75,6 +75,12 @@ impl Leasing {
     /// See [`crate::engine::leases::Leases::is_untold`].
     pub(crate) fn is_untold(&self, key: Key) -> bool {
         self.engine.lock().is_untold(key)
+    }
+
+    /// See [`crate::engine::leases::Leases::alone_since`].
+    pub(crate) fn alone_since(&self, dir: Key) -> Option<Ticket> {
+        let now = self.now();
+        self.engine.lock().alone_since(dir, now)
     }
 
     /// See [`crate::engine::leases::Leases::awaits_order`].

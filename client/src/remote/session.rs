@@ -17,8 +17,8 @@ use parking_lot::Mutex;
 use proto::error::{Code, WireError};
 use proto::limits::LEASE_RENEW_MS;
 use proto::mrc::{
-    CloseMany, CloseRequest, Open, OpenFile, OpenReply, OpenRequest, OpenSession, RenewSession, SessionClose,
-    SessionOpen, SessionRenew, SessionReply,
+    CloseMany, CloseRequest, MetadataSync, Open, OpenFile, OpenReply, OpenRequest, OpenSession, RenewSession,
+    SessionClose, SessionOpen, SessionRenew, SessionReply,
 };
 use proto::rpc::{Method, Origin};
 use rt::clock::Clock;
@@ -29,6 +29,7 @@ use super::closes::{self, Closes};
 use crate::config::Patience;
 use crate::creates::{self, Numbered, Waiting};
 use crate::engine::backoff::Backoff;
+use crate::engine::forced::Forced;
 use crate::engine::kernel::KernelNumbers;
 use crate::engine::sequence::Sequence;
 use crate::engine::together;
@@ -95,6 +96,8 @@ pub struct Session {
     told: Mutex<telling::Told>,
     /// It was ended on purpose: nothing opens it again.
     over: AtomicBool,
+    /// order: a leaf.
+    forced: Mutex<Forced>,
 }
 
 tokio::task_local! {
@@ -164,6 +167,7 @@ impl Session {
             over: AtomicBool::new(false),
             closes: Arc::default(),
             told: Mutex::default(),
+            forced: Mutex::default(),
         })
     }
 
@@ -244,9 +248,19 @@ impl Session {
             let known = self.opened();
             match self.group.call_for::<M>(request, self.patience, extra).await.0 {
                 Err(error) if error.code == Code::SessionUnknown => self.reopen_past(known).await?,
-                other => return other,
+                other => {
+                    if M::MUTATES && M::NUMBER != MetadataSync::NUMBER {
+                        self.forced.lock().changed();
+                    }
+                    return other;
+                }
             }
         }
+    }
+
+    /// What of its changes is on the media.
+    pub(crate) fn forced(&self) -> &Mutex<Forced> {
+        &self.forced
     }
 
     /// A mutation: `make` gets the origin, which stays the same however often it is sent.

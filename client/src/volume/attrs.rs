@@ -301,6 +301,22 @@ impl Volume {
 
     /// Forces acknowledged metadata to disk on a majority.
     pub async fn sync_metadata(&self, creds: &Creds) -> Result<()> {
-        self.session().call::<MetadataSync>(&SyncMetadata { head: self.head(creds) }).await.map(|_| ())
+        let session = self.session();
+        session.creates().told().await;
+        let asked = self.leasing().ask();
+        let covering = session.forced().lock().begin(asked.ticket());
+        session.call::<MetadataSync>(&SyncMetadata { head: self.head(creds) }).await?;
+        session.forced().lock().done(covering);
+        Ok(())
+    }
+
+    /// Forces the names of a directory, and whatever else was acknowledged, unless it is known that a sync since has done that.
+    pub(crate) async fn sync_directory(&self, creds: &Creds, ino: u64) -> Result<()> {
+        self.session().creates().told().await;
+        let held = self.leasing().alone_since(self.key(ino)).filter(|_| creds.may_use_kept());
+        if held.is_some_and(|held| self.session().forced().lock().covers(held)) {
+            return Ok(());
+        }
+        self.sync_metadata(creds).await
     }
 }

@@ -239,7 +239,8 @@ pub fn report_write(txn: &mut Txn<'_>, now: Time, request: &ReportWrite) -> Outc
     if inode.attr == before && !lost_capability && kept.is_none() {
         return Ok((inode, Reported::default()));
     }
-    let changed_at = kept.map(|kept| kept.ctime).or(written_at).unwrap_or(now);
+    // What changes nothing but this time may have been set before the last write.
+    let changed_at = kept.map(|kept| kept.ctime).max(written_at).unwrap_or(now);
     inode.touch(changed_at.min(now).max(before.ctime));
     inode::put(txn, volume, &inode);
     volume::resized(txn, volume, before.size, inode.attr.size)?;

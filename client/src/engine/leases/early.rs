@@ -92,6 +92,13 @@ impl Leases {
         entry.attr.clone()
     }
 
+    /// Since when nobody else can have changed a directory: the last call that had begun when that was so.
+    #[must_use]
+    pub fn alone_since(&self, dir: Key, now: Duration) -> Option<Ticket> {
+        let entry = self.entries.get(&dir).filter(|_| self.is_good(now))?;
+        (entry.bits & MAKES == MAKES && entry.losing == 0).then_some(entry.gained)
+    }
+
     /// They were changed. Gives them.
     pub fn set(&mut self, dir: Key, kept: &KeptAttributes) -> Option<Attr> {
         let next = self.next;
@@ -372,8 +379,8 @@ impl Leases {
         let Some(entry) = self.entries.get_mut(&key) else { return early };
         if entry.bits & KEEPS_ATTR == 0 {
             entry.forget_attr();
-        } else if entry.attr.is_some() && entry.changing == 0 && !entry.directory {
-            // A directory may have changed since it was told of.
+        } else if entry.attr.is_some() && entry.changing == 0 && entry.untold == 0 && !entry.directory {
+            // A directory may have changed since it was told of, and a file that has another name since.
             entry.attr = Some(attr.clone());
         }
         let missing = early & !entry.held();

@@ -189,6 +189,18 @@ fn a_directory_is_made_and_filled_before_the_mrc_hears_of_it() {
 }
 
 #[test]
+fn the_answer_to_a_create_does_not_take_away_what_was_done_since() {
+    let mut leases = maker();
+    leases.made(DIR, b"x", &file());
+    let ticket = leases.begin();
+    leases.linked(DIR, b"y", FILE.1, time(11)).unwrap();
+    assert_eq!(leases.confirm(1, &file(), &[grant(FILE.1, EARLY, 20)], ticket), 0);
+    leases.end(ticket);
+    assert_eq!(leases.attr(FILE, NOW).unwrap().nlink, 2);
+    assert!(leases.is_untold(FILE));
+}
+
+#[test]
 fn a_file_gets_a_further_name_and_goes_with_its_last() {
     let mut leases = maker();
     leases.made(DIR, b"x", &file());

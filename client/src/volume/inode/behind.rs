@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use proto::mrc::LEASE_WRITE;
 
 use super::Inode;
+use crate::engine::kept;
 use crate::stage::Stage;
 
 /// A handle for writing on its way out.
@@ -38,6 +39,11 @@ impl Inode {
     /// Whether attributes were set here and not told.
     pub(crate) fn keeps(&self) -> bool {
         self.size.lock().kept().is_some()
+    }
+
+    /// Whether some of them have to be told before the file is written again.
+    pub(crate) fn keeps_what_comes_last(&self) -> bool {
+        self.size.lock().kept().is_some_and(|kept| !kept::may_be_overtaken(&kept))
     }
 
     /// Whether close(2) may be answered before what was written is at the OSDs and reported. Nobody misses it, for only this
