@@ -72,6 +72,11 @@ impl Leasing {
         }
     }
 
+    /// See [`crate::engine::leases::Leases::show_names`].
+    pub(crate) fn show_names(&self, key: Key, attr: &mut Attr) {
+        self.engine.lock().show_names(key, attr);
+    }
+
     /// See [`crate::engine::leases::Leases::is_untold`].
     pub(crate) fn is_untold(&self, key: Key) -> bool {
         self.engine.lock().is_untold(key)

@@ -198,9 +198,15 @@ impl Inode {
     }
 
     pub(super) fn learn_and_show(&self, attr: &mut Attr) {
-        let mut size = self.size.lock();
-        size.learn(attr);
-        size.newest(attr);
+        let change = attr.change;
+        {
+            let mut size = self.size.lock();
+            size.learn(attr);
+            size.newest(attr);
+        }
+        if attr.change != change {
+            self.volume.leasing().show_names(self.key(), attr);
+        }
     }
 
     /// Bytes from `offset` up to `end` are at the OSDs, and were `gathered` before or are written by a program now.

@@ -201,6 +201,21 @@ fn the_answer_to_a_create_does_not_take_away_what_was_done_since() {
 }
 
 #[test]
+fn what_the_mrc_has_sent_knows_less_of_names() {
+    let mut leases = maker();
+    leases.made(DIR, b"x", &file());
+    // It was moved, which counts as a change at the MRC and not here; somebody has asked for it, and heard of that.
+    let (other, ticket) = (leases.begin(), leases.begin());
+    leases.changed(1, &Attr { change: 5, ..file() });
+    leases.end(ticket);
+    let linked = leases.linked(DIR, b"y", FILE.1, time(11)).unwrap();
+    let mut shown = linked.clone();
+    leases.newest(FILE, &mut shown);
+    assert_eq!((shown.change, shown.nlink, shown.ctime), (5, 2, time(11)));
+    leases.end(other);
+}
+
+#[test]
 fn a_file_gets_a_further_name_and_goes_with_its_last() {
     let mut leases = maker();
     leases.made(DIR, b"x", &file());

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use proto::mrc::Attr;
 
-use super::{Key, Leases, Ticket};
+use super::{KEEPS_ATTR, Key, Leases, Ticket};
 
 /// Inodes remembered at most, the latest: calls that hang for long do not fill the memory.
 const TOLD_MAX: usize = 65_536;
@@ -57,6 +57,17 @@ impl Leases {
             && told.change > attr.change
         {
             *attr = told.clone();
+            self.show_names(key, attr);
+        }
+    }
+
+    /// Attributes that the MRC has sent know less of names than what is kept, when those were changed here since: the number of a change is the MRC's,
+    /// and grows when it hears of it.
+    pub fn show_names(&self, key: Key, attr: &mut Attr) {
+        let kept = self.entries.get(&key).filter(|entry| entry.bits & KEEPS_ATTR != 0);
+        if let Some(kept) = kept.and_then(|entry| entry.attr.as_ref()) {
+            attr.nlink = kept.nlink;
+            attr.ctime = attr.ctime.max(kept.ctime);
         }
     }
 }
