@@ -151,6 +151,7 @@ impl Sim {
         let pause = self.world.micros(200, 60_000);
         self.world.after(pause, Event::Client(id));
         let mut files = self.files.clone();
+        files.retain(|file| self.may_know(id, *file));
         files.extend(self.clients[&id].fresh.keys().filter(|file| !self.files.contains(file)));
         let file = self.world.pick(&files).copied().expect("there are files");
         let client = self.clients.get_mut(&id).expect("made at the start");

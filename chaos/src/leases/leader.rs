@@ -146,7 +146,10 @@ impl Sim {
                 if others {
                     // Under leases where nothing is against it.
                     let file = self.world.pick(&self.files).copied().expect("there are files");
-                    let grant = self.leader.engine.grant(now, from, (VOLUME, file), LEASE_ATTR);
+                    let grant = match self.may_know(from, file) {
+                        true => self.leader.engine.grant(now, from, (VOLUME, file), LEASE_ATTR),
+                        false => None,
+                    };
                     if grant.is_some() {
                         self.row(Asked { from, file, asked }, grant, false);
                     }

@@ -28,6 +28,15 @@ pub(crate) struct Making {
 }
 
 impl Sim {
+    /// Whether a client can know of an inode: one that another has made and not heard to be taken has no name yet that anybody else could have looked
+    /// up. Numbers are learned from names.
+    pub(super) fn may_know(&self, id: u64, file: u64) -> bool {
+        self.clients.iter().filter(|(other, _)| **other != id).all(|(other, client)| {
+            let row = self.durable.sessions.get(other);
+            !client.fresh.contains_key(&file) || row.is_none_or(|(epoch, _)| *epoch != client.epoch())
+        })
+    }
+
     /// Makes a directory under the right to make names in `parent`.
     pub(super) fn make_directory(&mut self, id: u64, parent: u64) {
         let fresh: usize = self.clients.values().map(|client| client.fresh.len()).sum();
