@@ -153,6 +153,10 @@ impl File {
     }
 
     async fn sync(&self, data_only: bool) -> Result<()> {
+        if !self.inode.is_confirmed() {
+            // Somebody waits: the MRC hears of the file now, and not at the next common moment.
+            self.volume().session().creates().told().await;
+        }
         self.inode.flush_buffer().await;
         let metadata = async {
             // While others cannot see the file without our reporting first, only a new size has to be told now.
