@@ -284,7 +284,6 @@ async fn tell(session: &Arc<Session>, waiting: &Arc<Waiting>) -> bool {
     let asked = session.leasing().ask();
     let known = session.opened();
     let (answer, _) = session.group().call_for::<CreateMany>(&request, PATIENCE, Duration::ZERO).await;
-    session.forced().lock().changed();
     let reply = match answer {
         Ok(reply) => reply,
         Err(error) if error.code == Code::SessionUnknown => {
@@ -363,11 +362,11 @@ fn take(
         let Some(kept) = kept else { continue };
         if answer.refused.is_none() {
             session.leasing().told_name(volume, &made.file, answer.cookie);
-        }
-        if !made.file.is_made() && answer.refused.is_none() {
-            session.leasing().freed(volume.id(), answer.freed);
-            kept.end(session, Ok(()));
-            continue;
+            if !made.file.is_made() {
+                session.leasing().freed(volume.id(), answer.freed);
+                kept.end(session, Ok(()));
+                continue;
+            }
         }
         if made.file.directory
             && let Some(attr) = &answer.attr

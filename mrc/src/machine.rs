@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use prost::Message;
 use proto::changes::event;
-use proto::mrc::{Attr, AttrReply, ChangeReply, EarlyMove, ReplicasReply, Time};
+use proto::mrc::{Attr, AttrReply, ChangeReply, ReplicasReply, Time};
 use proto::rpc::Empty;
 use proto::snapshot::SnapshotReply;
 use quorum::{Applied, StateMachine};
@@ -146,11 +146,16 @@ fn created_as(txn: &mut Txn<'_>, at: Applied, create: &command::CreateAs) -> Out
 /// Moves or removes a file, as its session shows it already.
 fn changed_as(txn: &mut Txn<'_>, at: Applied, ask: &command::ChangeAs) -> Outcome<Vec<u8>> {
     let (head, file, mut log) = (&ask.head, &ask.file, Log::new(at, &ask.head));
-    if let Some(to) = file.moved.as_ref().filter(|to| !is_named(txn, head.volume, file.ino, to)) {
-        let request = rename::as_told(head, file, to);
-        if let Some(done) = rename::rename_as(txn, &request, file, ask.closed)? {
-            log.renamed(txn, &request, done);
+    let moved = match &file.moved {
+        Some(to) => {
+            let request = rename::as_told(head, file, to);
+            rename::rename_as(txn, &request, file, ask.closed)?.map(|done| (request, done))
         }
+        None => None,
+    };
+    // Moved before, and still under its old name: a link from before the move was told once more. That name goes again.
+    if let Some((request, done)) = moved {
+        log.renamed(txn, &request, done);
     } else if let Some(entry) = link::remove_as(txn, head, file, ask.closed)? {
         log.removed(txn, entry, file.parent, &file.name);
     }
@@ -159,13 +164,6 @@ fn changed_as(txn: &mut Txn<'_>, at: Applied, ask: &command::ChangeAs) -> Outcom
     touched.sort_unstable();
     touched.dedup();
     answer(txn, head.volume, &touched)
-}
-
-/// Whether the new name of a file that moves is one of its names already: then the move was made before, and the old name is back
-/// because a link from before the move was told once more. It goes again.
-fn is_named(txn: &Txn<'_>, volume: u64, ino: u64, to: &EarlyMove) -> bool {
-    let there = link::victim(txn, volume, to.parent, &to.name);
-    there.is_ok_and(|entry| entry.is_some_and(|entry| entry.ino == ino))
 }
 
 /// Gives a file a further name, makes a directory or sets its attributes, as its session shows it already.

@@ -7,7 +7,7 @@ use super::leases::Ticket;
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Forced {
-    /// Changes that the MRC has answered.
+    /// Changes that the MRC has answered, or whose callers gave up.
     changes: u64,
     /// So many of them were there when the last sync that succeeded began, and the last call that had begun then.
     covered: u64,
@@ -22,7 +22,7 @@ pub struct Covering {
 }
 
 impl Forced {
-    /// The MRC has answered a change, or failed to: it may have been made.
+    /// A change is over: it may have been made.
     pub fn changed(&mut self) {
         self.changes += 1;
     }

@@ -69,8 +69,9 @@ impl Shared {
         {
             return Ok(());
         }
-        // cp(1) does this to each directory that it makes.
-        if name == DEFAULT_LIST && value.is_none() && self.volume.has_no_default_acl(&creds, ino) {
+        // cp(1) does this to each directory that it makes. What is not there need not be removed.
+        let bare = || creds.may_use_kept() && self.volume.is_bare(ino);
+        if name == DEFAULT_LIST && value.is_none() && bare() {
             return Ok(());
         }
         self.volume.setxattr_with(&creds, ino, &name, value.as_deref(), flags, clear_setgid).await

@@ -17,8 +17,8 @@ use parking_lot::Mutex;
 use proto::error::{Code, WireError};
 use proto::limits::LEASE_RENEW_MS;
 use proto::mrc::{
-    CloseMany, CloseRequest, MetadataSync, Open, OpenFile, OpenReply, OpenRequest, OpenSession, RenewSession,
-    SessionClose, SessionOpen, SessionRenew, SessionReply,
+    CloseMany, CloseRequest, Open, OpenFile, OpenReply, OpenRequest, OpenSession, RenewSession, SessionClose,
+    SessionOpen, SessionRenew, SessionReply,
 };
 use proto::rpc::{Method, Origin};
 use rt::clock::Clock;
@@ -124,6 +124,8 @@ struct Answering<'a> {
 
 impl Drop for Answering<'_> {
     fn drop(&mut self) {
+        // Answered or given up: it may have been made.
+        self.session.forced.lock().changed();
         let Numbered { origin, kernel } = self.numbered;
         if kernel {
             self.session.kernel.lock().end(origin.sequence);
@@ -248,12 +250,7 @@ impl Session {
             let known = self.opened();
             match self.group.call_for::<M>(request, self.patience, extra).await.0 {
                 Err(error) if error.code == Code::SessionUnknown => self.reopen_past(known).await?,
-                other => {
-                    if M::MUTATES && M::NUMBER != MetadataSync::NUMBER {
-                        self.forced.lock().changed();
-                    }
-                    return other;
-                }
+                other => return other,
             }
         }
     }

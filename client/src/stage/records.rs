@@ -153,8 +153,10 @@ fn encode(order: u64, session: u64, volume: u64, file: &EarlyFile) -> Vec<u8> {
     let flag = |set: bool, flag: u64| if set { flag } else { 0 };
     let done = flag(*removed, REMOVED) | flag(moved.is_some(), MOVED) | flag(*linked, LINKED);
     let done = done | flag(*directory, DIRECTORY) | flag(kept.is_some(), KEPT);
-    let set: Vec<u8> = kept::encode(kept.as_ref()).iter().flat_map(|word| word.to_le_bytes()).collect();
-    let name = if kept.is_some() { &set } else { name };
+    let set = kept
+        .as_ref()
+        .map(|kept| kept::encode(Some(kept)).iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>());
+    let name = set.as_ref().unwrap_or(name);
     let (low, high) = match moved {
         Some(to) => (to.replaced, to.parent),
         None => (u64::from(*uid), u64::from(*gid)),
@@ -200,7 +202,8 @@ fn parse(bytes: &[u8]) -> Option<(u64, u64, u64, EarlyFile)> {
         return None;
     }
     let (name, new_name) = names.split_at(len);
-    let what = small(mode & u64::from(u32::MAX))?;
+    // What this build does not know is no record of its own.
+    let what = small(mode & !(REMOVED | MOVED | LINKED | DIRECTORY | KEPT))?;
     let moved =
         (mode & MOVED != 0).then(|| EarlyMove { parent: high, name: new_name.to_vec(), replaced: low });
     let (uid, gid) = if moved.is_some() { (what, 0) } else { (small(low)?, small(high)?) };
@@ -303,6 +306,21 @@ mod tests {
         assert_eq!(stage.records.lock().len(), RECORDS as usize - 6, "what was left is not given out again");
         stage.clear_files(&left).unwrap();
         assert_eq!(stage.left_files().unwrap(), []);
+    }
+
+    #[test]
+    fn what_another_build_has_done_is_not_taken_for_a_create() {
+        let known = encode(1, 7, 1, &file(b"name", 10));
+        let mut words: Vec<u64> = known[..WORDS * 8]
+            .chunks_exact(8)
+            .map(|word| u64::from_le_bytes(word.try_into().unwrap()))
+            .collect();
+        words[6] |= KEPT << 1;
+        words[WORDS - 1] = sum(&words[..WORDS - 1], b"name");
+        let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        bytes.extend(b"name");
+        assert!(parse(&known).is_some());
+        assert_eq!(parse(&bytes), None);
     }
 
     proptest! {

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use proto::error::{Code, WireError};
 use proto::find::{Find, FindReply, FindRequest};
 use proto::mrc::{
-    ACL_DEFAULT, Access, AccessRequest, Attr, GetAttr, GetLayout, GetXattr, GetXattrRequest, InoRequest,
-    LayoutReply, ListXattr, LockReply, LockRequest, MetadataSync, SetAttr, SetAttrRequest, SetXattr,
-    SetXattrRequest, StatFs, StatFsReply, SyncMetadata, Time, kind,
+    Access, AccessRequest, Attr, GetAttr, GetLayout, GetXattr, GetXattrRequest, InoRequest, LayoutReply,
+    ListXattr, LockReply, LockRequest, MetadataSync, SetAttr, SetAttrRequest, SetXattr, SetXattrRequest,
+    StatFs, StatFsReply, SyncMetadata, Time,
 };
 use proto::usage::{Usage, UsageReply};
 
@@ -122,12 +122,6 @@ impl Volume {
             }
             _ => false,
         }
-    }
-
-    /// Whether a list that new files of a directory get, and which is to be removed, is known not to be there: then there is nothing to do.
-    pub(crate) fn has_no_default_acl(&self, creds: &Creds, ino: u64) -> bool {
-        let attr = self.leasing().attr(self.key(ino)).filter(|_| creds.may_use_kept());
-        attr.is_some_and(|attr| attr.mode >> 12 == kind::DIR && attr.acl & ACL_DEFAULT == 0 && attr.bare)
     }
 
     /// What was answered here is told to the MRC before it is asked about rights.
@@ -249,7 +243,7 @@ impl Volume {
     }
 
     /// Whether there is surely nothing to ask for: neither extended attributes nor access control lists.
-    fn is_bare(&self, ino: u64) -> bool {
+    pub(crate) fn is_bare(&self, ino: u64) -> bool {
         self.leasing().attr(self.key(ino)).is_some_and(|attr| attr.bare)
     }
 

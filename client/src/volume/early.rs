@@ -139,14 +139,7 @@ impl Volume {
                 return None;
             }
             let kept = set(attr, self.now(), self.session().epoch())?;
-            let file = EarlyFile {
-                parent: ino,
-                ino,
-                uid: creds.uid,
-                gid: creds.gid,
-                kept: Some(kept),
-                ..EarlyFile::default()
-            };
+            let file = EarlyFile { kept: Some(kept), ..of_name((ino, b""), ino, creds) };
             self.tell_later(stage, file).map(|_| kept)
         })
     }
@@ -181,7 +174,7 @@ impl Volume {
             if is_last && self.is_open_to_programs(of_file.ino) || !may_change(of_dir) {
                 return None;
             }
-            self.tell_later(stage, removal((parent, name), of_file.ino, creds))
+            self.tell_later(stage, EarlyFile { removed: true, ..of_name((parent, name), of_file.ino, creds) })
         })
     }
 
@@ -217,7 +210,7 @@ impl Volume {
             if !may_change(of_dir) {
                 return None;
             }
-            let named = EarlyFile { linked: true, removed: false, ..removal((parent, name), ino, creds) };
+            let named = EarlyFile { linked: true, ..of_name((parent, name), ino, creds) };
             self.tell_later(stage, named)
         })
     }
@@ -250,7 +243,7 @@ impl Volume {
             if !may_change(of_dir) {
                 return None;
             }
-            self.tell_later(stage, removal((parent, name), removed.ino, creds))
+            self.tell_later(stage, EarlyFile { removed: true, ..of_name((parent, name), removed.ino, creds) })
         })
     }
 
@@ -293,15 +286,8 @@ impl Volume {
             }
             let (new_name, replaced) = (new_name.to_vec(), replaced.unwrap_or(0));
             let moved = EarlyMove { parent: new_parent, name: new_name, replaced };
-            let file = EarlyFile {
-                parent,
-                name: name.to_vec(),
-                ino: moving.file.ino,
-                uid: creds.uid,
-                gid: creds.gid,
-                moved: Some(moved),
-                ..EarlyFile::default()
-            };
+            let of_name = of_name((parent, name), moving.file.ino, creds);
+            let file = EarlyFile { gid: 0, moved: Some(moved), ..of_name };
             self.tell_later(stage, file)
         })
     }
@@ -379,10 +365,10 @@ impl Volume {
     }
 }
 
-/// A name is taken away from a file, or a directory.
-fn removal((parent, name): (u64, &[u8]), ino: u64, creds: &Creds) -> EarlyFile {
+/// What is done about a name of an inode.
+fn of_name((parent, name): (u64, &[u8]), ino: u64, creds: &Creds) -> EarlyFile {
     let (name, uid, gid) = (name.to_vec(), creds.uid, creds.gid);
-    EarlyFile { parent, name, ino, uid, gid, removed: true, ..EarlyFile::default() }
+    EarlyFile { parent, name, ino, uid, gid, ..EarlyFile::default() }
 }
 
 /// Whether names of a directory may be changed, for all that its flags say.

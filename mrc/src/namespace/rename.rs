@@ -97,6 +97,9 @@ pub fn rename_as(
     if moved.is_none_or(|entry| entry.ino != file.ino) {
         return Ok(None);
     }
+    if target.is_some_and(|entry| entry.ino == file.ino) {
+        return Ok(None);
+    }
     if target.map_or(0, |entry| entry.ino) != request.victim {
         let what = format!("{to} in directory {} is not what its mover saw there", Ino(request.new_parent));
         return refuse(Code::Exists, what);

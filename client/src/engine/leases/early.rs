@@ -9,6 +9,7 @@ use proto::mrc::{
     Attr, KeptAttributes, LEASE_ATTR, LEASE_NAMES, LEASE_READ, LEASE_WRITE, LeaseGrant, Time, kind,
 };
 
+use super::entry::Entry;
 use super::{KEEPS_ATTR, Key, Leases, Ticket};
 use crate::engine::kept;
 
@@ -36,8 +37,7 @@ impl Leases {
     pub fn may_make(&mut self, dir: Key, name: &[u8], now: Duration) -> Option<Attr> {
         let good = self.is_good(now) && !self.is_crowded();
         let entry = self.entries.get_mut(&dir)?;
-        let free = entry.bits & MAKES == MAKES && entry.losing == 0 && entry.changing == 0;
-        if !good || !free || entry.name(name) != Some(None) {
+        if !good || !entry.is_free(MAKES) || entry.name(name) != Some(None) {
             return None;
         }
         entry.used = true;
@@ -46,37 +46,36 @@ impl Leases {
 
     /// A file was made there, which nobody else knows.
     pub fn made(&mut self, dir: Key, name: &[u8], attr: &Attr) {
-        let (key, next) = ((dir.0, attr.ino), self.next);
+        let key = (dir.0, attr.ino);
         self.named(dir, name, Some(attr.ino), (1, attr.mtime));
-        let entry = self.entries.entry(key).or_default();
-        if entry.bits == 0 {
-            self.holding += 1;
-            self.order.push_back(key);
-        }
-        entry.bits |= EARLY;
-        entry.early |= EARLY;
-        (entry.changed, entry.gained) = (next, next);
-        entry.attr = Some(attr.clone());
+        self.hold_early(key, EARLY, attr);
     }
 
     /// A directory was made there, which nobody else knows and in which nothing is.
     pub fn made_directory(&mut self, dir: Key, name: &[u8], attr: &Attr) {
-        let (key, next) = ((dir.0, attr.ino), self.next);
+        let key = (dir.0, attr.ino);
         self.named(dir, name, Some(attr.ino), (1, attr.mtime));
         if let Some(of_dir) = self.entries.get_mut(&dir).and_then(|entry| entry.attr.as_mut()) {
             of_dir.nlink = of_dir.nlink.saturating_add(1);
         }
+        let entry = self.hold_early(key, MAKES, attr);
+        (entry.directory, entry.whole, entry.parent) = (true, true, Some(dir.1));
+        entry.begin_order();
+    }
+
+    /// What nobody else knows is held without its having been given.
+    fn hold_early(&mut self, key: Key, bits: u32, attr: &Attr) -> &mut Entry {
+        let next = self.next;
         let entry = self.entries.entry(key).or_default();
         if entry.bits == 0 {
             self.holding += 1;
             self.order.push_back(key);
         }
-        entry.bits |= MAKES;
-        entry.early |= MAKES;
+        entry.bits |= bits;
+        entry.early |= bits;
         (entry.changed, entry.gained) = (next, next);
-        (entry.directory, entry.whole, entry.parent) = (true, true, Some(dir.1));
-        entry.begin_order();
         entry.attr = Some(attr.clone());
+        entry
     }
 
     /// The attributes of a directory, when they may be changed without asking: nobody else may look at them.
@@ -84,19 +83,11 @@ impl Leases {
     pub fn may_set(&mut self, dir: Key, now: Duration) -> Option<Attr> {
         let good = self.is_good(now);
         let entry = self.entries.get_mut(&dir)?;
-        let ours = entry.bits & MAKES == MAKES && entry.losing == 0 && entry.changing == 0;
-        if !good || !ours || !entry.directory {
+        if !good || !entry.is_free(MAKES) || !entry.directory {
             return None;
         }
         entry.used = true;
         entry.attr.clone()
-    }
-
-    /// Since when nobody else can have changed a directory: the last call that had begun when that was so.
-    #[must_use]
-    pub fn alone_since(&self, dir: Key, now: Duration) -> Option<Ticket> {
-        let entry = self.entries.get(&dir).filter(|_| self.is_good(now))?;
-        (entry.bits & MAKES == MAKES && entry.losing == 0).then_some(entry.gained)
     }
 
     /// They were changed. Gives them.
@@ -109,6 +100,13 @@ impl Leases {
         let attr = entry.attr.as_mut()?;
         kept::show(kept, attr);
         Some(attr.clone())
+    }
+
+    /// Since when nobody else can have changed a directory: the last call that had begun when that was so.
+    #[must_use]
+    pub fn alone_since(&self, dir: Key, now: Duration) -> Option<Ticket> {
+        let entry = self.entries.get(&dir).filter(|_| self.is_good(now))?;
+        (entry.bits & MAKES == MAKES && entry.losing == 0).then_some(entry.gained)
     }
 
     /// The attributes of a directory and of a file, when that may be given a further name there without asking.
@@ -152,8 +150,7 @@ impl Leases {
     pub fn may_remove_directory(&mut self, dir: Key, name: &[u8], now: Duration) -> Option<(Attr, Attr)> {
         let (of_dir, ino) = self.may_change(dir, name, now)?;
         let entry = self.entries.get(&(dir.0, ino?))?;
-        let ours = entry.bits & MAKES == MAKES && entry.losing == 0 && entry.changing == 0;
-        let attr = entry.attr.as_ref().filter(|attr| ours && attr.mode >> 12 == kind::DIR)?;
+        let attr = entry.attr.as_ref().filter(|attr| entry.is_free(MAKES) && attr.mode >> 12 == kind::DIR)?;
         (attr.size == 0 && attr.flags == 0 && attr.nlink > 0).then(|| (of_dir, attr.clone()))
     }
 
@@ -261,7 +258,7 @@ impl Leases {
             return None;
         }
         let entry = self.entries.get_mut(&dir)?;
-        if entry.bits & MAKES != MAKES || entry.losing != 0 || entry.changing != 0 {
+        if !entry.is_free(MAKES) {
             return None;
         }
         let ino = entry.name(name)?;
@@ -273,8 +270,9 @@ impl Leases {
     /// another name.
     fn is_ours(&self, key: Key) -> Option<&Attr> {
         let file = self.entries.get(&key)?;
-        let ours = file.bits & EARLY == EARLY && file.losing == 0 && file.changing == 0;
-        file.attr.as_ref().filter(|attr| ours && attr.mode >> 12 == kind::FILE && attr.flags == 0)
+        file.attr
+            .as_ref()
+            .filter(|attr| file.is_free(EARLY) && attr.mode >> 12 == kind::FILE && attr.flags == 0)
     }
 
     /// The name is taken away: nothing is answered of a file that has no other any more without asking.

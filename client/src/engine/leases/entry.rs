@@ -193,6 +193,11 @@ impl Entry {
         alone
     }
 
+    /// Whether these are held, nobody wants them back, and nothing of it is being changed.
+    pub(super) fn is_free(&self, bits: u32) -> bool {
+        self.bits & bits == bits && self.losing == 0 && self.changing == 0
+    }
+
     /// What the MRC counts as ours.
     pub(super) fn held(&self) -> u32 {
         self.bits & !self.early | self.losing | self.lapsing
