@@ -135,6 +135,8 @@ impl File {
         }
         let leaving = self.inode.leave();
         if self.inode.is_unreported() {
+            // Nobody waits for it: the MRC hears of the file at the common moment. When it was lost, so is what was written.
+            let _ = self.inode.confirmed().await;
             self.inode.flush_buffer().await;
             self.volume().reports_together().await;
         }
@@ -153,10 +155,6 @@ impl File {
     }
 
     async fn sync(&self, data_only: bool) -> Result<()> {
-        if !self.inode.is_confirmed() {
-            // Somebody waits: the MRC hears of the file now, and not at the next common moment.
-            self.volume().session().creates().told().await;
-        }
         self.inode.flush_buffer().await;
         let metadata = async {
             // While others cannot see the file without our reporting first, only a new size has to be told now.

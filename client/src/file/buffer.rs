@@ -277,7 +277,7 @@ impl Inode {
         Ok(())
     }
 
-    /// Writes out what was gathered; an error goes to [`Inode::errors`].
+    /// Writes out what was gathered, for somebody who waits; an error goes to [`Inode::errors`].
     pub(crate) async fn flush_buffer(self: &Arc<Self>) {
         if self.is_gathering() {
             let _shared = self.data.read().await;
@@ -290,6 +290,7 @@ impl Inode {
         if !self.is_gathering() {
             return;
         }
+        self.hurry().await;
         self.send_off(&mut *self.buffer.waiting.lock().await).await;
         let upto = self.buffer.flights.lock().next;
         self.until(|flights| flights.is_settled(upto)).await;

@@ -479,6 +479,7 @@ impl Inode {
 
     /// Everything of this file that OSDs acknowledged goes to disk.
     pub(crate) async fn sync_osds(self: &Arc<Self>) -> Result<()> {
+        self.hurry().await;
         self.confirmed().await?;
         let layout = self.credentials().layout.clone();
         if layout.is_coded() && !self.exact {

@@ -25,6 +25,13 @@ impl Inode {
         }
     }
 
+    /// Somebody waits for what is at the OSDs, or has to get there: the MRC hears of the file now, and not at the next common moment.
+    pub(crate) async fn hurry(&self) {
+        if !self.is_confirmed() {
+            self.volume().session().creates().told().await;
+        }
+    }
+
     /// Whether rights and layout are known.
     pub(crate) fn is_confirmed(&self) -> bool {
         self.early.as_ref().is_none_or(|early| early.is_over())
