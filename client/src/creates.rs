@@ -9,8 +9,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use proto::error::{Code, WireError};
 use proto::mrc::{
-    Attr, CreateMany, CreateManyReply, CreateManyRequest, CreatedReply, EarlyFile, LEASE_ATTR, LEASE_READ,
-    LEASE_WRITE, OpenReply, Recall, kind, may_be_told_again,
+    Attr, CreateMany, CreateManyReply, CreateManyRequest, CreatedReply, EarlyContent, EarlyFile, LEASE_ATTR,
+    LEASE_READ, LEASE_WRITE, OpenReply, Recall, TAKES_CONTENT, kind, may_be_told_again,
 };
 use proto::rpc::Origin;
 use tokio::sync::Notify;
@@ -268,6 +268,9 @@ pub(crate) async fn keep_telling(session: Weak<Session>) {
 
 /// One call. False: it has to be made again.
 async fn tell(session: &Arc<Session>, waiting: &Arc<Waiting>) -> bool {
+    if waiting.takes(TAKES_CONTENT) {
+        fill(waiting);
+    }
     let (batch, volume) = {
         let mut state = waiting.state.lock();
         let Some(batch) = state.engine.batch() else { return true };
@@ -326,6 +329,24 @@ async fn tell(session: &Arc<Session>, waiting: &Arc<Waiting>) -> bool {
     drop(asked);
     surrender(session, waiting, surrendered);
     true
+}
+
+/// What is in small files is told with them.
+fn fill(waiting: &Waiting) {
+    let made: Vec<(u64, Arc<Inode>)> = {
+        let mut state = waiting.state.lock();
+        if !state.engine.begin() {
+            return;
+        }
+        let under_way = state.engine.under_way();
+        let inode = |made: &Made| state.kept.get(&made.number)?.made.as_ref()?.0.upgrade();
+        under_way.iter().filter_map(|made| Some((made.number, inode(made)?))).collect()
+    };
+    // Not under the lock: these have locks of their own.
+    let content = |(number, inode): (u64, Arc<Inode>)| Some((number, inode.content_to_tell()?));
+    let filled: Vec<(u64, EarlyContent)> = made.into_iter().filter_map(content).collect();
+    let mut state = waiting.state.lock();
+    filled.into_iter().for_each(|(number, content)| state.engine.fill(number, content));
 }
 
 /// None of what is under way is made.
@@ -389,20 +410,27 @@ fn take(
             lose(session, &made, kept, &why);
             continue;
         };
-        let opened = OpenReply {
-            attr: attr.clone(),
-            credentials: credentials.clone(),
-            created: true,
-            ..OpenReply::default()
-        };
-        volume.keep_rights(&opened, true);
+        let mut credentials = credentials.clone();
+        let content = made.file.content.as_ref().filter(|_| answer.has_content);
+        let is_inline = content.is_some() && credentials.layout.is_inline();
+        if is_inline && let Some(content) = content {
+            credentials.content = content.data.clone();
+        }
+        let opened = OpenReply { attr: attr.clone(), credentials, created: true, ..OpenReply::default() };
+        volume.keep_rights(&opened, !is_inline);
         if asked.confirm(volume.id(), attr, &reply.leases) & LEASE_WRITE != 0 {
             waiting.surrendering.fetch_add(1, Ordering::AcqRel);
             surrendered.push((volume.clone(), attr.ino));
         }
         let inode = kept.made.as_ref().and_then(|(inode, _)| inode.upgrade());
         if let Some(inode) = inode {
+            if let Some(content) = content {
+                inode.content_is_told(content, attr);
+            }
             inode.confirm(opened);
+            if is_inline {
+                inode.is_kept_at_the_mrc();
+            }
         }
         kept.end(session, Ok(()));
     }

@@ -138,7 +138,9 @@ impl File {
             // Nobody waits for it: the MRC hears of the file at the common moment. When it was lost, so is what was written.
             let _ = self.inode.confirmed().await;
             self.inode.flush_buffer().await;
-            self.volume().reports_together().await;
+            if self.inode.is_unreported() {
+                self.volume().reports_together().await;
+            }
         }
         self.close_left(Some(leaving)).await
     }

@@ -435,6 +435,9 @@ pub enum Body {
     TellLocks(TellLocksRequest),
     #[prost(message, tag = "60")]
     DoneAs(DoneAs),
+    /// Like [`Self::CreateAs`], with what is in it: an older member must not take it for an empty one.
+    #[prost(message, tag = "61")]
+    CreateFilled(CreateAs),
 }
 
 impl Body {
@@ -470,6 +473,7 @@ impl Body {
                 | Self::CreateAs(_)
                 | Self::ChangeAs(_)
                 | Self::DoneAs(_)
+                | Self::CreateFilled(_)
         )
     }
 }
@@ -480,7 +484,7 @@ pub struct Command {
     /// Which one.
     #[prost(
         oneof = "Body",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 30, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 30, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61"
     )]
     pub body: Option<Body>,
 }

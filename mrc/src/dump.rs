@@ -7,7 +7,9 @@ use prost::Message;
 use proto::backup::{DumpHeader, DumpPage, LoadPage, NameOf, Node, PAGE_BYTES, PAGE_RECORDS, Xattr};
 use proto::error::Code;
 use proto::id::{Ino, VolumeId};
-use proto::limits::{FILE_BYTES_MAX, SYMLINK_BYTES_MAX, XATTR_LIST_BYTES_MAX, XATTR_VALUE_BYTES_MAX};
+use proto::limits::{
+    FILE_BYTES_MAX, INLINE_BYTES_MAX, SYMLINK_BYTES_MAX, XATTR_LIST_BYTES_MAX, XATTR_VALUE_BYTES_MAX,
+};
 use proto::mrc::kind;
 use proto::stripe::Layout;
 use rt::table::{Pair, Reader, Txn, prefix_end};
@@ -19,7 +21,7 @@ use crate::namespace::keys::{self, table};
 use crate::namespace::name::Name;
 use crate::namespace::record::{Cursor, VERSION, Writer};
 use crate::namespace::volume::{self, Volume};
-use crate::namespace::{Outcome, corrupt, home, refuse};
+use crate::namespace::{Outcome, content, corrupt, home, refuse};
 
 /// Rows read at once.
 const CHUNK: usize = 512;
@@ -115,7 +117,13 @@ fn node_of(reader: &dyn Reader, volume: u64, inode: &Inode) -> Outcome<Node> {
     }
     match &inode.body {
         Body::Directory { next_cookie } => node.next_cookie = *next_cookie,
-        Body::File(_) => node.layout = Some(inode.layout()?),
+        Body::File(_) => {
+            let layout = inode.layout()?;
+            if !inode.shares().gone {
+                node.content = content::of(reader, volume, inode.attr.ino, &layout)?;
+            }
+            node.layout = Some(layout);
+        }
         Body::Symlink(target) => node.target.clone_from(target),
         Body::Special => {}
     }
@@ -213,11 +221,19 @@ fn put_node(txn: &mut Txn<'_>, volume: u64, record: &mut Volume, node: &Node) ->
     let mut inode =
         Inode { attr: attr.clone(), xattrs, xattr_list_bytes, parent, cookie, acls, layers: None, body };
     inode.tell_lists();
+    let inline = node.layout.as_ref().and_then(|layout| layout.inline);
     let Ok(shares) = Layers::decode(node.shares.as_slice()) else {
         return damaged(format!("what {what} shares with others does not parse"));
     };
     inode.set_shares(shares);
     inode::put(txn, volume, &inode);
+    match inline.filter(|_| !shares.gone) {
+        Some(inline) if inline.is_of(&node.content) && node.content.len() <= INLINE_BYTES_MAX => {
+            content::put(txn, volume, attr.ino, &node.content);
+        }
+        None if node.content.is_empty() => {}
+        _ => return damaged(format!("what is in {what} is not what was dumped")),
+    }
     if !node.shares.is_empty() {
         record.layered = true;
         record.coding |= shares.hidden && node.layout.as_ref().is_some_and(Layout::is_coded);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use prost::Message;
 use proto::changes::event;
-use proto::mrc::{Attr, AttrReply, ChangeReply, ReplicasReply, Time};
+use proto::mrc::{Attr, AttrReply, ChangeReply, ReplicasReply, ReportWrite, Time};
 use proto::rpc::Empty;
 use proto::snapshot::SnapshotReply;
 use quorum::{Applied, StateMachine};
@@ -135,12 +135,31 @@ fn created(txn: &mut Txn<'_>, at: Applied, create: &command::Create) -> Outcome<
 fn created_as(txn: &mut Txn<'_>, at: Applied, create: &command::CreateAs) -> Outcome<Vec<u8>> {
     let (head, file) = (&create.head, &create.file);
     let done = make::create_as(txn, head, file, Some(&create.layout))?;
+    let mut inode = done.inode;
     if done.created {
-        Log::new(at, head).named(txn, &done.inode, file.parent, &file.name, false);
+        let mut log = Log::new(at, head);
+        log.named(txn, &inode, file.parent, &file.name, false);
+        if let Some(content) = file.content.as_ref().filter(|_| create.layout.is_inline()) {
+            // As if its writer had reported it.
+            let report = ReportWrite {
+                head: head.clone(),
+                ino: file.ino,
+                size: content.data.len() as u64,
+                mtime: Some(content.mtime),
+                kept: content.kept,
+                ..ReportWrite::default()
+            };
+            let (written, changed) = setattr::report_write(txn, time_of(at), &report)?;
+            inode = written;
+            log.changed(txn, event::WRITTEN, &inode)?;
+            if changed.attributes {
+                log.changed_too(txn, event::ATTRIBUTES, &inode);
+            }
+        }
     }
-    let layout = done.inode.layout()?;
+    let layout = inode.layout()?;
     let changed = after(txn, head.volume, &[file.parent])?;
-    Ok(CreateDone { attr: done.inode.attr, layout, created: true, changed }.encode_to_vec())
+    Ok(CreateDone { attr: inode.attr, layout, created: true, changed }.encode_to_vec())
 }
 
 /// Moves or removes a file, as its session shows it already.
@@ -289,7 +308,7 @@ fn of_makers(txn: &mut Txn<'_>, at: Applied, body: &Body) -> Outcome<Vec<u8>> {
     match body {
         Body::Create(create) => created(txn, at, create),
         Body::TmpFile(create) => nameless(txn, time_of(at), create),
-        Body::CreateAs(create) => created_as(txn, at, create),
+        Body::CreateAs(create) | Body::CreateFilled(create) => created_as(txn, at, create),
         Body::ChangeAs(change) => changed_as(txn, at, change),
         Body::DoneAs(done) => done_as(txn, at, done),
         _ => unreachable!("run() passes on only what is above"),
@@ -313,9 +332,12 @@ fn run(txn: &mut Txn<'_>, at: Applied, body: &Body) -> Outcome<Vec<u8>> {
             Log::new(at, &request.head).named(txn, &inode, request.parent, &request.name, false);
             named(txn, request.head.volume, inode, request.parent)
         }
-        Body::Create(_) | Body::TmpFile(_) | Body::CreateAs(_) | Body::ChangeAs(_) | Body::DoneAs(_) => {
-            of_makers(txn, at, body)
-        }
+        Body::Create(_)
+        | Body::TmpFile(_)
+        | Body::CreateAs(_)
+        | Body::CreateFilled(_)
+        | Body::ChangeAs(_)
+        | Body::DoneAs(_) => of_makers(txn, at, body),
         Body::ReserveInos(ask) => {
             let first = volume::reserve(txn, ask.volume, ask.count)?;
             Ok(InosReserved { first }.encode_to_vec())

@@ -11,6 +11,7 @@ pub mod access;
 pub mod acl;
 pub mod coding;
 pub mod collect;
+pub mod content;
 pub mod entry;
 pub mod home;
 pub mod inode;

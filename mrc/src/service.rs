@@ -31,7 +31,7 @@ use crate::leader::Leader;
 use crate::leasing::metrics::LeaseMetrics;
 use crate::machine::Machine;
 use crate::namespace::inode::Inode;
-use crate::namespace::{layers, layout, session, volume};
+use crate::namespace::{content, layers, layout, session, volume};
 use crate::{agent, garbage, keeper, leasing, server};
 
 /// What a member needs to start.
@@ -304,16 +304,21 @@ impl Mrc {
         let top = shown
             .next()
             .ok_or_else(|| WireError::new(Code::Internal, format!("ino-{} shows no data", inode.attr.ino)))?;
-        // Encoded data is never written: who may write the file gets another top first.
-        let write = write && !top.layout.is_coded();
+        // Such data is never written: who may write the file gets another top first.
+        let write = write && !top.layout.is_fixed();
         let capability = signer.capability((volume, top.data), session, write, &top.layout);
-        let bases = shown.map(|below| Base {
-            capability: signer.capability((volume, below.data), session, false, &below.layout),
-            layout: below.layout,
-            bytes: below.bytes,
-        });
-        let (bases, truncate_epoch) = (bases.collect(), inode.attr.truncate_epoch);
-        Ok(FileCredentials { capability, layout: top.layout, bases, truncate_epoch })
+        let content = content::of(self.table(), volume, top.data, &top.layout)?;
+        let mut bases = Vec::new();
+        for below in shown {
+            bases.push(Base {
+                capability: signer.capability((volume, below.data), session, false, &below.layout),
+                content: content::of(self.table(), volume, below.data, &below.layout)?,
+                layout: below.layout,
+                bytes: below.bytes,
+            });
+        }
+        let truncate_epoch = inode.attr.truncate_epoch;
+        Ok(FileCredentials { capability, layout: top.layout, bases, truncate_epoch, content })
     }
 
     /// Ends a session everywhere.

@@ -60,6 +60,9 @@ pub struct Node {
     /// What the file shares with others, as the MRC keeps it (docs/formats/mrc-store.md, "Layers"); empty: nothing.
     #[prost(bytes = "vec", tag = "8")]
     pub shares: Vec<u8>,
+    /// The bytes of a file that the MRC has.
+    #[prost(bytes = "bytes", tag = "9")]
+    pub content: bytes::Bytes,
 }
 
 /// A name.

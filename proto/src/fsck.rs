@@ -46,6 +46,8 @@ pub enum Fault {
     GarbageInUse = 18,
     /// A lock that its session's end would forget.
     LockIndex = 19,
+    /// The bytes of a small file that the MRC has are missing or damaged.
+    ContentLost = 20,
     /// Entries and subdirectories of a directory.
     DirectoryCounts = 64,
     /// What lies below a directory.

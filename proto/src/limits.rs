@@ -18,6 +18,8 @@ pub const CODING_DATA_MAX: u32 = 16;
 pub const CODING_PARITY_MAX: u32 = 4;
 /// Smaller files are not erasure-coded, bytes.
 pub const CODING_BYTES_MIN: u64 = 64 << 10;
+/// Larger files are not kept at the MRC, bytes: one block.
+pub const INLINE_BYTES_MAX: usize = BLOCK_BYTES;
 /// Most replicas of a column.
 pub const REPLICAS_MAX: u32 = 7;
 

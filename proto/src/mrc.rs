@@ -161,6 +161,9 @@ pub struct FileCredentials {
     /// With bases: the file's [`Attr::truncate_epoch`] of which they are. After a later truncation less shows through.
     #[prost(uint64, tag = "4")]
     pub truncate_epoch: u64,
+    /// Of a layout whose bytes are at the MRC ([`Layout::inline`]): these. Empty in answers to who has told them.
+    #[prost(bytes = "bytes", tag = "5")]
+    pub content: bytes::Bytes,
 }
 
 /// Data that lies below a file's own and is never written any more.
@@ -175,6 +178,9 @@ pub struct Base {
     /// From here on it does not show through, bytes.
     #[prost(uint64, tag = "3")]
     pub bytes: u64,
+    /// See [`FileCredentials::content`].
+    #[prost(bytes = "bytes", tag = "4")]
+    pub content: bytes::Bytes,
 }
 
 crate::methods! {

@@ -3,6 +3,7 @@
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 
+use crate::checksum::crc32c;
 use crate::id::{ObjectNo, OsdId};
 use crate::limits::{
     BLOCK_BYTES, CODING_DATA_MAX, CODING_PARITY_MAX, REPLICAS_MAX, STRIPE_BYTES_MAX, STRIPE_BYTES_MIN,
@@ -118,6 +119,34 @@ pub struct Layout {
     /// While the lists are being changed: those of the view before.
     #[prost(uint64, repeated, tag = "9")]
     pub previous_learners: Vec<u64>,
+    /// The bytes are at the MRC, and no objects exist. Such data never changes. See docs/protocols/small-files.md.
+    #[prost(message, optional, tag = "10")]
+    pub inline: Option<Inline>,
+}
+
+/// Bytes of a small file that are at the MRC.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct Inline {
+    /// How many.
+    #[prost(uint32, tag = "1")]
+    pub bytes: u32,
+    /// Their CRC-32C, as their writer made it.
+    #[prost(fixed32, tag = "2")]
+    pub crc: u32,
+}
+
+impl Inline {
+    /// What describes these bytes.
+    #[must_use]
+    pub fn of(content: &[u8]) -> Self {
+        Self { bytes: u32::try_from(content.len()).unwrap_or(u32::MAX), crc: crc32c(content) }
+    }
+
+    /// Whether these are the bytes.
+    #[must_use]
+    pub fn is_of(self, content: &[u8]) -> bool {
+        self == Self::of(content)
+    }
 }
 
 /// Defaults for new files of a volume or directory.
@@ -257,6 +286,18 @@ impl Layout {
     #[must_use]
     pub fn is_coded(&self) -> bool {
         self.coding.is_some()
+    }
+
+    /// Whether the bytes are at the MRC.
+    #[must_use]
+    pub fn is_inline(&self) -> bool {
+        self.inline.is_some()
+    }
+
+    /// Whether the data is never written: who writes the file gets other data first.
+    #[must_use]
+    pub fn is_fixed(&self) -> bool {
+        self.is_coded() || self.is_inline()
     }
 
     /// Whether every voter of a list must have a change before it is answered.

@@ -418,6 +418,7 @@ fn mrc_backup() {
         default_acl: vec![3],
         xattrs: vec![backup::Xattr { name: b"user.a".to_vec(), value: b"v".to_vec() }],
         shares: Vec::new(),
+        content: bytes::Bytes::new(),
     };
     let name = backup::NameOf { parent: 1, name: b"n".to_vec(), ino: 77, cookie: 3 };
     let striping = proto::stripe::Striping {
@@ -480,12 +481,34 @@ fn mrc_snapshot() {
     check("mrc-getattr-snapshot", Kind::Request, mrc::GetAttr::NUMBER, &message, b"");
     let layout =
         Layout { stripe_bytes: 4096, columns: vec![Column { osds: vec![1] }], view: 1, ..Layout::default() };
-    let base = mrc::Base { capability: capability(), layout: layout.clone(), bytes: 12345 };
-    let credentials =
-        mrc::FileCredentials { capability: capability(), layout, bases: vec![base], truncate_epoch: 2 };
+    let base = mrc::Base {
+        capability: capability(),
+        layout: layout.clone(),
+        bytes: 12345,
+        content: bytes::Bytes::new(),
+    };
+    let credentials = mrc::FileCredentials {
+        capability: capability(),
+        layout: layout.clone(),
+        bases: vec![base.clone()],
+        truncate_epoch: 2,
+        content: bytes::Bytes::new(),
+    };
     let attr = mrc::Attr { layer: 79, ..attr() };
     let message = mrc::OpenReply { attr, credentials, ..mrc::OpenReply::default() };
     check("mrc-open-layered", Kind::Reply, mrc::Open::NUMBER, &message, b"");
+    let content = bytes::Bytes::from_static(b"all of it");
+    let layout = Layout { inline: Some(proto::stripe::Inline::of(&content)), ..layout };
+    let base = mrc::Base { layout: layout.clone(), content: content.clone(), ..base };
+    let credentials = mrc::FileCredentials {
+        capability: capability(),
+        layout,
+        bases: vec![base],
+        truncate_epoch: 2,
+        content: content.clone(),
+    };
+    let message = mrc::OpenReply { attr: self::attr(), credentials, ..mrc::OpenReply::default() };
+    check("mrc-open-inline", Kind::Reply, mrc::Open::NUMBER, &message, b"");
     let message = osd::ReadReply { holes: vec![1, 2, 7, 1], ..osd::ReadReply::default() };
     check("osd-read-holes", Kind::Reply, osd::Read::NUMBER, &message, b"");
 }

@@ -13,7 +13,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use proto::mrc::{CREATES_MAX, EarlyFile, RESERVE_MAX};
+use proto::mrc::{CREATES_MAX, EarlyContent, EarlyFile, RESERVE_MAX};
 
 /// A pool with fewer numbers than this is filled up.
 const LOW: u64 = RESERVE_MAX as u64 / 2;
@@ -105,17 +105,31 @@ impl Creates {
         !self.waiting.is_empty() || !self.under_way.is_empty() || self.pools.values().any(|pool| pool.wanted)
     }
 
+    /// Files go under way unless some are. True: these do now, so nothing was told of them yet.
+    pub fn begin(&mut self) -> bool {
+        if !self.under_way.is_empty() {
+            return false;
+        }
+        let volume = self.waiting.front().map(|made| made.volume);
+        while let Some(made) = self.waiting.front()
+            && Some(made.volume) == volume
+            && self.under_way.len() < CREATES_MAX
+        {
+            self.under_way.extend(self.waiting.pop_front());
+        }
+        !self.under_way.is_empty()
+    }
+
+    /// What is in a file that has just gone under way is told with it, also when it is told again.
+    pub fn fill(&mut self, number: u64, content: EarlyContent) {
+        if let Some(made) = self.under_way.iter_mut().find(|made| made.number == number) {
+            made.file.content = Some(content);
+        }
+    }
+
     /// What goes next, or once more.
     pub fn batch(&mut self) -> Option<Batch> {
-        if self.under_way.is_empty() {
-            let volume = self.waiting.front().map(|made| made.volume);
-            while let Some(made) = self.waiting.front()
-                && Some(made.volume) == volume
-                && self.under_way.len() < CREATES_MAX
-            {
-                self.under_way.extend(self.waiting.pop_front());
-            }
-        }
+        self.begin();
         let wanting = || self.pools.iter().find(|(_, pool)| pool.wanted).map(|(volume, _)| *volume);
         let volume = self.under_way.first().map(|made| made.volume).or_else(wanting)?;
         let is_wanted = self.pools.get(&volume).is_some_and(|pool| pool.wanted);
@@ -189,6 +203,25 @@ mod tests {
         assert_eq!(inos(creates.batch().unwrap()), [901]);
         creates.answered(0);
         assert!(creates.batch().is_none() && !creates.has_work() && creates.are_over(creates.last()));
+    }
+
+    #[test]
+    fn what_is_in_a_file_goes_with_it_each_time() {
+        let mut creates = Creates::default();
+        assert!(!creates.begin(), "nothing is there");
+        creates.add(1, file(5));
+        assert!(creates.begin() && !creates.begin());
+        creates.add(1, file(6));
+        let content = EarlyContent { crc: 7, ..EarlyContent::default() };
+        creates.fill(1, content.clone());
+        creates.fill(2, content.clone());
+        for _ in 0..2 {
+            let batch = creates.batch().unwrap();
+            let told: Vec<_> = batch.files.iter().map(|file| (file.ino, file.content.clone())).collect();
+            assert_eq!(told, [(5, Some(content.clone()))]);
+        }
+        creates.answered(0);
+        assert_eq!(creates.batch().unwrap().files[0].content, None, "it was not under way");
     }
 
     #[test]

@@ -377,6 +377,33 @@ impl Size {
         }
     }
 
+    /// What was written to a new file, all of it one piece of `len` bytes from its beginning that nobody has heard of: when, and what was
+    /// set after that. `None`: there is more to it.
+    #[must_use]
+    pub fn is_one_piece(&self, len: u64) -> Option<(Time, Option<KeptAttributes>)> {
+        let new =
+            self.size == 0 && self.truncate_epoch == 0 && self.dirty.is_none() && self.reporting.is_none();
+        let one = self.pieces == 1 && self.held == 0 && self.gathered_end() == Some(len);
+        (new && one && self.knows_blocks()).then_some((self.latest, self.kept))
+    }
+
+    /// The MRC was told of the file and of that piece, and of what was set as `kept` said then. True: nothing was set since.
+    pub fn told(&mut self, attr: &Attr, kept: Option<KeptAttributes>) -> bool {
+        let same = self.kept == kept;
+        self.unforced.size += 1;
+        self.unforced.other += 1;
+        if let Some(mtime) = kept.and_then(|kept| kept.mtime) {
+            self.mtime_set(mtime);
+        }
+        if same {
+            self.kept = None;
+        }
+        if attr.change >= self.change {
+            self.learn_newer(attr);
+        }
+        same
+    }
+
     /// The MRC could not be told: dirty again.
     pub fn not_reported(&mut self) {
         if let Some(reporting) = self.reporting.take() {

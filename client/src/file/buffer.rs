@@ -47,6 +47,21 @@ pub struct Buffer {
 }
 
 impl Buffer {
+    pub(crate) fn flights(&self) -> parking_lot::MutexGuard<'_, Flights> {
+        self.flights.lock()
+    }
+
+    /// The MRC has heard of the only piece together with the file, and of what was set after it was written.
+    pub(crate) fn told_with_the_file(&self, size: &Leaf<Size>, attr: &Attr, kept: Option<KeptAttributes>) {
+        if let Some(flight) = self.flights.lock().only() {
+            flight.told = true;
+        }
+        let mut size = size.lock();
+        if size.told(attr, kept) {
+            cross_out(self.kept.lock().take());
+        }
+    }
+
     /// The end that is marked.
     pub(crate) fn marked_end(&self) -> Option<u64> {
         self.mark.lock().as_ref().map(Slot::end)
@@ -69,17 +84,21 @@ impl Buffer {
 }
 
 /// A piece on its way.
-pub(super) struct Flight {
+pub(crate) struct Flight {
     number: u64,
     pub(super) range: Range<u64>,
     /// Its bytes, when the OSDs have no room for it.
     pub(super) held: Option<Bytes>,
     /// Nobody wants it any more.
     pub(super) given_up: bool,
+    /// Its bytes, when it waits for the MRC to hear of the file.
+    pub(crate) early: Option<Bytes>,
+    /// The MRC has heard of it together with the file, and has it.
+    pub(super) told: bool,
 }
 
 #[derive(Default)]
-pub(super) struct Flights {
+pub(crate) struct Flights {
     /// By number, in the order in which they left.
     flights: Vec<Flight>,
     next: u64,
@@ -103,7 +122,7 @@ impl Flights {
     fn add(&mut self, range: Range<u64>, held: Option<Bytes>) -> u64 {
         let number = self.next;
         self.next += 1;
-        self.flights.push(Flight { number, range, held, given_up: false });
+        self.flights.push(Flight { number, range, held, given_up: false, early: None, told: false });
         number
     }
 
@@ -122,6 +141,14 @@ impl Flights {
 
     pub(super) fn find(&mut self, number: u64) -> Option<&mut Flight> {
         self.flights.iter_mut().find(|flight| flight.number == number)
+    }
+
+    /// The only one, unless it is held or given up.
+    pub(crate) fn only(&mut self) -> Option<&mut Flight> {
+        match self.flights.as_mut_slice() {
+            [one] if one.held.is_none() && !one.given_up => Some(one),
+            _ => None,
+        }
     }
 
     pub(super) fn is_given_up(&self, number: u64) -> bool {
@@ -331,7 +358,11 @@ impl Inode {
         let (number, waits) = {
             let mut flights = self.buffer.flights.lock();
             let waits = flights.any_held();
-            (flights.add(range, waits.then(|| piece.data.clone())), waits)
+            let number = flights.add(range, waits.then(|| piece.data.clone()));
+            if let Some(flight) = flights.find(number).filter(|_| !self.is_confirmed()) {
+                flight.early = Some(piece.data.clone());
+            }
+            (number, waits)
         };
         if waits {
             self.counts_as_held();
@@ -360,6 +391,7 @@ impl Inode {
             let end = offset + data.len() as u64;
             let may_wait = slot.is_some();
             match self.place(number, offset, &data, generation, (may_wait, waits)).await {
+                Ending::Told => cross_out(slot),
                 Ending::Landed => {
                     self.wrote(offset, end, true, clear_setid);
                     if let Some(slot) = slot {

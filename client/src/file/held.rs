@@ -33,6 +33,8 @@ impl Held {
 /// What became of a piece.
 pub(super) enum Ending {
     Landed,
+    /// The MRC has it.
+    Told,
     /// Nobody wants it any more.
     GivenUp,
     Failed(WireError),
@@ -69,6 +71,14 @@ impl Inode {
         (may_wait, waits): (bool, bool),
     ) -> Ending {
         if !waits {
+            // It may go to the MRC together with the file.
+            let lost = self.confirmed().await.err();
+            if let Some(error) = lost {
+                return Ending::Failed(error);
+            }
+            if self.buffer.flights.lock().find(number).is_some_and(|flight| flight.told) {
+                return Ending::Told;
+            }
             match self.write_out(offset, data, generation).await {
                 Ok(()) => return Ending::Landed,
                 Err(error) if error.code == Code::NoSpace && may_wait => {

@@ -230,6 +230,9 @@ impl Inode {
 
     /// One piece as the OSD holds it: may be shorter than asked, the rest is a hole.
     async fn read_data(self: &Arc<Self>, piece: Piece) -> Result<Bytes> {
+        if let Some((bytes, _)) = self.read_inline(TOP, piece).await? {
+            return Ok(bytes);
+        }
         match self.coding_of(TOP)? {
             Some(coding) => self.read_coded(TOP, coding, piece).await.map(|(data, _)| data),
             None => self.ask_data(TOP, piece).await.map(|(_, data)| data),
@@ -242,6 +245,9 @@ impl Inode {
         data: u64,
         piece: Piece,
     ) -> Result<(Bytes, Vec<Range<u32>>)> {
+        if let Some(read) = self.read_inline(data, piece).await? {
+            return Ok(read);
+        }
         if let Some(coding) = self.coding_of(data)? {
             return self.read_coded(data, coding, piece).await;
         }

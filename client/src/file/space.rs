@@ -160,6 +160,11 @@ impl Inode {
             if offset >= end {
                 continue;
             }
+            if let Some(inline) = layout.inline {
+                let data = offset..end.min(u64::from(inline.bytes));
+                nearest = if data.is_empty() { nearest } else { Some(data) };
+                continue;
+            }
             if layout.is_coded() {
                 // Which of its stripes are zeroes is not asked: an OSD of it may be down.
                 nearest = Some(offset..end);
@@ -231,6 +236,10 @@ impl Inode {
         let all = self.all_data();
         let layered = all.len() > 1;
         for (data, layout, bytes) in all {
+            if let Some(inline) = layout.inline {
+                sum += u64::from(inline.bytes).min(bytes).next_multiple_of(BLOCK_BYTES as u64);
+                continue;
+            }
             if layout.is_coded() {
                 sum += layout.coded_bytes.min(bytes).div_ceil(BLOCK_BYTES as u64) * BLOCK_BYTES as u64;
                 continue;
@@ -255,7 +264,7 @@ impl Inode {
     pub(crate) async fn end_at_osds(self: &Arc<Self>) -> Result<u64> {
         self.confirmed().await?;
         let layout = self.credentials().layout.clone();
-        if layout.is_coded() {
+        if layout.is_fixed() {
             // Nobody has written it since its size was known.
             return Ok(0);
         }

@@ -149,6 +149,8 @@ fn encode(order: u64, session: u64, volume: u64, file: &EarlyFile) -> Vec<u8> {
         linked,
         directory,
         kept,
+        // It has a slot of its own.
+        content: _,
     } = file;
     let flag = |set: bool, flag: u64| if set { flag } else { 0 };
     let done = flag(*removed, REMOVED) | flag(moved.is_some(), MOVED) | flag(*linked, LINKED);
@@ -226,6 +228,7 @@ fn parse(bytes: &[u8]) -> Option<(u64, u64, u64, EarlyFile)> {
         linked: mode & LINKED != 0,
         directory: mode & DIRECTORY != 0,
         kept,
+        content: None,
     };
     Some((order, session, volume, file))
 }

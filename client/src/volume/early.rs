@@ -293,7 +293,7 @@ impl Volume {
     }
 
     /// What a program has open lives on without a name. Nobody opens here without asking what lost its name.
-    pub(super) fn is_open_to_programs(&self, ino: u64) -> bool {
+    pub(crate) fn is_open_to_programs(&self, ino: u64) -> bool {
         let leaving = self.inode(ino).map_or(0, |inode| inode.leaving());
         self.session().handles(self.key(ino)) > leaving
     }

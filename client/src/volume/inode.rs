@@ -2,6 +2,7 @@
 
 mod behind;
 mod coded;
+mod content;
 mod early;
 mod hedged;
 pub(crate) mod kept;
@@ -466,6 +467,7 @@ impl Inode {
     /// Cuts the objects at all OSDs.
     async fn cut(self: &Arc<Self>, size: u64) -> Result<()> {
         self.confirmed().await?;
+        self.leave_the_mrc().await?;
         let layout = self.credentials().layout.clone();
         let stripe = u64::from(layout.stripe_bytes.max(1));
         let object = size / stripe;
@@ -482,7 +484,7 @@ impl Inode {
         self.hurry().await;
         self.confirmed().await?;
         let layout = self.credentials().layout.clone();
-        if layout.is_coded() && !self.exact {
+        if layout.is_fixed() && !self.exact {
             // It was synced before the file showed it, and is never written.
             return Ok(());
         }

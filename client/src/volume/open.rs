@@ -18,6 +18,9 @@ const RIGHTS_LEFT_MS: u64 = 120_000;
 /// Files whose rights are kept at most.
 const RIGHTS_MAX: usize = 16_384;
 
+/// Likewise with what is in them, where that is at the MRC: 16 MiB.
+const CONTENTS_MAX: usize = 4_096;
+
 /// The right to a file's objects, kept for opening it under a lease.
 #[derive(Clone)]
 pub(super) struct Rights {
@@ -124,7 +127,12 @@ impl Volume {
         if rights.len() >= RIGHTS_MAX {
             rights.clear();
         }
-        let now = Rights { credentials: Arc::new(reply.credentials.clone()), write, generation };
+        let mut credentials = reply.credentials.clone();
+        if rights.len() >= CONTENTS_MAX {
+            // It is asked for when it is read.
+            credentials.content.clear();
+        }
+        let now = Rights { credentials: Arc::new(credentials), write, generation };
         let better = rights.get(&reply.attr.ino).is_some_and(|kept| {
             kept.generation == generation
                 && kept.write

@@ -6,10 +6,10 @@ use rt::table::{Pair, Reader};
 
 use super::{Check, Row, leads_to, look, rows};
 use crate::namespace::keys::{self, table};
-use crate::namespace::{Outcome, corrupt, locks};
+use crate::namespace::{Outcome, content, corrupt, inode, locks};
 
 /// Tables whose second word is an inode that must exist.
-const HANGING: [(u8, &str); 8] = [
+const HANGING: [(u8, &str); 9] = [
     (table::XATTR, "attribute"),
     (table::LINK, "link"),
     (table::LOCK, "lock"),
@@ -18,6 +18,7 @@ const HANGING: [(u8, &str); 8] = [
     (table::TOTAL, "usage"),
     (table::PENDING, "usage"),
     (table::LAYOUT, "layout"),
+    (table::CONTENT, "content"),
 ];
 /// Tables that stand for themselves.
 const OTHERS: [(u8, &str); 8] = [
@@ -133,6 +134,16 @@ pub(super) fn hangs(reader: &(impl Reader + ?Sized), volume: u64, key: &[u8]) ->
             !held.iter().any(|held| held.session == session)
         }
         Some(table::TOTAL | table::PENDING | table::LAYOUT) => !is_dir(word(1)?)?,
+        Some(table::CONTENT) => {
+            // Also of data that only others need.
+            let of = keys::inode(volume, word(1)?);
+            match reader.get(&of)? {
+                None => true,
+                Some(row) => {
+                    inode::parse(&of, &row).is_ok_and(|inode| matches!(content::has(&inode), Ok(false)))
+                }
+            }
+        }
         Some(table::QUOTA) => word(1)? == 3 && !is_dir(word(2)?)?,
         Some(table::OWNED) => {
             word(1)? == 3 && reader.get(&keys::quota(table::QUOTA, volume, 3, word(2)?))?.is_none()

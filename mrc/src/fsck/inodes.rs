@@ -10,7 +10,7 @@ use super::near::Near;
 use super::{Check, ROOTED_MAX, Row, listed, look};
 use crate::namespace::inode::{self, Inode};
 use crate::namespace::keys::{self, table};
-use crate::namespace::{Outcome, collect, home};
+use crate::namespace::{Outcome, collect, content, home};
 use crate::quota::{self, Taken};
 
 /// Directories above one another at most.
@@ -42,6 +42,10 @@ impl Check<'_> {
             let (reader, volume, ino) = (check.reader, check.volume, inode.attr.ino);
             check.names_of(&inode, near.links.has(reader, volume, ino)?)?;
             check.attributes(&inode, near.xattrs.has(reader, volume, ino)?)?;
+            if !content::is_whole(reader, volume, &inode)? {
+                let text = format!("what was in {} is lost; mended, it is empty", Ino(ino));
+                check.about(&inode, Fault::ContentLost, text);
+            }
             if inode.is_dir() {
                 check.rooted(&inode)?;
                 if !near.lists.has(reader, volume, ino)? {

@@ -1,11 +1,13 @@
 //! What is done about a finding: looked at again in the table as it is now, then mended by the smallest change. Rows are
 //! mended without regard to sums, which a later pass corrects by differences. See docs/protocols/fsck.md.
 
+use prost::Message;
 use proto::error::Code;
 use proto::fsck::{Fault, Finding, MEND_MAX, Mended};
 use proto::id::{Ino, VolumeId};
 use proto::mrc::{Time, kind};
 use proto::quota::QuotaKind;
+use proto::stripe::Layout;
 use rt::table::{Reader, Txn};
 
 use super::hanging::{hangs, is_link};
@@ -16,7 +18,7 @@ use crate::namespace::inode::{self, Body, FIRST_COOKIE, Inode};
 use crate::namespace::keys::{self, table};
 use crate::namespace::name::Name;
 use crate::namespace::record::Writer;
-use crate::namespace::{Fail, Outcome, collect, home, refuse, volume};
+use crate::namespace::{Fail, Outcome, collect, content, home, refuse, volume};
 use crate::quota::{self, Taken};
 use crate::usage::{self, Amount};
 
@@ -87,6 +89,7 @@ impl Mender<'_, '_, '_> {
             Fault::Circle => self.circle(),
             Fault::GarbageInUse => self.garbage(),
             Fault::LockIndex => self.lock_index(),
+            Fault::ContentLost => self.on_inode(Self::content),
             Fault::DirectoryCounts => self.on_inode(Self::directory_counts),
             Fault::Usage => self.usage(),
             Fault::VolumeCounts => self.volume_counts(),
@@ -114,6 +117,20 @@ impl Mender<'_, '_, '_> {
         if inode != before {
             inode.attr.change += 1;
             inode::put(self.txn, self.volume, &inode);
+        }
+        Ok(true)
+    }
+
+    fn content(&mut self, inode: &mut Inode) -> Outcome<bool> {
+        if content::is_whole(self.txn, self.volume, inode)? {
+            return Ok(false);
+        }
+        content::delete(self.txn, self.volume, inode.attr.ino);
+        let layout = Layout { inline: None, ..inode.layout()? };
+        inode.body = Body::File(layout.encode_to_vec());
+        if inode.top() == inode.attr.ino {
+            (inode.attr.size, inode.attr.blocks) = (0, 0);
+            inode.attr.truncate_epoch += 1;
         }
         Ok(true)
     }

@@ -1,5 +1,6 @@
 //! Which rows parse, table by table.
 
+use proto::limits::INLINE_BYTES_MAX;
 use proto::quota::QuotaLimits;
 use proto::snapshot::SnapshotInfo;
 use proto::stripe::{Layout, Striping};
@@ -57,6 +58,9 @@ pub(super) fn parses(key: &[u8], value: &[u8]) -> bool {
                 && unversioned::<Striping>(value).is_some_and(|striping| striping.check() == Ok(striping))
         }
         table::SNAPSHOT => words(2) && unversioned::<SnapshotInfo>(value).is_some(),
+        table::CONTENT => {
+            words(2) && Cursor::new(value).is_some_and(|c| (1..=INLINE_BYTES_MAX).contains(&c.rest().len()))
+        }
         table::FROZEN => words(2) && Cursor::new(value).is_some(),
         table::PAST => past::parses(key, value),
         table::TRASH => words(3) && unversioned::<trash::Row>(value).is_some(),

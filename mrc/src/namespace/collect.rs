@@ -9,7 +9,7 @@ use rt::table::{Reader, Txn, prefix_end};
 use super::inode::{self, Body, Inode};
 use super::keys::{self, table};
 use super::record::{Cursor, Writer};
-use super::{Outcome, corrupt, layers, locks, replicas, volume};
+use super::{Outcome, content, corrupt, layers, locks, replicas, volume};
 use crate::quota;
 
 /// One link of `inode` (no directory) went away. With the last one a file whose number is not `closed` (nobody
@@ -66,6 +66,11 @@ pub fn discard(txn: &mut Txn<'_>, volume: u64, inode: &Inode) -> Outcome<()> {
         return Ok(());
     }
     let layout = inode.layout()?;
+    if layout.is_inline() {
+        // No objects were ever made of it.
+        content::delete(txn, volume, inode.attr.ino);
+        return Ok(());
+    }
     if !layout.columns.is_empty() {
         let layout = replicas::with_dropped(txn, volume, inode.attr.ino, layout)?.encode_to_vec();
         txn.put(keys::garbage(volume, inode.attr.ino), Writer::new(1 + layout.len()).tail(&layout));

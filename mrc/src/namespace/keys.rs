@@ -52,11 +52,13 @@ pub mod table {
     pub const FROZEN: u8 = 0x2c;
     /// Encoded data that is being written.
     pub const ENCODING: u8 = 0x2d;
+    /// What is in small files.
+    pub const CONTENT: u8 = 0x2e;
 }
 
 /// Tables that hold one volume's rows, in the order in which a dropped volume loses them: inodes last, because
 /// while one exists a command may still write beside it.
-pub const VOLUME_TABLES: [u8; 20] = [
+pub const VOLUME_TABLES: [u8; 21] = [
     table::DENTRY,
     table::ORDER,
     table::XATTR,
@@ -77,6 +79,7 @@ pub const VOLUME_TABLES: [u8; 20] = [
     table::PAST,
     table::FROZEN,
     table::ENCODING,
+    table::CONTENT,
 ];
 
 fn key(table: u8, words: &[u64], tail: &[u8]) -> Vec<u8> {
@@ -243,6 +246,12 @@ pub fn frozen(volume: u64, ino: u64) -> Vec<u8> {
 #[must_use]
 pub fn encoding(volume: u64, data: u64) -> Vec<u8> {
     key(table::ENCODING, &[volume, data], &[])
+}
+
+/// What is in a small file: the bytes of the data of a number.
+#[must_use]
+pub fn content(volume: u64, data: u64) -> Vec<u8> {
+    key(table::CONTENT, &[volume, data], &[])
 }
 
 /// The `index`-th integer of a key.

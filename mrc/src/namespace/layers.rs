@@ -11,7 +11,7 @@ use super::inode::{self, FLAG_APPEND, FLAG_IMMUTABLE, Inode, Layers};
 use super::keys::{self, table};
 use super::past::Past;
 use super::volume::{self, Volume};
-use super::{Outcome, access, coding, collect, corrupt, refuse, snapshot};
+use super::{Outcome, access, coding, collect, content, corrupt, refuse, snapshot};
 use crate::quota::{self, room::room};
 use crate::usage;
 
@@ -47,8 +47,18 @@ pub fn needs_thaw(
     Ok(shares.refs > 1 || shown_by_its_own)
 }
 
+/// Likewise for somebody who writes, which the right to alone does not say: also when what it shows is at the MRC.
+pub fn needs_thaw_to_write(
+    reader: &(impl Reader + ?Sized),
+    volume: u64,
+    record: &Volume,
+    inode: &Inode,
+) -> Outcome<bool> {
+    Ok(needs_thaw(reader, volume, record, inode)? || content::shows_inline(reader, volume, inode)?)
+}
+
 /// Gives a file a top that nothing else needs, and ends its being encoded. Nothing is done when it has one. `place`: where a
-/// new top goes that replaces encoded data, else it goes where the file was.
+/// new top goes that replaces data that is not at the OSDs as it is, else it goes where the file was.
 pub fn thaw(
     txn: &mut Txn<'_>,
     now: Time,
@@ -58,12 +68,16 @@ pub fn thaw(
     coding::forget(txn, volume, ino)?;
     let mut inode = inode::get(txn, volume, ino)?;
     let mut record = volume::live(txn, volume)?;
-    if !needs_thaw(txn, volume, &record, &inode)? {
+    if !needs_thaw_to_write(txn, volume, &record, &inode)? {
         return Ok(inode);
     }
-    let own = Layout { previous: Vec::new(), view: 1, ..inode.layout()? };
+    let own = Layout { previous: Vec::new(), view: 1, inline: None, ..inode.layout()? };
     let layout = match place {
-        Some(place) if coding::shows_coded(txn, volume, &inode)? => place.clone(),
+        Some(place)
+            if coding::shows_coded(txn, volume, &inode)? || content::shows_inline(txn, volume, &inode)? =>
+        {
+            place.clone()
+        }
         _ => own,
     };
     let below = inode.top();
@@ -239,7 +253,28 @@ pub fn cut(txn: &mut Txn<'_>, volume: u64, inode: &mut Inode, size: u64) -> Outc
         inode.set_shares(shares);
         return Ok(());
     }
-    change(txn, volume, top, |shares| shares.base_bytes = shares.base_bytes.min(size))
+    change(txn, volume, top, |shares| shares.base_bytes = shares.base_bytes.min(size))?;
+    if size == 0 {
+        give_base_up(txn, volume, top)?;
+        // That may have been its own.
+        let encoding = inode.shares().encoding;
+        let shares = inode::get_any(txn, volume, inode.attr.ino)?.shares();
+        inode.set_shares(Layers { encoding, ..shares });
+    }
+    Ok(())
+}
+
+/// Nothing of what is below this data shows through it any more.
+fn give_base_up(txn: &mut Txn<'_>, volume: u64, data: u64) -> Outcome<()> {
+    let Some(row) = inode::find_any(txn, volume, data)? else { return Ok(()) };
+    let base = row.shares().base;
+    if base == 0 {
+        return Ok(());
+    }
+    change(txn, volume, data, |shares| (shares.base, shares.base_bytes) = (0, 0))?;
+    release(txn, volume, base)?;
+    given_up(txn, volume, base)?;
+    collect_data(txn, volume, base)
 }
 
 /// A file shows other data than `old` from now on; `own`: that was the data of its number.
@@ -255,15 +290,7 @@ pub(super) fn gave_up(txn: &mut Txn<'_>, volume: u64, old: u64, own: bool) -> Ou
 pub fn fold(txn: &mut Txn<'_>, ask: &FoldRequest) -> Outcome<()> {
     let volume = ask.head.volume;
     // Let go meanwhile: there is nothing left to do.
-    let Some(row) = inode::find_any(txn, volume, ask.layer)? else { return Ok(()) };
-    let base = row.shares().base;
-    if base != 0 {
-        change(txn, volume, ask.layer, |shares| (shares.base, shares.base_bytes) = (0, 0))?;
-        release(txn, volume, base)?;
-        given_up(txn, volume, base)?;
-        collect_data(txn, volume, base)?;
-    }
-    Ok(())
+    give_base_up(txn, volume, ask.layer)
 }
 
 /// Gives a file the content of another.

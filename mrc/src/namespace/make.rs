@@ -12,7 +12,7 @@ use super::acl::Acls;
 use super::entry::{self, Entry};
 use super::inode::{self, Body, FIRST_COOKIE, FLAG_APPEND, FLAG_IMMUTABLE, Inode};
 use super::name::Name;
-use super::{Outcome, access, collect, home, refuse, session, volume};
+use super::{Outcome, access, collect, content, home, refuse, session, volume};
 use crate::quota;
 
 const SETUID: u32 = 0o4000;
@@ -113,6 +113,11 @@ pub fn create_as(
     inode::put(txn, volume, &inode);
     record.inodes += 1;
     volume::put(txn, volume, &record);
+    if layout.is_some_and(Layout::is_inline)
+        && let Some(told) = &file.content
+    {
+        content::put(txn, volume, file.ino, &told.data);
+    }
     Ok(Created { inode, created: true })
 }
 

@@ -206,10 +206,10 @@ pub fn page(reader: &(impl Reader + ?Sized), request: &ListReplicasRequest) -> O
             continue;
         }
         let layout = inode.layout()?;
-        let concerns = request.osds.is_empty()
-            || !layout.previous.is_empty()
-            || !layout.learners.is_empty()
-            || layout.all_osds().iter().any(|osd| request.osds.contains(&osd.0));
+        let changes = !layout.previous.is_empty() || !layout.learners.is_empty();
+        let lies = || layout.all_osds().iter().any(|osd| request.osds.contains(&osd.0));
+        // What is kept here has no objects: where it would go is decided anew when it is written.
+        let concerns = changes || !layout.is_inline() && (request.osds.is_empty() || lies());
         if layout.is_replicated() && concerns {
             page.files.push(ReplicatedFile { ino: inode.attr.ino, size: inode.attr.size, layout });
         }

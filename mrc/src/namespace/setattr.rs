@@ -7,7 +7,7 @@ use proto::mrc::{Attr, EarlyFile, Head, KeptAttributes, ReportWrite, SetAttrRequ
 use rt::table::Txn;
 
 use super::inode::{self, FLAG_APPEND, FLAG_IMMUTABLE, Inode, Layers};
-use super::{Outcome, access, coding, layers, refuse, session, volume, xattr};
+use super::{Outcome, access, coding, content, layers, refuse, session, volume, xattr};
 use crate::{quota, usage};
 
 const SETUID: u32 = 0o4000;
@@ -34,6 +34,7 @@ pub fn setattr(txn: &mut Txn<'_>, now: Time, request: &SetAttrRequest) -> Outcom
                 format!("{} is erasure-coded: it is to be opened for writing first", Ino(request.ino)),
             );
         }
+        content::refuse_cut(txn, volume, &inode)?;
         inode.set_shares(Layers { encoding: 0, ..inode.shares() });
         if size < inode.attr.size {
             layers::cut(txn, volume, &mut inode, size)?;

@@ -28,7 +28,11 @@ pub(crate) async fn serve(mrc: &Mrc, request: Request) -> Result<Response, WireE
     let given = mrc.leader().leasing().acquire(ask.head.session, file, ask.bits, request.deadline).await?;
     // A snapshot that comes after this has to take the right back first.
     if ask.bits & LEASE_WRITE != 0 {
-        mrc.thaw(file, request.deadline).await?;
+        match given {
+            Some(_) => mrc.thaw(file, request.deadline).await?,
+            // It writes without.
+            None => mrc.thaw_to_write(file, request.deadline).await?,
+        };
     }
     // Given before the row is read.
     let reading = Reading { head: &ask.head, directory: None, deadline: request.deadline };

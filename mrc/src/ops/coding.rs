@@ -18,7 +18,7 @@ use crate::engine::sessions::FileId;
 use crate::leasing::claims;
 use crate::namespace::coding::{self, Known};
 use crate::namespace::inode::Inode;
-use crate::namespace::{access, inode, layers, layout, session, volume};
+use crate::namespace::{access, content, inode, layout, session, volume};
 use crate::service::Mrc;
 
 /// Encodings that one round of the keeper looks at.
@@ -128,9 +128,10 @@ impl Mrc {
         Ok(Layout { stripe_bytes, columns, view: 1, coding: Some(coding), coded_bytes, ..Layout::default() })
     }
 
-    /// Where the replicas go of a file that is encoded now; `None`: where they were.
+    /// Where the replicas go of a file that is encoded now, or kept here; `None`: where they were.
     pub(crate) fn place_promoted(&self, volume: u64, inode: &Inode) -> Result<Option<Layout>, WireError> {
-        if !coding::shows_coded(self.table(), volume, inode)? {
+        let is_coded = coding::shows_coded(self.table(), volume, inode)?;
+        if !is_coded && !content::shows_inline(self.table(), volume, inode)? {
             return Ok(None);
         }
         let own = inode.layout()?;
@@ -149,13 +150,14 @@ impl Mrc {
         Ok(self.place_as(striping).ok())
     }
 
-    /// The file's size is about to be set: encoded data cannot be cut.
-    pub(crate) async fn thaw_coded(&self, file: FileId, deadline: Duration) -> Result<(), WireError> {
+    /// The file's size is about to be set: encoded data cannot be cut, nor what is kept here.
+    pub(crate) async fn thaw_fixed(&self, file: FileId, deadline: Duration) -> Result<(), WireError> {
         let Some(inode) = inode::find(self.table(), file.0, file.1)? else { return Ok(()) };
-        let record = volume::live(self.table(), file.0)?;
-        let coded = inode.shares().encoding != 0 || coding::shows_coded(self.table(), file.0, &inode)?;
-        if coded && layers::needs_thaw(self.table(), file.0, &record, &inode)? {
-            self.thaw(file, deadline).await?;
+        let fixed = inode.shares().encoding != 0
+            || coding::shows_coded(self.table(), file.0, &inode)?
+            || content::shows_inline(self.table(), file.0, &inode)?;
+        if fixed {
+            self.thaw_to_write(file, deadline).await?;
         }
         Ok(())
     }

@@ -68,6 +68,7 @@ pub(super) async fn rights(
             mrc.credentials(signer, (volume, session), write, &inode)?
         }
         None => {
+            let write = write && !done.layout.is_fixed();
             let capability = signer.capability(file, session, write, &done.layout);
             FileCredentials { capability, layout: done.layout, ..FileCredentials::default() }
         }

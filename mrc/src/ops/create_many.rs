@@ -8,11 +8,13 @@ use bytes::Bytes;
 use futures::future::try_join_all;
 use prost::Message;
 use proto::error::{Code, WireError};
+use proto::limits::INLINE_BYTES_MAX;
 use proto::mrc::{
     AttrReply, CREATES_MAX, CreateMany, CreateManyReply, CreatedReply, EarlyFile, Head, LEASE_WRITE,
-    LeaseGrant, RESERVE_MAX, TAKES_DIRECTORIES, TAKES_LINKS, may_be_told_again,
+    LeaseGrant, RESERVE_MAX, TAKES_CONTENT, TAKES_DIRECTORIES, TAKES_LINKS, may_be_told_again,
 };
 use proto::rpc::Origin;
+use proto::stripe::Inline;
 use rt::rpc::{Request, Response, parse};
 
 use super::create::{Made, rights};
@@ -20,7 +22,7 @@ use crate::command::{Body, ChangeAs, CreateAs, CreateDone, DoneAs, InosReserved,
 use crate::engine::leases::{Claim, Claims};
 use crate::leasing::read::{OF_MAKER, Reading};
 use crate::leasing::{Change, claims};
-use crate::namespace::{inode, link as names};
+use crate::namespace::{content, inode, link as names};
 use crate::service::{Mrc, Signer};
 use crate::trash;
 
@@ -36,7 +38,7 @@ pub(crate) async fn serve(mrc: &Mrc, request: Request) -> Result<Response, WireE
     mrc.lead(request.deadline).await?;
     let (head, session) = (&ask.head, ask.head.session);
     mrc.leader().require_session(session)?;
-    let takes = TAKES_LINKS | TAKES_DIRECTORIES;
+    let takes = TAKES_LINKS | TAKES_DIRECTORIES | TAKES_CONTENT;
     let mut reply = CreateManyReply { takes, ..CreateManyReply::default() };
     if !ask.files.is_empty() {
         let signer = mrc.signer(session)?;
@@ -220,13 +222,32 @@ async fn make(
     deadline: Duration,
 ) -> Result<(CreatedReply, Vec<LeaseGrant>), WireError> {
     must_hold(mrc, head, file)?;
-    let layout = mrc.place_promised(head.volume, file.parent)?;
-    let body = Body::CreateAs(CreateAs { head: head.clone(), file: file.clone(), layout });
+    let mut layout = mrc.place_promised(head.volume, file.parent)?;
+    layout.inline = inline(mrc, file)?;
+    let is_filled = layout.is_inline();
+    let mut create = CreateAs { head: head.clone(), file: file.clone(), layout };
+    create.file.content.take_if(|_| !is_filled);
+    let body = if is_filled { Body::CreateFilled(create) } else { Body::CreateAs(create) };
     let done = CreateDone::decode(propose(mrc, file, body, deadline).await?).map_err(unreadable)?;
+    // The layout of its own data, also when it shows other data since.
+    let has_content = file.content.is_some() && done.layout.is_inline();
     let reading = Reading { head, directory: None, deadline };
     let Made { attr, credentials, leases } = rights(mrc, signer, reading, done, true).await?;
     let (attr, credentials) = (Some(attr), Some(credentials));
-    Ok((CreatedReply { attr, credentials, ..CreatedReply::default() }, leases))
+    Ok((CreatedReply { attr, credentials, has_content, ..CreatedReply::default() }, leases))
+}
+
+/// What is in it is kept here; `None`: it goes to the OSDs.
+fn inline(mrc: &Mrc, file: &EarlyFile) -> Result<Option<Inline>, WireError> {
+    let Some(told) = file.content.as_ref().filter(|_| mrc.group().has_room()) else { return Ok(None) };
+    match content::inline_of(told) {
+        None if (1..=INLINE_BYTES_MAX).contains(&told.data.len()) => {
+            // To be told again.
+            let text = format!("what is in ino-{} was damaged on its way here", file.ino);
+            Err(WireError::new(Code::Internal, text))
+        }
+        inline => Ok(inline),
+    }
 }
 
 /// Makes it, a directory. Its maker may have made names in it already: it is given the right to, whatever is given to others now.

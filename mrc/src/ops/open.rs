@@ -62,10 +62,13 @@ async fn reply(
         )
         .await?;
     let file = (ask.head.volume, ask.ino);
-    let leaseless =
-        ask.write && !mrc.leader().leasing().with(|engine, _| engine.takes_part(ask.head.session));
-    let thawed = match leaseless {
-        true => mrc.thaw(file, request.deadline).await?,
+    let session = ask.head.session;
+    let may_write = mrc
+        .leader()
+        .leasing()
+        .with(|engine, _| !engine.takes_part(session) || engine.held(session, file) & LEASE_WRITE != 0);
+    let thawed = match ask.write && !ask.exact && may_write {
+        true => mrc.thaw_to_write(file, request.deadline).await?,
         false => mrc.thawed(file, &leases, request.deadline).await?,
     };
     inode = thawed.unwrap_or(inode);

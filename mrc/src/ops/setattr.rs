@@ -13,7 +13,7 @@ pub(crate) async fn serve(mrc: &Mrc, request: Request) -> Result<Response, WireE
     let (head, origin) = ((ask.head.session, ask.head.volume), ask.origin);
     if ask.size.is_some() {
         mrc.lead(request.deadline).await?;
-        mrc.thaw_coded((ask.head.volume, ask.ino), request.deadline).await?;
+        mrc.thaw_fixed((ask.head.volume, ask.ino), request.deadline).await?;
     }
     let bits = if ask.size.is_some() { claims::DATA } else { claims::ATTRIBUTES };
     let claims = claims::one(ask.head.volume, ask.ino, bits);

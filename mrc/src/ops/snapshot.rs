@@ -104,6 +104,29 @@ impl Mrc {
         if !layers::needs_thaw(self.table(), file.0, &record, &inode)? {
             return Ok(None);
         }
+        self.thaw_now(file, inode, deadline).await
+    }
+
+    /// Likewise for somebody who is about to write, which the right to write alone does not say.
+    pub(crate) async fn thaw_to_write(
+        &self,
+        file: FileId,
+        deadline: std::time::Duration,
+    ) -> Result<Option<Inode>, WireError> {
+        let Some(record) = volume::find(self.table(), file.0)? else { return Ok(None) };
+        let Some(inode) = inode::find(self.table(), file.0, file.1)? else { return Ok(None) };
+        if !layers::needs_thaw_to_write(self.table(), file.0, &record, &inode)? {
+            return Ok(None);
+        }
+        self.thaw_now(file, inode, deadline).await
+    }
+
+    async fn thaw_now(
+        &self,
+        file: FileId,
+        inode: Inode,
+        deadline: std::time::Duration,
+    ) -> Result<Option<Inode>, WireError> {
         let layout = self.place_promoted(file.0, &inode)?;
         let body = Body::Thaw(ThawFile { volume: file.0, ino: file.1, layout });
         let bytes = self.propose(proto::rpc::Origin::default(), body, deadline).await?;

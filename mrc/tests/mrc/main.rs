@@ -27,6 +27,7 @@ mod quota;
 mod repair;
 mod replicas;
 mod service;
+mod small_files;
 mod snapshots;
 mod tmpfile;
 mod trash;

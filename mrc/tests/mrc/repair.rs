@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use mrc::command::{Body, CountOwned, FoldUsage};
 use mrc::fsck::{Told, check};
-use mrc::namespace::inode::{self, Inode};
+use mrc::namespace::inode::{self, Body as Data, Inode};
 use mrc::namespace::keys::{self, table};
 use mrc::namespace::{volume, xattr};
 use mrc::quota::count;
@@ -410,7 +410,7 @@ fn directories_that_lie_in_one_another_come_out() {
 
 #[test]
 fn rows_of_inodes_that_are_gone_go() {
-    let hanging: [fn(u64) -> Vec<u8>; 8] = [
+    let hanging: [fn(u64) -> Vec<u8>; 9] = [
         |ino| keys::xattr(VOLUME, ino, b"user.x"),
         |ino| keys::link(VOLUME, ino, 1, 3),
         |ino| keys::orphan(VOLUME, ino),
@@ -419,11 +419,12 @@ fn rows_of_inodes_that_are_gone_go() {
         |ino| keys::lock_session(VOLUME, 5, ino),
         |ino| keys::quota(table::OWNED, VOLUME, 3, ino),
         |ino| keys::quota(table::QUOTA, VOLUME, 3, ino),
+        |ino| keys::content(VOLUME, ino),
     ];
     for key in hanging {
         seeded(Fault::Hanging, |world| {
             let value = match key(777)[0] {
-                table::ORPHAN => vec![2, 0],
+                table::ORPHAN | table::CONTENT => vec![2, 0],
                 table::TOTAL | table::PENDING => [&[2][..], &[1; 32]].concat(),
                 table::OWNED => [&[2][..], &[1; 16]].concat(),
                 table::QUOTA => row(&world.replica, &keys::quota(table::QUOTA, VOLUME, 3, world.a)),
@@ -444,6 +445,27 @@ fn objects_of_a_file_that_exists_are_not_removed() {
     });
     let garbage = mrc::namespace::collect::garbage(&world.replica.table, (0, 0), 10).unwrap();
     assert!(garbage.iter().all(|garbage| garbage.ino != world.file));
+}
+
+#[test]
+fn a_small_file_whose_bytes_are_lost_is_empty() {
+    let inline = proto::stripe::Inline::of(b"all of it");
+    for left in [None, Some(&b"all of It"[..])] {
+        let world = seeded(Fault::ContentLost, |world| {
+            change(&world.replica, world.file, |inode| {
+                let layout = proto::stripe::Layout { inline: Some(inline), ..inode.layout().unwrap() };
+                inode.body = Data::File(layout.encode_to_vec());
+            });
+            if let Some(bytes) = left {
+                put(&world.replica, keys::content(VOLUME, world.file), [&[2], bytes].concat());
+            }
+        });
+        let inode = world.inode(world.file);
+        assert_eq!((inode.attr.size, inode.attr.blocks, inode.layout().unwrap().inline), (0, 0, None));
+        assert_eq!(Reader::get(&world.replica.table, &keys::content(VOLUME, world.file)).unwrap(), None);
+    }
+    // Bytes of a file that does not say so hang on nothing.
+    seeded(Fault::Hanging, |world| put(&world.replica, keys::content(VOLUME, world.file), vec![2, 7]));
 }
 
 #[test]

@@ -132,7 +132,7 @@ pub(crate) struct World {
     channel: Arc<LocalChannel>,
     pub(crate) osd: Arc<OsdPart>,
     pub(crate) clock: Arc<AheadClock>,
-    table: MemoryTable,
+    pub(crate) table: MemoryTable,
     dir: tempfile::TempDir,
     sequence: AtomicU64,
 }

@@ -2,13 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mrc::command::{Body, Make, Removed, SnapshotSweep, ThawFile, Which};
+use mrc::command::{
+    Body, CreateAs, CreateDone, InosReserved, Make, Removed, ReserveInos, SessionBegin, SnapshotSweep,
+    ThawFile, Which,
+};
 use mrc::namespace::past::Past;
-use mrc::namespace::{collect, inode, keys, layers, read, volume};
+use mrc::namespace::{collect, content, inode, keys, layers, read, session, volume};
 use proptest::prelude::*;
 use prost::Message;
+use proto::checksum::crc32c;
 use proto::error::Code;
-use proto::mrc::{AttrReply, EntryRequest, Head, MakeRequest, ReportWrite, SetReplicasRequest, kind};
+use proto::mrc::{
+    AttrReply, EarlyContent, EarlyFile, EntryRequest, Head, MakeRequest, ReportWrite, SetReplicasRequest,
+    kind,
+};
 use proto::rpc::Origin;
 use proto::snapshot::{CloneRequest, FoldRequest, SnapshotReply, SnapshotRequest};
 use proto::stripe::{Column, Layout};
@@ -27,6 +34,8 @@ const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
 #[derive(Clone, Debug)]
 enum Op {
     Create(usize),
+    /// Made with a block in it, which the MRC keeps.
+    Fill(usize),
     /// Blocks from `at` get new content.
     Write {
         name: usize,
@@ -64,6 +73,7 @@ fn op() -> impl Strategy<Value = Op> {
     let name = || 0..NAMES.len();
     prop_oneof![
         3 => name().prop_map(Op::Create),
+        3 => name().prop_map(Op::Fill),
         6 => (name(), 0u8..6, 1u8..4).prop_map(|(name, at, count)| Op::Write { name, at, count }),
         2 => (name(), 0u8..8).prop_map(|(name, size)| Op::Truncate { name, size }),
         3 => (name(), prop::option::of(any::<u8>()), name())
@@ -101,8 +111,10 @@ struct World {
 
 impl World {
     fn new() -> Self {
+        let mut replica = Replica::new();
+        replica.run(Body::SessionBegin(SessionBegin { session: 5, client: "test".into() })).unwrap();
         Self {
-            replica: Replica::new(),
+            replica,
             osds: BTreeMap::new(),
             now: Tree::new(),
             past: BTreeMap::new(),
@@ -121,15 +133,40 @@ impl World {
         }
     }
 
-    /// As the leader does before it gives the right to write.
+    /// A file with a block in it, as a mount tells of it.
+    fn fill(&mut self, name: &str, value: u64) -> u64 {
+        let reserved = self.replica.run(Body::ReserveInos(ReserveInos { volume: VOLUME, count: 1 })).unwrap();
+        let ino = InosReserved::decode(reserved).unwrap().first;
+        let epoch = session::find(&self.replica.table, 5).unwrap().unwrap().epoch;
+        let mut block = vec![0; usize::try_from(BLOCK).unwrap()];
+        block[..8].copy_from_slice(&value.to_le_bytes());
+        let content = EarlyContent { crc: crc32c(&block), data: block.into(), ..EarlyContent::default() };
+        let layout = Layout { inline: content::inline_of(&content), ..crate::harness::layout() };
+        assert!(layout.is_inline());
+        let file =
+            EarlyFile { parent: ROOT, name: name.into(), ino, mode: 0o644, epoch, ..EarlyFile::default() };
+        let file = EarlyFile { content: Some(content), ..file };
+        let create = CreateAs { head: self.replica.head.clone(), file, layout };
+        for _ in 0..2 {
+            let done = self.replica.run(Body::CreateFilled(create.clone())).unwrap();
+            let done = CreateDone::decode(done).unwrap();
+            assert_eq!(
+                (done.attr.size, done.attr.blocks, done.layout.is_inline()),
+                (BLOCK, BLOCK / 512, true)
+            );
+        }
+        ino
+    }
+
+    /// As the leader does before somebody writes.
     fn thaw(&mut self, ino: u64) {
         let record = volume::live(&self.replica.table, VOLUME).unwrap();
         let inode = inode::get(&self.replica.table, VOLUME, ino).unwrap();
-        if layers::needs_thaw(&self.replica.table, VOLUME, &record, &inode).unwrap() {
+        if layers::needs_thaw_to_write(&self.replica.table, VOLUME, &record, &inode).unwrap() {
             let reply = self.replica.run(Body::Thaw(ThawFile { volume: VOLUME, ino, layout: None })).unwrap();
             let inode = inode::get(&self.replica.table, VOLUME, ino).unwrap();
             assert_eq!(AttrReply::decode(reply).unwrap().attr, inode.attr);
-            assert!(!layers::needs_thaw(&self.replica.table, VOLUME, &record, &inode).unwrap());
+            assert!(!layers::needs_thaw_to_write(&self.replica.table, VOLUME, &record, &inode).unwrap());
         }
     }
 
@@ -165,6 +202,14 @@ impl World {
                 if !self.now.contains_key(name) {
                     let made = self.replica.create(ROOT, name, true).unwrap();
                     self.now.insert(name, (made.attr.ino, Content::new()));
+                }
+            }
+            Op::Fill(name) => {
+                let name = NAMES[name];
+                if !self.now.contains_key(name) {
+                    self.stamp += 1;
+                    let ino = self.fill(name, self.stamp);
+                    self.now.insert(name, (ino, vec![self.stamp]));
                 }
             }
             Op::Write { name, at, count } => {
@@ -311,10 +356,16 @@ impl World {
             assert!(!row.shares().gone, "{layer:?} shows through and is gone");
         }
         let none = BTreeMap::new();
+        let held = |layer: &layers::Shown, block: u64| {
+            if !layer.layout.is_inline() {
+                return self.osds.get(&layer.data).unwrap_or(&none).get(&block).copied();
+            }
+            let bytes = content::of(table, VOLUME, layer.data, &layer.layout).expect("it is kept here");
+            (block == 0).then(|| u64::from_le_bytes(*bytes.first_chunk().unwrap()))
+        };
         let block = |block: u64| {
-            let shown = layers.iter().filter(|layer| block * BLOCK < layer.bytes);
-            let mut found = shown.filter_map(|layer| self.osds.get(&layer.data).unwrap_or(&none).get(&block));
-            found.next().copied().unwrap_or(0)
+            let mut shown = layers.iter().filter(|layer| block * BLOCK < layer.bytes);
+            shown.find_map(|layer| held(layer, block)).unwrap_or(0)
         };
         (0..inode.attr.size / BLOCK).map(block).collect()
     }
@@ -373,6 +424,7 @@ impl World {
         };
         assert_eq!(rows(keys::table::ENCODING), [], "encodings are left");
         assert_eq!(rows(keys::table::FROZEN), [], "frozen data is left");
+        assert_eq!(rows(keys::table::CONTENT), [], "what was in small files is left");
         assert_eq!(rows(keys::table::INODE).len(), 1, "inodes are left beside the root");
         let data: BTreeSet<&u64> =
             self.osds.iter().filter(|(_, blocks)| !blocks.is_empty()).map(|(ino, _)| ino).collect();

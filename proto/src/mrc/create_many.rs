@@ -13,6 +13,8 @@ pub const RESERVE_MAX: u32 = 1024;
 pub const TAKES_LINKS: u32 = 1;
 /// In [`CreateManyReply::takes`]: directories, and attributes of directories.
 pub const TAKES_DIRECTORIES: u32 = 2;
+/// In [`CreateManyReply::takes`]: what is in small files.
+pub const TAKES_CONTENT: u32 = 4;
 
 /// Whether files that were refused so may be taken when they are told again; else they are lost, and nobody waits for them. They were
 /// promised, so an MRC that is short of room for now is waited for.
@@ -70,6 +72,26 @@ pub struct EarlyFile {
     pub directory: bool,
     /// Attributes of a directory were set, with [`super::LEASE_WRITE`] of it: it is its own parent here, and the name is empty.
     #[prost(message, optional, tag = "14")]
+    pub kept: Option<KeptAttributes>,
+    /// Of a file that was made, written and closed: all that is in it.
+    #[prost(message, optional, tag = "15")]
+    pub content: Option<EarlyContent>,
+}
+
+/// What is in a small file that a mount has made. See `docs/protocols/small-files.md`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct EarlyContent {
+    /// From its first byte to its last, at most [`crate::limits::INLINE_BYTES_MAX`].
+    #[prost(bytes = "bytes", tag = "1")]
+    pub data: bytes::Bytes,
+    /// Their CRC-32C.
+    #[prost(fixed32, tag = "2")]
+    pub crc: u32,
+    /// When it was written last.
+    #[prost(message, required, tag = "3")]
+    pub mtime: Time,
+    /// Attributes that were set after that, as in a report of what was written.
+    #[prost(message, optional, tag = "4")]
     pub kept: Option<KeptAttributes>,
 }
 
@@ -138,6 +160,9 @@ pub struct CreatedReply {
     /// Where its new name stands in the listing of the directory; 0: it has none, or has lost it since.
     #[prost(uint64, tag = "5")]
     pub cookie: u64,
+    /// What was told to be in it is in it, or was before others changed it; else it was made empty.
+    #[prost(bool, tag = "6")]
+    pub has_content: bool,
 }
 
 impl EarlyFile {
@@ -163,7 +188,7 @@ pub struct CreateManyReply {
     /// First of the numbers reserved; 0: none.
     #[prost(uint64, tag = "3")]
     pub first: u64,
-    /// What else than files that are made, moved and removed it may be told of: [`TAKES_LINKS`], [`TAKES_DIRECTORIES`]. An older one knows none of it.
+    /// What else than files that are made, moved and removed it may be told of: [`TAKES_LINKS`], [`TAKES_DIRECTORIES`], [`TAKES_CONTENT`]. An older one knows none of it.
     #[prost(uint32, tag = "4")]
     pub takes: u32,
 }

@@ -3,7 +3,7 @@
 use proto::backup::{DumpHeader, NameOf, Node, Xattr};
 use proto::mrc::{Attr, Time, kind};
 use proto::quota::{QuotaKind, QuotaLimits};
-use proto::stripe::{Coding, Column, Layout, Replication, Striping};
+use proto::stripe::{Coding, Column, Inline, Layout, Replication, Striping};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -228,6 +228,9 @@ struct LayoutField {
     /// Bytes that were coded.
     #[serde(default, skip_serializing_if = "is_default")]
     ec_bytes: u64,
+    /// CRC-32C of a content that is in the dump.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    content_crc: Option<u32>,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -269,6 +272,9 @@ pub(crate) struct NodeLine {
     default_acl: Hex,
     #[serde(default, skip_serializing_if = "is_default")]
     shares: Hex,
+    /// The bytes of a small file that the MRC has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    content: Option<Raw>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     xattrs: Vec<(Raw, Raw)>,
 }
@@ -288,6 +294,7 @@ impl NodeLine {
             previous_learners: layout.previous_learners.clone(),
             ec: layout.coding.map(|coding| coding.to_string()),
             ec_bytes: layout.coded_bytes,
+            content_crc: layout.inline.map(|inline| inline.crc),
         });
         Self {
             node: attr.ino,
@@ -312,6 +319,7 @@ impl NodeLine {
             acl: Hex(node.acl.clone()),
             default_acl: Hex(node.default_acl.clone()),
             shares: Hex(node.shares.clone()),
+            content: (!node.content.is_empty()).then(|| Raw(node.content.to_vec())),
             xattrs: node
                 .xattrs
                 .iter()
@@ -342,7 +350,10 @@ impl NodeLine {
             bare: false,
             layer: 0,
         };
+        let content = bytes::Bytes::from(self.content.unwrap_or_default().0);
+        let inline = |crc| Inline { bytes: u32::try_from(content.len()).unwrap_or(u32::MAX), crc };
         let layout = self.layout.map(|layout| Layout {
+            inline: layout.content_crc.map(inline),
             stripe_bytes: layout.stripe_bytes,
             columns: layout.columns.into_iter().map(|osds| Column { osds }).collect(),
             previous: layout.previous.into_iter().map(|osds| Column { osds }).collect(),
@@ -363,6 +374,7 @@ impl NodeLine {
             default_acl: self.default_acl.0,
             shares: self.shares.0,
             xattrs: xattrs.collect(),
+            content,
         }
     }
 }

@@ -377,9 +377,14 @@ impl Leases {
         let Some(entry) = self.entries.get_mut(&key) else { return early };
         if entry.bits & KEEPS_ATTR == 0 {
             entry.forget_attr();
-        } else if entry.attr.is_some() && entry.changing == 0 && entry.untold == 0 && !entry.directory {
-            // A directory may have changed since it was told of, and a file that has another name since.
-            entry.attr = Some(attr.clone());
+        } else if let Some(kept) = entry.attr.as_mut().filter(|_| entry.changing == 0 && !entry.directory) {
+            // A directory may have changed since it was told of. Of a file that has another name since only that counts more.
+            let names = (entry.untold > 0).then(|| (kept.nlink, kept.ctime, kept.change));
+            kept.clone_from(attr);
+            if let Some((nlink, ctime, change)) = names {
+                (kept.nlink, kept.ctime, kept.change) =
+                    (nlink, ctime.max(attr.ctime), change.max(attr.change));
+            }
         }
         let missing = early & !entry.held();
         if entry.bits == 0 {
