@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use proto::error::{Code, WireError};
 use proto::mrc::{
-    Attr, CreateMany, CreateManyReply, CreateManyRequest, CreatedReply, EarlyContent, EarlyFile, LEASE_ATTR,
-    LEASE_READ, LEASE_WRITE, OpenReply, Recall, TAKES_CONTENT, kind, may_be_told_again,
+    Attr, CreateMany, CreateManyReply, CreateManyRequest, CreatedReply, EarlyFile, LEASE_ATTR, LEASE_READ,
+    LEASE_WRITE, OpenReply, Recall, TAKES_CONTENT, kind, may_be_told_again,
 };
 use proto::rpc::Origin;
 use tokio::sync::Notify;
@@ -25,6 +25,8 @@ use crate::volume::inode::Inode;
 
 /// Pause after a failed call.
 const PAUSE: Duration = Duration::from_millis(50);
+/// A program that writes a small file has closed it by then, mostly.
+const BEING_WRITTEN: Duration = Duration::from_millis(20);
 /// Patience of one call; it is made again until it is answered or the session is over.
 const PATIENCE: Patience = Patience::For(Duration::from_secs(2));
 
@@ -64,6 +66,7 @@ impl Early {
 struct Kept {
     record: Record,
     numbered: Numbered,
+    since: Instant,
     /// Of a file that was made.
     made: Option<(Weak<Inode>, Arc<Early>)>,
 }
@@ -158,7 +161,7 @@ impl Waiting {
         let mut state = self.state.lock();
         state.volumes.insert(volume.id(), Arc::downgrade(volume));
         let number = state.engine.add(volume.id(), file);
-        state.kept.insert(number, Kept { record, numbered, made });
+        state.kept.insert(number, Kept { record, numbered, since: Instant::now(), made });
         drop(state);
         self.work.notify_one();
     }
@@ -268,9 +271,7 @@ pub(crate) async fn keep_telling(session: Weak<Session>) {
 
 /// One call. False: it has to be made again.
 async fn tell(session: &Arc<Session>, waiting: &Arc<Waiting>) -> bool {
-    if waiting.takes(TAKES_CONTENT) {
-        fill(waiting);
-    }
+    begin(waiting);
     let (batch, volume) = {
         let mut state = waiting.state.lock();
         let Some(batch) = state.engine.batch() else { return true };
@@ -331,22 +332,44 @@ async fn tell(session: &Arc<Session>, waiting: &Arc<Waiting>) -> bool {
     true
 }
 
-/// What is in small files is told with them.
-fn fill(waiting: &Waiting) {
-    let made: Vec<(u64, Arc<Inode>)> = {
-        let mut state = waiting.state.lock();
-        if !state.engine.begin() {
-            return;
-        }
-        let under_way = state.engine.under_way();
-        let inode = |made: &Made| state.kept.get(&made.number)?.made.as_ref()?.0.upgrade();
-        under_way.iter().filter_map(|made| Some((made.number, inode(made)?))).collect()
+/// What was done goes under way, and small files with what is in them. One that a program is just writing waits for the next moment with
+/// what came after it, for then it goes as a whole.
+fn begin(waiting: &Waiting) {
+    let next: Vec<Next> = {
+        let state = waiting.state.lock();
+        let next = |number| {
+            let kept = state.kept.get(&number);
+            let inode = kept.and_then(|kept| kept.made.as_ref()).and_then(|(inode, _)| inode.upgrade());
+            Next { number, inode, since: kept.map(|kept| kept.since) }
+        };
+        state.engine.next().into_iter().map(next).collect()
     };
-    // Not under the lock: these have locks of their own.
-    let content = |(number, inode): (u64, Arc<Inode>)| Some((number, inode.content_to_tell()?));
-    let filled: Vec<(u64, EarlyContent)> = made.into_iter().filter_map(content).collect();
+    // Not under the lock: they have locks of their own.
+    let (fills, in_a_hurry) = (waiting.takes(TAKES_CONTENT), waiting.waiters.load(Ordering::Acquire) > 0);
+    let (mut contents, mut count) = (Vec::new(), next.len());
+    for (at, Next { number, inode, since }) in next.into_iter().enumerate() {
+        let Some(inode) = inode.filter(|_| fills) else { continue };
+        if let Some(content) = inode.content_to_tell() {
+            contents.push((number, content));
+        } else if !in_a_hurry
+            && since.is_some_and(|since| since.elapsed() < BEING_WRITTEN)
+            && inode.is_small_and_open()
+        {
+            count = at;
+            break;
+        }
+    }
     let mut state = waiting.state.lock();
-    filled.into_iter().for_each(|(number, content)| state.engine.fill(number, content));
+    state.engine.begin(count);
+    contents.into_iter().for_each(|(number, content)| state.engine.fill(number, content));
+}
+
+/// What may go next.
+struct Next {
+    number: u64,
+    /// Of a file that was made.
+    inode: Option<Arc<Inode>>,
+    since: Option<Instant>,
 }
 
 /// None of what is under way is made.

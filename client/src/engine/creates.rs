@@ -2,7 +2,7 @@
 //! `docs/protocols/async-create.md`.
 //!
 //! ```text
-//!   add ──> waiting ──batch()──> under way ──answered()──> over
+//!   add ──> waiting ──begin()──> under way ──answered()──> over
 //!                                  │    ^
 //!                                  └────┘ not answered: the same batch goes again
 //! ```
@@ -105,19 +105,21 @@ impl Creates {
         !self.waiting.is_empty() || !self.under_way.is_empty() || self.pools.values().any(|pool| pool.wanted)
     }
 
-    /// Files go under way unless some are. True: these do now, so nothing was told of them yet.
-    pub fn begin(&mut self) -> bool {
+    /// The numbers of those that go next; none while some are under way.
+    #[must_use]
+    pub fn next(&self) -> Vec<u64> {
         if !self.under_way.is_empty() {
-            return false;
+            return Vec::new();
         }
         let volume = self.waiting.front().map(|made| made.volume);
-        while let Some(made) = self.waiting.front()
-            && Some(made.volume) == volume
-            && self.under_way.len() < CREATES_MAX
-        {
-            self.under_way.extend(self.waiting.pop_front());
-        }
-        !self.under_way.is_empty()
+        let of_volume = self.waiting.iter().take_while(|made| Some(made.volume) == volume);
+        of_volume.take(CREATES_MAX).map(|made| made.number).collect()
+    }
+
+    /// The first `count` of them go under way, of which nothing was told yet.
+    pub fn begin(&mut self, count: usize) {
+        let next = self.next().len().min(count);
+        self.under_way.extend(self.waiting.drain(..next));
     }
 
     /// What is in a file that has just gone under way is told with it, also when it is told again.
@@ -127,9 +129,8 @@ impl Creates {
         }
     }
 
-    /// What goes next, or once more.
+    /// What goes now, or once more: what is under way, and numbers.
     pub fn batch(&mut self) -> Option<Batch> {
-        self.begin();
         let wanting = || self.pools.iter().find(|(_, pool)| pool.wanted).map(|(volume, _)| *volume);
         let volume = self.under_way.first().map(|made| made.volume).or_else(wanting)?;
         let is_wanted = self.pools.get(&volume).is_some_and(|pool| pool.wanted);
@@ -177,6 +178,12 @@ mod tests {
 
     use super::*;
 
+    /// All that may go.
+    fn all(creates: &mut Creates) -> Option<Batch> {
+        creates.begin(usize::MAX);
+        creates.batch()
+    }
+
     fn file(ino: u64) -> EarlyFile {
         EarlyFile { ino, ..EarlyFile::default() }
     }
@@ -188,57 +195,74 @@ mod tests {
             creates.add(1, file(ino));
         }
         creates.add(2, file(900));
-        let first = creates.batch().unwrap();
+        let first = all(&mut creates).unwrap();
         assert_eq!((first.volume, first.files.len(), first.reserve), (1, CREATES_MAX, 0));
         creates.add(1, file(901));
-        assert_eq!(creates.batch().unwrap(), first, "not answered: the same again");
+        assert_eq!(all(&mut creates).unwrap(), first, "not answered: the same again");
         assert!(!creates.are_over(1) && creates.are_over(0));
         assert_eq!(creates.answered(0).len(), CREATES_MAX);
         assert!(creates.are_over(CREATES_MAX as u64) && !creates.are_over(CREATES_MAX as u64 + 1));
         let inos = |batch: Batch| batch.files.iter().map(|file| file.ino).collect::<Vec<_>>();
-        assert_eq!(inos(creates.batch().unwrap()), [CREATES_MAX as u64]);
+        assert_eq!(inos(all(&mut creates).unwrap()), [CREATES_MAX as u64]);
         creates.answered(0);
-        assert_eq!(inos(creates.batch().unwrap()), [900]);
+        assert_eq!(inos(all(&mut creates).unwrap()), [900]);
         creates.answered(0);
-        assert_eq!(inos(creates.batch().unwrap()), [901]);
+        assert_eq!(inos(all(&mut creates).unwrap()), [901]);
         creates.answered(0);
-        assert!(creates.batch().is_none() && !creates.has_work() && creates.are_over(creates.last()));
+        assert!(all(&mut creates).is_none() && !creates.has_work() && creates.are_over(creates.last()));
     }
 
     #[test]
     fn what_is_in_a_file_goes_with_it_each_time() {
         let mut creates = Creates::default();
-        assert!(!creates.begin(), "nothing is there");
+        assert!(creates.next().is_empty());
         creates.add(1, file(5));
-        assert!(creates.begin() && !creates.begin());
+        assert_eq!(creates.next(), [1]);
+        creates.begin(9);
         creates.add(1, file(6));
+        assert!(creates.next().is_empty(), "one batch at a time");
+        creates.begin(9);
         let content = EarlyContent { crc: 7, ..EarlyContent::default() };
         creates.fill(1, content.clone());
         creates.fill(2, content.clone());
         for _ in 0..2 {
-            let batch = creates.batch().unwrap();
+            let batch = all(&mut creates).unwrap();
             let told: Vec<_> = batch.files.iter().map(|file| (file.ino, file.content.clone())).collect();
             assert_eq!(told, [(5, Some(content.clone()))]);
         }
         creates.answered(0);
-        assert_eq!(creates.batch().unwrap().files[0].content, None, "it was not under way");
+        assert_eq!(all(&mut creates).unwrap().files[0].content, None, "it was not under way");
+    }
+
+    #[test]
+    fn some_may_be_left_for_the_next_batch() {
+        let mut creates = Creates::default();
+        for ino in 5..9 {
+            creates.add(1, file(ino));
+        }
+        creates.begin(0);
+        assert_eq!(creates.batch(), None);
+        creates.begin(3);
+        assert_eq!(creates.batch().unwrap().files.len(), 3);
+        creates.answered(0);
+        assert_eq!((creates.next(), creates.has_work()), (vec![4], true));
     }
 
     #[test]
     fn numbers_are_asked_for_when_few_are_left_and_each_is_given_once() {
         let mut creates = Creates::default();
         assert_eq!(creates.take_number(1), None);
-        let batch = creates.batch().unwrap();
+        let batch = all(&mut creates).unwrap();
         assert_eq!((batch.volume, batch.files.len(), batch.reserve), (1, 0, RESERVE_MAX));
         creates.answered(500);
-        assert!(creates.batch().is_none(), "enough are there");
+        assert!(all(&mut creates).is_none(), "enough are there");
         let mut given: Vec<u64> = Vec::new();
         for _ in 0..RESERVE_MAX {
             given.extend(creates.take_number(1));
         }
         assert_eq!(given, (500..500 + u64::from(RESERVE_MAX)).collect::<Vec<_>>());
         assert_eq!(creates.take_number(1), None);
-        assert_eq!(creates.batch().unwrap().reserve, RESERVE_MAX);
+        assert_eq!(all(&mut creates).unwrap().reserve, RESERVE_MAX);
         // Dropped while they are asked for: what comes is from before.
         creates.drop_numbers();
         creates.answered(5000);
@@ -249,10 +273,10 @@ mod tests {
     fn what_was_lost_is_over() {
         let mut creates = Creates::default();
         creates.add(1, file(5));
-        creates.batch();
+        all(&mut creates);
         creates.add(1, file(6));
         assert_eq!(creates.lost().iter().map(|made| made.file.ino).collect::<Vec<_>>(), [5, 6]);
-        assert!(creates.are_over(2) && creates.batch().is_none());
+        assert!(creates.are_over(2) && all(&mut creates).is_none());
         assert_eq!(creates.answered(0), []);
     }
 
@@ -267,14 +291,14 @@ mod tests {
                         made += 1;
                         prop_assert_eq!(creates.add(volume, file(made)), made);
                     }
-                    2 => drop(creates.batch()),
+                    2 => drop(all(&mut creates)),
                     _ => told.extend(creates.answered(0).iter().map(|made| made.number)),
                 }
                 for number in 1..=made {
                     prop_assert_eq!(creates.are_over(number), (1..=number).all(|one| told.contains(&one)));
                 }
             }
-            while creates.batch().is_some() {
+            while all(&mut creates).is_some() {
                 told.extend(creates.answered(0).iter().map(|made| made.number));
             }
             prop_assert_eq!(told, (1..=made).collect::<Vec<_>>());

@@ -39,6 +39,11 @@ impl Inode {
         })
     }
 
+    /// Whether a program has it open and it may become such a file yet.
+    pub(crate) fn is_small_and_open(&self) -> bool {
+        self.size() <= INLINE_BYTES_MAX as u64 && self.volume.is_open_to_programs(self.ino)
+    }
+
     /// The MRC has taken it. To be told before the file is confirmed.
     pub(crate) fn content_is_told(&self, content: &EarlyContent, attr: &Attr) {
         self.buffer.told_with_the_file(&self.size, attr, content.kept);
