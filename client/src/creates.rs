@@ -2,7 +2,7 @@
 //! `docs/protocols/async-create.md`.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
@@ -19,12 +19,14 @@ use crate::config::{Creds, Patience};
 use crate::engine::creates::{Batch, Creates, Made};
 use crate::error::Result;
 use crate::remote::Session;
-use crate::stage::records::Record;
+use crate::stage::records::{RECORDS, Record};
 use crate::volume::Volume;
 use crate::volume::inode::Inode;
 
 /// Pause after a failed call.
 const PAUSE: Duration = Duration::from_millis(50);
+/// So many that were not told are many: three quarters of what can be recorded.
+const MANY: usize = RECORDS as usize / 4 * 3;
 /// A program that writes a small file has closed it by then, mostly.
 const BEING_WRITTEN: Duration = Duration::from_millis(20);
 /// Patience of one call; it is made again until it is answered or the session is over.
@@ -33,11 +35,18 @@ const PATIENCE: Patience = Patience::For(Duration::from_secs(2));
 /// A file that waits for the MRC's answer.
 #[derive(Debug, Default)]
 pub(crate) struct Early {
+    /// In the order of making.
+    number: AtomicU64,
     over: OnceLock<std::result::Result<(), WireError>>,
     told: Notify,
 }
 
 impl Early {
+    /// All up to it are told before it.
+    pub(crate) fn number(&self) -> u64 {
+        self.number.load(Ordering::Acquire)
+    }
+
     pub(crate) fn is_over(&self) -> bool {
         self.over.get().is_some()
     }
@@ -118,6 +127,8 @@ pub(crate) struct Waiting {
     /// Somebody waits for the answer.
     urgent: Notify,
     waiters: AtomicUsize,
+    /// Up to here somebody waits, or has waited.
+    awaited: AtomicU64,
     /// A batch was answered.
     answered: Notify,
     /// Files whose right to be written did not come, and which are being written out.
@@ -161,6 +172,9 @@ impl Waiting {
         let mut state = self.state.lock();
         state.volumes.insert(volume.id(), Arc::downgrade(volume));
         let number = state.engine.add(volume.id(), file);
+        if let Some((_, early)) = &made {
+            early.number.store(number, Ordering::Release);
+        }
         state.kept.insert(number, Kept { record, numbered, since: Instant::now(), made });
         drop(state);
         self.work.notify_one();
@@ -168,14 +182,27 @@ impl Waiting {
 
     /// Until the MRC knows every file that was made before this call, or they are lost.
     pub(crate) async fn told(&self) {
-        let upto = {
+        let last = self.state.lock().engine.last();
+        self.told_upto(last).await;
+    }
+
+    /// Not more is made than can be told soon: who makes more waits for some of it.
+    pub(crate) async fn not_too_many(&self) {
+        let (count, last) = {
             let state = self.state.lock();
-            let last = state.engine.last();
-            if state.engine.are_over(last) {
-                return;
-            }
-            last
+            (state.engine.count(), state.engine.last())
         };
+        if count > MANY {
+            self.told_upto(last - MANY as u64 / 2).await;
+        }
+    }
+
+    /// Until the MRC knows every file up to this number, or they are lost.
+    pub(crate) async fn told_upto(&self, upto: u64) {
+        if self.state.lock().engine.are_over(upto) {
+            return;
+        }
+        self.awaited.fetch_max(upto, Ordering::AcqRel);
         self.waiters.fetch_add(1, Ordering::AcqRel);
         let _waiting = Counted(&self.waiters);
         self.urgent.notify_one();
@@ -345,13 +372,13 @@ fn begin(waiting: &Waiting) {
         state.engine.next().into_iter().map(next).collect()
     };
     // Not under the lock: they have locks of their own.
-    let (fills, in_a_hurry) = (waiting.takes(TAKES_CONTENT), waiting.waiters.load(Ordering::Acquire) > 0);
+    let (fills, awaited) = (waiting.takes(TAKES_CONTENT), waiting.awaited.load(Ordering::Acquire));
     let (mut contents, mut count) = (Vec::new(), next.len());
     for (at, Next { number, inode, since }) in next.into_iter().enumerate() {
         let Some(inode) = inode.filter(|_| fills) else { continue };
         if let Some(content) = inode.content_to_tell() {
             contents.push((number, content));
-        } else if !in_a_hurry
+        } else if number > awaited
             && since.is_some_and(|since| since.elapsed() < BEING_WRITTEN)
             && inode.is_small_and_open()
         {

@@ -29,10 +29,13 @@ use crate::engine::kept;
 pub(crate) const SLOT_BYTES: usize = 1 << 20;
 /// Bytes of a small slot: many small files are on their way at the same time.
 const SMALL_BYTES: usize = 64 << 10;
-/// Large slots of a mount, the first ones, and small ones: at most so much is acknowledged and not at the OSDs.
+/// Bytes of a tiny slot: what goes to the MRC with the file that it is in.
+const TINY_BYTES: usize = proto::limits::INLINE_BYTES_MAX;
+/// Large slots of a mount, the first ones, small ones, and tiny ones: at most so much is acknowledged and not at the OSDs.
 const LARGE: u32 = 48;
 const SMALL: u32 = 256;
-const SLOTS: u32 = LARGE + SMALL;
+const TINY: u32 = 1024;
+const SLOTS: u32 = LARGE + SMALL + TINY;
 /// How long a process that is being killed may hold the file.
 const PREDECESSOR: Duration = Duration::from_secs(3);
 /// First bytes of the file: what it is, and the version of its format.
@@ -55,7 +58,11 @@ const SMALL_DATA_AT: u64 = (SMALL_LABELS_AT + SMALL as u64 * LABEL_BYTES as u64)
 const SMALL_END: u64 = SMALL_DATA_AT + SMALL as u64 * SMALL_BYTES as u64;
 /// Likewise pages of locks.
 const LOCKS_AT: u64 = SMALL_END;
-const END: u64 = LOCKS_AT + locks::PAGES as u64 * locks::PAGE_BYTES as u64;
+const LOCKS_END: u64 = LOCKS_AT + locks::PAGES as u64 * locks::PAGE_BYTES as u64;
+/// Likewise the tiny slots.
+const TINY_LABELS_AT: u64 = LOCKS_END;
+const TINY_DATA_AT: u64 = (TINY_LABELS_AT + TINY as u64 * LABEL_BYTES as u64).next_multiple_of(4096);
+const END: u64 = TINY_DATA_AT + TINY as u64 * TINY_BYTES as u64;
 
 /// What a slot holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,26 +91,33 @@ pub(crate) struct Left {
 struct Free {
     large: BTreeSet<u32>,
     small: BTreeSet<u32>,
+    tiny: BTreeSet<u32>,
 }
 
 impl Free {
     fn all() -> Self {
-        Self { large: (0..LARGE).collect(), small: (LARGE..SLOTS).collect() }
+        let (small, tiny) = (LARGE..LARGE + SMALL, LARGE + SMALL..SLOTS);
+        Self { large: (0..LARGE).collect(), small: small.collect(), tiny: tiny.collect() }
     }
 
     #[cfg(test)]
     fn len(&self) -> usize {
-        self.large.len() + self.small.len()
+        self.large.len() + self.small.len() + self.tiny.len()
     }
 
     fn of(&mut self, slot: u32) -> &mut BTreeSet<u32> {
-        if slot < LARGE { &mut self.large } else { &mut self.small }
+        match bytes_of(slot) {
+            TINY_BYTES => &mut self.tiny,
+            SMALL_BYTES => &mut self.small,
+            _ => &mut self.large,
+        }
     }
 
     /// For so many bytes, as far as is known.
     fn take(&mut self, bytes: usize) -> Option<u32> {
-        let small = if bytes <= SMALL_BYTES { self.small.pop_first() } else { None };
-        small.or_else(|| self.large.pop_first())
+        let tiny = if bytes <= TINY_BYTES { self.tiny.pop_first() } else { None };
+        let small = || if bytes <= SMALL_BYTES { self.small.pop_first() } else { None };
+        tiny.or_else(small).or_else(|| self.large.pop_first())
     }
 }
 
@@ -194,7 +208,7 @@ impl Stage {
 
     /// Likewise a page: its first list may come when the MRC has given a right already.
     fn make_room_for_locks(&self) {
-        let (at, len) = (LOCKS_AT.cast_signed(), (END - LOCKS_AT).cast_signed());
+        let (at, len) = (LOCKS_AT.cast_signed(), (LOCKS_END - LOCKS_AT).cast_signed());
         let allocated = nix::fcntl::fallocate(&*self.file, nix::fcntl::FallocateFlags::empty(), at, len);
         match (allocated, self.left_locks()) {
             (Ok(()), Ok(left)) => {
@@ -250,7 +264,7 @@ impl Stage {
     pub(crate) fn clear(&self) -> io::Result<()> {
         let free: Vec<u32> = {
             let free = self.free.lock();
-            free.large.iter().chain(&free.small).copied().collect()
+            free.large.iter().chain(&free.small).chain(&free.tiny).copied().collect()
         };
         free.into_iter().try_for_each(|slot| self.file.write_all_at(&[0; LABEL_BYTES], label_at(slot)))
     }
@@ -265,6 +279,7 @@ impl Stage {
     /// Whether so many places are taken that nobody should keep one for the sake of an earlier answer.
     pub(crate) fn is_scarce(&self) -> bool {
         let free = self.free.lock();
+        // What finds no tiny one takes a small one.
         free.large.len() < LARGE as usize / 2 || free.small.len() < SMALL as usize / 2
     }
 
@@ -287,15 +302,15 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
-    /// Adds bytes at the end. They count when this has answered; on an error nothing was added. What a small slot is too
-    /// small for moves to a large one: [`io::ErrorKind::WouldBlock`] when there is none.
+    /// Adds bytes at the end. They count when this has answered; on an error nothing was added. What a slot is too
+    /// small for moves to a larger one: [`io::ErrorKind::WouldBlock`] when there is none.
     pub(crate) fn append(&mut self, data: &[u8]) -> io::Result<()> {
         let len = self.len + data.len();
         if len > SLOT_BYTES {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "a piece longer than a slot"));
         }
         if len > bytes_of(self.number) {
-            self.move_to_large()?;
+            self.move_to_larger(len)?;
         }
         self.stage.file.write_all_at(data, data_at(self.number) + self.len as u64)?;
         self.labelled = true;
@@ -306,14 +321,16 @@ impl Slot {
     }
 
     /// A process that is killed half-way leaves the same bytes twice, which is harmless.
-    fn move_to_large(&mut self) -> io::Result<()> {
-        let taken = self.stage.free.lock().large.pop_first();
+    fn move_to_larger(&mut self, len: usize) -> io::Result<()> {
+        let taken = self.stage.free.lock().take(len);
         let number = taken.ok_or(io::Error::from(io::ErrorKind::WouldBlock))?;
-        let mut large = Self { stage: self.stage.clone(), number, len: 0, labelled: false, ..*self };
-        let mut data = vec![0; self.len];
-        self.stage.file.read_exact_at(&mut data, data_at(self.number))?;
-        large.append(&data)?;
-        std::mem::replace(self, large).cross_out();
+        let mut larger = Self { stage: self.stage.clone(), number, len: 0, labelled: false, ..*self };
+        if self.len > 0 {
+            let mut data = vec![0; self.len];
+            self.stage.file.read_exact_at(&mut data, data_at(self.number))?;
+            larger.append(&data)?;
+        }
+        std::mem::replace(self, larger).cross_out();
         Ok(())
     }
 }
@@ -363,18 +380,40 @@ impl Drop for Slot {
     }
 }
 
+/// Slots of one size: the first one, bytes of each, and where their labels and their data are.
+struct Class {
+    first: u32,
+    bytes: usize,
+    labels_at: u64,
+    data_at: u64,
+}
+
+fn class_of(slot: u32) -> Class {
+    const SMALL_FIRST: u32 = LARGE;
+    const TINY_FIRST: u32 = LARGE + SMALL;
+    match slot {
+        0..SMALL_FIRST => Class { first: 0, bytes: SLOT_BYTES, labels_at: LABELS_AT, data_at: DATA_AT },
+        SMALL_FIRST..TINY_FIRST => {
+            Class { first: LARGE, bytes: SMALL_BYTES, labels_at: SMALL_LABELS_AT, data_at: SMALL_DATA_AT }
+        }
+        TINY_FIRST.. => {
+            Class { first: TINY_FIRST, bytes: TINY_BYTES, labels_at: TINY_LABELS_AT, data_at: TINY_DATA_AT }
+        }
+    }
+}
+
 fn bytes_of(slot: u32) -> usize {
-    if slot < LARGE { SLOT_BYTES } else { SMALL_BYTES }
+    class_of(slot).bytes
 }
 
 fn label_at(slot: u32) -> u64 {
-    let (start, first) = if slot < LARGE { (LABELS_AT, 0) } else { (SMALL_LABELS_AT, LARGE) };
-    start + u64::from(slot - first) * LABEL_BYTES as u64
+    let class = class_of(slot);
+    class.labels_at + u64::from(slot - class.first) * LABEL_BYTES as u64
 }
 
 fn data_at(slot: u32) -> u64 {
-    let (start, first) = if slot < LARGE { (DATA_AT, 0) } else { (SMALL_DATA_AT, LARGE) };
-    start + u64::from(slot - first) * bytes_of(slot) as u64
+    let class = class_of(slot);
+    class.data_at + u64::from(slot - class.first) * class.bytes as u64
 }
 
 fn label(order: u64, label: &Label, len: usize) -> [u8; LABEL_BYTES] {
@@ -532,8 +571,11 @@ mod tests {
         let stage = Stage::open(&path).unwrap();
         let mut grows = stage.take(of(5, 0), 1).unwrap();
         let mut stays = stage.take(of(6, 0), 1).unwrap();
-        grows.append(&[1; SMALL_BYTES]).unwrap();
+        grows.append(&[1; TINY_BYTES]).unwrap();
+        assert_eq!(stage.free.lock().small.len(), SMALL as usize, "tiny pieces leave the others alone");
+        grows.append(&[1; SMALL_BYTES - TINY_BYTES]).unwrap();
         stays.append(&[2; SMALL_BYTES]).unwrap();
+        assert_eq!(stage.free.lock().tiny.len(), TINY as usize);
         assert_eq!(stage.free.lock().large.len(), LARGE as usize, "small pieces leave the large slots alone");
         grows.append(&[3; 10]).unwrap();
         let told = |stage: &Stage| -> Vec<_> {

@@ -86,6 +86,12 @@ impl Creates {
         self.last
     }
 
+    /// How many were not answered for.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.waiting.len() + self.under_way.len()
+    }
+
     /// The number of the file that was made last.
     #[must_use]
     pub fn last(&self) -> u64 {

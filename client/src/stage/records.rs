@@ -20,7 +20,7 @@ use super::{RECORDS_AT, Stage};
 use crate::engine::kept;
 
 /// Places for records of a mount.
-pub(super) const RECORDS: u32 = 512;
+pub(crate) const RECORDS: u32 = 512;
 /// Bytes of one.
 pub(super) const RECORD_BYTES: usize = 512;
 const WORDS: usize = 16;

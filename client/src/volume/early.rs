@@ -35,6 +35,7 @@ impl Volume {
         append: bool,
         stage: Option<&Arc<Stage>>,
     ) -> Result<Created> {
+        self.session().creates().not_too_many().await;
         if let Some(stage) = stage
             && let Some(made) = self.create_early(creds, (parent, name), options, stage)
         {
@@ -84,6 +85,7 @@ impl Volume {
         mode: u32,
         stage: Option<&Arc<Stage>>,
     ) -> Result<Attr> {
+        self.session().creates().not_too_many().await;
         if let Some(stage) = stage
             && let Some(attr) = self.mkdir_early(creds, (parent, name), mode, stage)
         {
@@ -152,6 +154,7 @@ impl Volume {
         stage: Option<&Arc<Stage>>,
     ) -> Result<()> {
         if let Some(stage) = stage {
+            self.session().creates().not_too_many().await;
             let mut done = self.unlink_early(creds, (parent, name), stage);
             if done.is_none() && self.hold_ahead(creds, (parent, name), None).await {
                 done = self.unlink_early(creds, (parent, name), stage);
@@ -186,6 +189,7 @@ impl Volume {
         (parent, name): (u64, &[u8]),
         stage: Option<&Arc<Stage>>,
     ) -> Result<Attr> {
+        self.session().creates().not_too_many().await;
         if let Some(stage) = stage
             && let Some(attr) = self.link_early(creds, ino, (parent, name), stage)
         {
@@ -223,6 +227,7 @@ impl Volume {
         stage: Option<&Arc<Stage>>,
     ) -> Result<()> {
         if let Some(stage) = stage {
+            self.session().creates().not_too_many().await;
             let mut done = self.rmdir_early(creds, (parent, name), stage);
             if done.is_none() && self.hold_directories(creds, parent, name).await {
                 done = self.rmdir_early(creds, (parent, name), stage);
@@ -255,6 +260,7 @@ impl Volume {
         stage: Option<&Arc<Stage>>,
     ) -> Result<()> {
         if let Some(stage) = stage {
+            self.session().creates().not_too_many().await;
             let (from, to) = ((what.parent, what.name), (what.new_parent, what.new_name));
             let mut done = self.rename_early(creds, what, stage);
             if done.is_none() && self.hold_ahead(creds, from, Some(to)).await {

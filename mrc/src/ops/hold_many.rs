@@ -9,7 +9,7 @@ use rt::rpc::{Request, Response, parse};
 
 use super::create::maker;
 use crate::leasing::read::OF_MAKER;
-use crate::namespace::{inode, volume};
+use crate::namespace::{inode, layers, volume};
 use crate::service::Mrc;
 
 /// Names change in so many directories at once.
@@ -37,11 +37,8 @@ pub(crate) async fn serve(mrc: &Mrc, request: Request) -> Result<Response, WireE
         add(&mut reply, given);
     }
     // Files without their directories are of no use, and one that a snapshot shows gets new data for whoever may write it.
-    let plain =
-        volume::find(mrc.table(), id)?.is_some_and(|record| record.snapshots.is_empty() && !record.layered);
-    if !all || !plain {
-        return Ok(Response::of(&reply));
-    }
+    let record = volume::find(mrc.table(), id)?.filter(|record| all && record.snapshots.is_empty());
+    let Some(record) = record else { return Ok(Response::of(&reply)) };
     for directory in &ask.further {
         let there =
             inode::find(mrc.table(), id, *directory)?.filter(|inode| inode.attr.mode >> 12 == kind::DIR);
@@ -52,9 +49,9 @@ pub(crate) async fn serve(mrc: &Mrc, request: Request) -> Result<Response, WireE
     for ino in &ask.inos {
         let Some(inode) = inode::find(mrc.table(), id, *ino)? else { continue };
         let attr = &inode.attr;
-        // Coded files are coded anew when somebody may write them.
         let plain = attr.mode >> 12 == kind::FILE && attr.flags == 0 && attr.nlink > 0;
-        if plain && !inode.layout()?.is_coded() {
+        // So do shared ones, and coded ones are coded anew when somebody may write them.
+        if plain && !(record.layered && layers::needs_thaw(mrc.table(), id, &record, &inode)?) {
             add(&mut reply, mrc.grant_after(session, (id, *ino), OF_FILE)?);
         }
     }

@@ -100,7 +100,9 @@ impl Info {
             .await?;
         let map = cluster.call::<proto::dir::Map>(&cluster.dirs, &proto::dir::GetMap::default()).await?;
         let mut list = Vec::new();
-        for osd in layout.layout.all_osds() {
+        // What is at the MRC is at no OSD.
+        let osds = if layout.layout.is_inline() { Vec::new() } else { layout.layout.all_osds() };
+        for osd in osds {
             let entry = map.osds.iter().find(|entry| entry.osd == osd.0);
             let addr = entry.map(|entry| entry.addr.clone()).unwrap_or_default();
             let asked = objects_on(cluster, &addr, &opened.credentials.capability).await;
@@ -190,7 +192,8 @@ fn describe_layout(value: &mut Value, reply: &LayoutReply) {
         "replication": replication_name(layout.replication()),
         "ec": layout.coding.map(|coding| coding.to_string()),
         "view": layout.view,
-        "objects": layout.objects_of(reply.attr.size),
+        "inline": layout.is_inline(),
+        "objects": if layout.is_inline() { 0 } else { layout.objects_of(reply.attr.size) },
     });
 }
 
@@ -213,6 +216,12 @@ fn show(value: &Value, objects: bool) {
         return;
     }
     output::line(&format!("open      {} handles, {} writing", value["open_handles"], value["open_writers"]));
+    if layout["inline"] == true {
+        output::line(
+            "layout    with its metadata, at the MRCs: no OSD has any of it until it is written again",
+        );
+        return;
+    }
     output::line(&format!(
         "layout    stripes of {}, width {}, {}, view {}",
         output::bytes(layout["stripe_size"].as_u64().unwrap_or(0)),

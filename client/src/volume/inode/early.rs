@@ -27,8 +27,8 @@ impl Inode {
 
     /// Somebody waits for what is at the OSDs, or has to get there: the MRC hears of the file now, and not at the next common moment.
     pub(crate) async fn hurry(&self) {
-        if !self.is_confirmed() {
-            self.volume().session().creates().told().await;
+        if let Some(early) = self.early.as_ref().filter(|early| !early.is_over()) {
+            self.volume().session().creates().told_upto(early.number()).await;
         }
     }
 
