@@ -28,7 +28,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// So many that were not told are many: three quarters of what can be recorded.
 const MANY: usize = RECORDS as usize / 4 * 3;
 /// A program that writes a small file has closed it by then, mostly.
-const BEING_WRITTEN: Duration = Duration::from_millis(20);
+const BEING_WRITTEN: Duration = Duration::from_millis(100);
 /// Patience of one call; it is made again until it is answered or the session is over.
 const PATIENCE: Patience = Patience::For(Duration::from_secs(2));
 

@@ -128,6 +128,11 @@ impl File {
         self.told.check(&self.inode.errors)
     }
 
+    /// Whether what was written through it is on its way and has slots of the stage: so many at most.
+    pub(crate) fn lands_behind(&self) -> bool {
+        self.write && !self.writes_at_once() && self.inode.is_gathering()
+    }
+
     /// Like [`File::close`] when nobody waits for the answer: what was written is told together with that of other files.
     pub(crate) async fn close_behind(&self) -> Result<()> {
         if !self.write || self.closed.load(Ordering::Acquire) {

@@ -14,6 +14,7 @@ use super::kernel::operation::{Create, Place};
 use crate::config::Creds;
 use crate::error::{Code, Error, Result};
 use crate::file::File;
+use crate::parked;
 use crate::volume::attrs::Changes;
 use crate::volume::open::CreateOptions;
 use crate::volume::snapshots::split_ino;
@@ -226,7 +227,7 @@ impl Shared {
 
     /// The last descriptor is closed.
     pub(super) async fn release(
-        &self,
+        self: &Arc<Self>,
         creds: Creds,
         ino: u64,
         handle: u64,
@@ -244,12 +245,25 @@ impl Shared {
         }
         let file = self.file(&creds, ino, handle).await?;
         self.handles.remove(handle);
-        let closed = file.close_behind().await;
-        self.handles.saw(ino, file.inode().change());
-        if self.resumed {
-            self.leave(&creds, ino).await;
+        let (shared, lands) = (self.clone(), file.lands_behind());
+        let close = async move {
+            let closed = file.close_behind().await;
+            shared.handles.saw(ino, file.inode().change());
+            if shared.resumed {
+                shared.leave(&creds, ino).await;
+            }
+            closed
+        };
+        if !lands {
+            return close.await;
         }
-        closed
+        // The kernel lets only so many of its requests of this kind wait for their answers, and nobody waits for this one.
+        parked::begin(self.volume.runtime(), async move {
+            if let Err(error) = close.await {
+                tracing::warn!(ino, %error, "a file was not closed as it should be");
+            }
+        });
+        Ok(())
     }
 
     pub(super) async fn fsync(&self, creds: Creds, ino: u64, handle: u64, data_only: bool) -> Result<()> {
