@@ -46,11 +46,12 @@ def one(dice, depth=2):
     def path():
         parts = [f"d{dice.randrange(3)}" for _ in range(dice.randrange(depth + 1))]
         return os.path.join(*parts, f"{dice.choice('nd')}{dice.randrange(6)}")
-    first, second, text = path(), path(), os.urandom(dice.choice([0, 0, 10, 3000, 70000]))
+    first, second, text = path(), path(), os.urandom(dice.choice([0, 0, 10, 10, 3000, 4096, 4097, 70000]))
     kind = dice.choices(
-        ["create", "exclusive", "append", "unlink", "rename", "mkdir", "rmdir", "link", "stat", "read", "symlink", "chmod", "list", "fsync", "open", "utime"],
-        [14, 6, 4, 14, 18, 8, 5, 8, 6, 4, 2, 4, 3, 2, 4, 4])[0]
+        ["create", "exclusive", "append", "unlink", "rename", "mkdir", "rmdir", "link", "stat", "read", "symlink", "chmod", "list", "fsync", "open", "utime", "poke", "truncate"],
+        [14, 6, 4, 14, 18, 8, 5, 8, 6, 4, 2, 4, 3, 2, 4, 4, 4, 4])[0]
     mode, when = dice.choice([0o600, 0o644]), dice.randrange(10**18)
+    at = dice.choice([0, 5, 3999, 4095, 4096, 9000])
     calls = {
         "create": lambda top: write(f"{top}/{first}", os.O_CREAT | os.O_TRUNC, text),
         "exclusive": lambda top: write(f"{top}/{first}", os.O_CREAT | os.O_EXCL, text),
@@ -61,6 +62,8 @@ def one(dice, depth=2):
         "rmdir": lambda top: os.rmdir(f"{top}/{first}"),
         "link": lambda top: os.link(f"{top}/{first}", f"{top}/{second}", follow_symlinks=False),
         "utime": lambda top: (os.utime(f"{top}/{first}", ns=(10**18, when)), os.stat(f"{top}/{first}").st_mtime_ns),
+        "poke": lambda top: poke(f"{top}/{first}", at, text[:50]),
+        "truncate": lambda top: os.truncate(f"{top}/{first}", at),
         "stat": lambda top: (lambda info: (info.st_mode, info.st_nlink, 0 if stat.S_ISDIR(info.st_mode) else info.st_size))(os.lstat(f"{top}/{first}")),
         "read": lambda top: read(f"{top}/{first}"),
         "symlink": lambda top: os.symlink("nowhere", f"{top}/{first}"),
@@ -70,6 +73,17 @@ def one(dice, depth=2):
         "open": lambda top: nameless(f"{top}/{first}", f"{top}/{second}", text),
     }
     return f"{kind} {first} {second} {len(text)}", calls[kind]
+
+
+def poke(path, at, text):
+    """Changes a part of a file that is there; gives what is around it."""
+    handle = os.open(path, os.O_RDWR)
+    try:
+        before = os.pread(handle, 100, max(0, at - 50))
+        os.pwrite(handle, text, at)
+        return before, os.pread(handle, 200, max(0, at - 50)), os.fstat(handle).st_size
+    finally:
+        os.close(handle)
 
 
 def fsync(path):

@@ -379,7 +379,7 @@ impl Leases {
             entry.forget_attr();
         } else if let Some(kept) = entry.attr.as_mut().filter(|_| entry.changing == 0 && !entry.directory) {
             // A directory may have changed since it was told of. Of a file that has another name since only that counts more.
-            let names = (entry.untold > 0).then(|| (kept.nlink, kept.ctime, kept.change));
+            let names = (entry.untold > 0).then_some((kept.nlink, kept.ctime, kept.change));
             kept.clone_from(attr);
             if let Some((nlink, ctime, change)) = names {
                 (kept.nlink, kept.ctime, kept.change) =
