@@ -313,12 +313,13 @@ impl Mrc {
             bases.push(Base {
                 capability: signer.capability((volume, below.data), session, false, &below.layout),
                 content: content::of(self.table(), volume, below.data, &below.layout)?,
-                layout: below.layout,
+                layout: below.layout.for_readers(),
                 bytes: below.bytes,
             });
         }
         let truncate_epoch = inode.attr.truncate_epoch;
-        Ok(FileCredentials { capability, layout: top.layout, bases, truncate_epoch, content })
+        let layout = top.layout.for_readers();
+        Ok(FileCredentials { capability, layout, bases, truncate_epoch, content })
     }
 
     /// Ends a session everywhere.

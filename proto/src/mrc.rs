@@ -158,12 +158,20 @@ pub struct FileCredentials {
     /// What shows through where these objects were never written, the nearest first. See docs/protocols/snapshots.md.
     #[prost(message, repeated, tag = "3")]
     pub bases: Vec<Base>,
-    /// With bases: the file's [`Attr::truncate_epoch`] of which they are. After a later truncation less shows through.
+    /// With bases or content: the file's [`Attr::truncate_epoch`] of which they are. After a later truncation less shows through.
     #[prost(uint64, tag = "4")]
     pub truncate_epoch: u64,
     /// Of a layout whose bytes are at the MRC ([`Layout::inline`]): these. Empty in answers to who has told them.
     #[prost(bytes = "bytes", tag = "5")]
     pub content: bytes::Bytes,
+}
+
+impl FileCredentials {
+    /// Whether they say what the file shows up to a size: after a truncation that is not so any more.
+    #[must_use]
+    pub fn show_a_size(&self) -> bool {
+        self.layout.is_inline() || !self.bases.is_empty()
+    }
 }
 
 /// Data that lies below a file's own and is never written any more.

@@ -294,6 +294,12 @@ impl Layout {
         self.inline.is_some()
     }
 
+    /// For who reads the data. A client that does not know what `inline` means finds no OSD to ask, and not one that has nothing.
+    #[must_use]
+    pub fn for_readers(self) -> Self {
+        if self.is_inline() { Self { columns: vec![Column::default()], ..self } } else { self }
+    }
+
     /// Whether the data is never written: who writes the file gets other data first.
     #[must_use]
     pub fn is_fixed(&self) -> bool {

@@ -5,7 +5,8 @@ must_up --separate --no-exec
 count=$(sized 400 80)
 export count
 mkdir -p "$mnt/t/deep"
-for n in $(seq "$count"); do echo "content $n" >"$mnt/t/deep/f$n"; done
+# Every other one is too large to be kept at the MRC.
+for n in $(seq "$count"); do { echo "content $n"; [ $((n % 2)) = 0 ] || head -c 5000 /dev/zero; } >"$mnt/t/deep/f$n"; done
 ln "$mnt/t/deep/f1" "$mnt/t/second" && ln -s deep/f2 "$mnt/t/link" && setfattr -n user.colour -v red "$mnt/t/deep/f3" && mkfifo "$mnt/t/fifo" && chmod 640 "$mnt/t/deep/f4"
 setfacl -m u:1234:r "$mnt/t/deep/f5" 2>/dev/null
 [ "$(id -u)" = 0 ] && "$XTFS" quota set "$mnt/t" --inodes 100000 >/dev/null
@@ -27,7 +28,7 @@ wait $busy 2>/dev/null
 check_sh "others may not" 30 '! setpriv --reuid 4001 --regid 4001 --clear-groups "$XTFS" fsck "$mnt" 2>/dev/null'
 
 sleep 1
-check_sh "gc finds nothing lost" 60 '"$XTFS" gc "$mnt" --older-than 0 --dry-run --json | jq -e ".lost_files == 0 and .unknown_files == 0 and .files >= $count"'
+check_sh "gc finds nothing lost" 60 '"$XTFS" gc "$mnt" --older-than 0 --dry-run --json | jq -e ".lost_files == 0 and .unknown_files == 0 and .files >= $count / 2"'
 
 # dump
 check_sh "dump writes a file once" 60 '"$XTFS" dump "$mnt" "$work/dump" && ! "$XTFS" dump "$mnt" "$work/dump" 2>/dev/null && [ ! -e "$work/dump.partial" ]'
@@ -39,19 +40,19 @@ check_sh "a volume with files is not loaded over" 60 'out=$("$XTFS" load "$mnt" 
 tree() { (cd "$1" && find . -mindepth 1 -path ./spool -prune -o -printf '%P %y %m %U %G %n %s %T@ %l\n' | sort); }
 export -f tree
 check_sh "another volume gets names without data" 60 'url=$(jq -r .dir "$work/up.json" | jq -r "if type == \"array\" then .[0] else . end" 2>/dev/null || jq -r .dir "$work/up.json"); url=xtfs://${url#tcp://}/copy; echo "$url" >"$work/copy.url"
-  "$XTFS" mkfs "$url" && { out=$("$XTFS" load "$url" "$work/dump" 2>&1); [ $? = 1 ] && grep -q "without-data" <<<"$out"; } && "$XTFS" load "$url" "$work/dump" --without-data && [ "$("$XTFS" find "$url" "name == \"f1\"")" = /t/deep/f1 ] && "$XTFS" fsck "$url"'
+  "$XTFS" mkfs "$url" && { out=$("$XTFS" load "$url" "$work/dump" 2>&1); [ $? = 1 ] && grep -q "without-data" <<<"$out"; } && "$XTFS" load "$url" "$work/dump" --without-data && [ "$("$XTFS" find "$url" "name == \"f1\"")" = /t/deep/f1 ] && "$XTFS" fsck "$url" && mkdir "$work/copy" && "$XTFS" mount "$url" "$work/copy" && [ "$(cat "$work/copy/t/deep/f2")" = "content 2" ] && [ ! -s "$work/copy/t/deep/f1" ] && umount "$work/copy"'
 
 # All metadata is lost; the volume is made anew under its entry at the DIR, and loaded.
 tree "$mnt" >"$work/before"
-echo late >"$mnt/t/made-after-the-dump"
+head -c 5000 /dev/urandom >"$mnt/t/made-after-the-dump"
 sync
 url=$(sed 's/copy$/default/' "$work/copy.url")
 export url
 check_sh "the MRC loses everything" 60 '"$XTFS" stop mrc-0 --data "$data" && rm -rf "$data/mrc-0" && "$XTFS" start mrc-0 --data "$data"'
-check_sh "mkfs makes the volume anew, gc touches nothing of unknown files" 90 '"$XTFS" mkfs "$url" && "$XTFS" gc "$url" --older-than 0 --yes --json | tail -n 1 | jq -e ".lost_files == 0 and .unknown_files >= $count"'
+check_sh "mkfs makes the volume anew, gc touches nothing of unknown files" 90 '"$XTFS" mkfs "$url" && "$XTFS" gc "$url" --older-than 0 --yes --json | tail -n 1 | jq -e ".lost_files == 0 and .unknown_files >= $count / 2"'
 check_sh "load brings the metadata back" 90 '"$XTFS" load "$url" "$work/dump" && "$XTFS" fsck "$url"'
 mkdir -p "$work/again"
-check_sh "and with it all names, attributes and data" 90 '"$XTFS" mount "$url" "$work/again" && tree "$work/again" | diff "$work/before" - && for n in $(seq "$count"); do [ "$(cat "$work/again/t/deep/f$n")" = "content $n" ] || exit 1; done && [ "$(getfattr --only-values -n user.colour "$work/again/t/deep/f3")" = red ]'
+check_sh "and with it all names, attributes and data" 90 '"$XTFS" mount "$url" "$work/again" && tree "$work/again" | diff "$work/before" - && for n in $(seq "$count"); do [ "$(head -n 1 "$work/again/t/deep/f$n")" = "content $n" ] || exit 1; done && [ "$(getfattr --only-values -n user.colour "$work/again/t/deep/f3")" = red ]'
 check_sh "a new file does not meet what an old one left" 60 'truncate -s 100 "$work/again/t/new" && cmp "$work/again/t/new" <(head -c 100 /dev/zero)'
 check_sh "what was made after the dump is lost, and collected" 60 '"$XTFS" gc "$url" --older-than 0 </dev/null 2>/dev/null && exit 1; "$XTFS" gc "$url" --older-than 0 --yes --json | tail -n 1 | jq -e ".lost_files == 1" && "$XTFS" gc "$url" --older-than 0 --dry-run --json | jq -e ".lost_files == 0" && cat "$work/again/t/deep/f1"'
 check_sh "the quota came back too" 30 '"$XTFS" quota ls "$url" --json | jq -e ".[0].name == \"/t\" and .[0].inodes > 80"'

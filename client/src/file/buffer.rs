@@ -52,10 +52,22 @@ impl Buffer {
     }
 
     /// The MRC has heard of the only piece together with the file, and of what was set after it was written.
-    pub(crate) fn told_with_the_file(&self, size: &Leaf<Size>, attr: &Attr, kept: Option<KeptAttributes>) {
+    pub(crate) fn told_with_the_file(&self, attr: &Attr, kept: Option<KeptAttributes>) {
         if let Some(flight) = self.flights.lock().only() {
-            flight.told = true;
+            flight.told = Some((attr.clone(), kept));
         }
+    }
+
+    /// The piece goes first: a successor that found it without what was set after it would report the time of the take-over. And
+    /// nobody finds that nothing is kept before it is crossed out.
+    pub(crate) fn cross_out_told(
+        &self,
+        slot: Option<Slot>,
+        size: &Leaf<Size>,
+        attr: &Attr,
+        kept: Option<KeptAttributes>,
+    ) {
+        cross_out(slot);
         let mut size = size.lock();
         if size.told(attr, kept) {
             cross_out(self.kept.lock().take());
@@ -93,8 +105,8 @@ pub(crate) struct Flight {
     pub(super) given_up: bool,
     /// Its bytes, when it waits for the MRC to hear of the file.
     pub(crate) early: Option<Bytes>,
-    /// The MRC has heard of it together with the file, and has it.
-    pub(super) told: bool,
+    /// The MRC has heard of it together with the file, and has it: the file then, and what was set as it was told.
+    pub(super) told: Option<(Attr, Option<KeptAttributes>)>,
 }
 
 #[derive(Default)]
@@ -122,7 +134,7 @@ impl Flights {
     fn add(&mut self, range: Range<u64>, held: Option<Bytes>) -> u64 {
         let number = self.next;
         self.next += 1;
-        self.flights.push(Flight { number, range, held, given_up: false, early: None, told: false });
+        self.flights.push(Flight { number, range, held, given_up: false, early: None, told: None });
         number
     }
 
@@ -391,7 +403,7 @@ impl Inode {
             let end = offset + data.len() as u64;
             let may_wait = slot.is_some();
             match self.place(number, offset, &data, generation, (may_wait, waits)).await {
-                Ending::Told => cross_out(slot),
+                Ending::Told(attr, kept) => self.content_is_out(slot, &attr, kept),
                 Ending::Landed => {
                     self.wrote(offset, end, true, clear_setid);
                     if let Some(slot) = slot {

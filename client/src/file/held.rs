@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use proto::error::{Code, WireError};
+use proto::mrc::{Attr, KeptAttributes};
 
 use super::buffer::Flight;
 use crate::config::Creds;
@@ -33,8 +34,8 @@ impl Held {
 /// What became of a piece.
 pub(super) enum Ending {
     Landed,
-    /// The MRC has it.
-    Told,
+    /// The MRC has it, and what was set after it.
+    Told(Box<Attr>, Option<KeptAttributes>),
     /// Nobody wants it any more.
     GivenUp,
     Failed(WireError),
@@ -76,8 +77,9 @@ impl Inode {
             if let Some(error) = lost {
                 return Ending::Failed(error);
             }
-            if self.buffer.flights.lock().find(number).is_some_and(|flight| flight.told) {
-                return Ending::Told;
+            let told = self.buffer.flights.lock().find(number).and_then(|flight| flight.told.take());
+            if let Some((attr, kept)) = told {
+                return Ending::Told(Box::new(attr), kept);
             }
             match self.write_out(offset, data, generation).await {
                 Ok(()) => return Ending::Landed,

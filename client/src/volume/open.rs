@@ -99,9 +99,9 @@ impl Volume {
         let generation = self.leasing().generation();
         let rights = self.rights.lock().get(&ino).cloned().filter(|rights| {
             let fresh = rights.credentials.capability.expires_ms > now_ms + RIGHTS_LEFT_MS;
-            let (data, bases) = (rights.credentials.capability.ino, &rights.credentials.bases);
-            let same = data == if attr.layer == 0 { ino } else { attr.layer }
-                && (bases.is_empty() || rights.credentials.truncate_epoch == attr.truncate_epoch);
+            let of = &rights.credentials;
+            let same = of.capability.ino == if attr.layer == 0 { ino } else { attr.layer }
+                && (!of.show_a_size() || of.truncate_epoch == attr.truncate_epoch);
             fresh && same && rights.generation == generation && (rights.write || !write)
         });
         let credentials = FileCredentials::clone(&rights.filter(|_| plain)?.credentials);

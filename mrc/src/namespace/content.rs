@@ -1,6 +1,7 @@
 //! Small files whose bytes are here and not at the OSDs. See docs/protocols/small-files.md.
 
 use bytes::Bytes;
+use prost::Message;
 use proto::error::Code;
 use proto::id::Ino;
 use proto::limits::INLINE_BYTES_MAX;
@@ -8,9 +9,9 @@ use proto::mrc::{EarlyContent, kind};
 use proto::stripe::{Inline, Layout};
 use rt::table::{Reader, Txn};
 
-use super::inode::{self, Inode};
+use super::inode::{self, Body, Inode};
 use super::record::{Cursor, Writer};
-use super::{Outcome, corrupt, keys, refuse};
+use super::{Outcome, corrupt, keys, layers, refuse, volume};
 
 /// How these bytes are told of in a layout; `None`: they are none that may be kept here, or not those that were sent.
 #[must_use]
@@ -67,14 +68,22 @@ pub fn shows_inline(reader: &(impl Reader + ?Sized), volume: u64, inode: &Inode)
     Ok(inode::get_any(reader, volume, top)?.layout()?.is_inline())
 }
 
-/// Refuses to cut what is never written.
-pub fn refuse_cut(reader: &(impl Reader + ?Sized), volume: u64, inode: &Inode) -> Outcome<()> {
-    if shows_inline(reader, volume, inode)? {
+/// The file is about to be cut: what is here is never cut. All of it goes when nobody else needs it: then the file is as if it had been
+/// made empty. Otherwise it has to be given other data first.
+pub fn cut(txn: &mut Txn<'_>, volume: u64, inode: &mut Inode, size: u64) -> Outcome<()> {
+    if !shows_inline(txn, volume, inode)? {
+        return Ok(());
+    }
+    let record = volume::live(txn, volume)?;
+    if size > 0 || layers::needs_thaw(txn, volume, &record, inode)? {
         let text = format!(
             "{} is kept with its metadata: it is to be opened for writing first",
             Ino(inode.attr.ino)
         );
         return refuse(Code::Busy, text);
     }
+    delete(txn, volume, inode.attr.ino);
+    let layout = Layout { inline: None, ..inode.layout()? };
+    inode.body = Body::File(layout.encode_to_vec());
     Ok(())
 }

@@ -34,7 +34,7 @@ pub fn setattr(txn: &mut Txn<'_>, now: Time, request: &SetAttrRequest) -> Outcom
                 format!("{} is erasure-coded: it is to be opened for writing first", Ino(request.ino)),
             );
         }
-        content::refuse_cut(txn, volume, &inode)?;
+        content::cut(txn, volume, &mut inode, size)?;
         inode.set_shares(Layers { encoding: 0, ..inode.shares() });
         if size < inode.attr.size {
             layers::cut(txn, volume, &mut inode, size)?;

@@ -18,7 +18,7 @@ use crate::engine::sessions::FileId;
 use crate::leasing::claims;
 use crate::namespace::coding::{self, Known};
 use crate::namespace::inode::Inode;
-use crate::namespace::{access, content, inode, layout, session, volume};
+use crate::namespace::{Fail, access, content, inode, layers, layout, session, volume};
 use crate::service::Mrc;
 
 /// Encodings that one round of the keeper looks at.
@@ -151,11 +151,19 @@ impl Mrc {
     }
 
     /// The file's size is about to be set: encoded data cannot be cut, nor what is kept here.
-    pub(crate) async fn thaw_fixed(&self, file: FileId, deadline: Duration) -> Result<(), WireError> {
+    pub(crate) async fn thaw_fixed(
+        &self,
+        file: FileId,
+        size: u64,
+        deadline: Duration,
+    ) -> Result<(), WireError> {
         let Some(inode) = inode::find(self.table(), file.0, file.1)? else { return Ok(()) };
+        let record = volume::live(self.table(), file.0)?;
+        // All of it may go, unless others need it.
+        let stays = || Ok::<_, Fail>(size > 0 || layers::needs_thaw(self.table(), file.0, &record, &inode)?);
         let fixed = inode.shares().encoding != 0
             || coding::shows_coded(self.table(), file.0, &inode)?
-            || content::shows_inline(self.table(), file.0, &inode)?;
+            || content::shows_inline(self.table(), file.0, &inode)? && stays()?;
         if fixed {
             self.thaw_to_write(file, deadline).await?;
         }

@@ -70,7 +70,7 @@ pub(super) async fn rights(
         None => {
             let write = write && !done.layout.is_fixed();
             let capability = signer.capability(file, session, write, &done.layout);
-            FileCredentials { capability, layout: done.layout, ..FileCredentials::default() }
+            FileCredentials { capability, layout: done.layout.for_readers(), ..FileCredentials::default() }
         }
     };
     Ok(Made { attr, credentials, leases })

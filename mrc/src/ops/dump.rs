@@ -3,6 +3,7 @@
 use proto::backup::{DumpLoad, DumpRead};
 use proto::error::WireError;
 use proto::id::Ino;
+use proto::stripe::Layout;
 use rt::rpc::{Request, Response, parse};
 
 use crate::command::Body;
@@ -32,8 +33,12 @@ pub(crate) async fn load(mrc: &Mrc, request: Request) -> Result<Response, WireEr
     if ask.without_data {
         let striping = volume::find(mrc.table(), volume)?.map(|record| record.striping).unwrap_or_default();
         for node in ask.nodes.iter_mut().filter(|node| node.layout.is_some()) {
-            node.layout = Some(mrc.place_as(striping)?);
-            (node.attr.size, node.attr.blocks) = (0, 0);
+            // What a small file has is in the dump.
+            let inline = node.layout.as_ref().and_then(|layout| layout.inline);
+            node.layout = Some(Layout { inline, ..mrc.place_as(striping)? });
+            if inline.is_none() || !node.shares.is_empty() {
+                (node.attr.size, node.attr.blocks) = (0, 0);
+            }
         }
     }
     let (session, origin) = (ask.head.session, ask.origin);

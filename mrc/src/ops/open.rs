@@ -63,11 +63,11 @@ async fn reply(
         .await?;
     let file = (ask.head.volume, ask.ino);
     let session = ask.head.session;
-    let may_write = mrc
-        .leader()
-        .leasing()
-        .with(|engine, _| !engine.takes_part(session) || engine.held(session, file) & LEASE_WRITE != 0);
-    let thawed = match ask.write && !ask.exact && may_write {
+    // Who opens a file to write it may cut it first; who is about to write it asks for a new right to.
+    let writes = mrc.leader().leasing().with(|engine, _| {
+        !engine.takes_part(session) || ask.renew && engine.held(session, file) & LEASE_WRITE != 0
+    });
+    let thawed = match ask.write && !ask.exact && writes {
         true => mrc.thaw_to_write(file, request.deadline).await?,
         false => mrc.thawed(file, &leases, request.deadline).await?,
     };

@@ -11,9 +11,9 @@ use crate::service::Mrc;
 pub(crate) async fn serve(mrc: &Mrc, request: Request) -> Result<Response, WireError> {
     let ask = parse::<SetAttr>(&request)?;
     let (head, origin) = ((ask.head.session, ask.head.volume), ask.origin);
-    if ask.size.is_some() {
+    if let Some(size) = ask.size {
         mrc.lead(request.deadline).await?;
-        mrc.thaw_fixed((ask.head.volume, ask.ino), request.deadline).await?;
+        mrc.thaw_fixed((ask.head.volume, ask.ino), size, request.deadline).await?;
     }
     let bits = if ask.size.is_some() { claims::DATA } else { claims::ATTRIBUTES };
     let claims = claims::one(ask.head.volume, ask.ino, bits);

@@ -79,6 +79,7 @@ async fn what_is_in_a_small_file_comes_with_it_and_stays_until_somebody_writes()
             (9, 8, 0o600, at(3), 0)
         );
         assert_eq!(credentials.content, "", "who told it has it");
+        assert_eq!(credentials.layout.all_osds(), [], "who does not know of this asks nobody");
     }
     // Its maker may change its names and attributes, which says nothing of writing.
     let acquire = AcquireLeaseRequest { head: head(SESSION), ino, bits: A | R | W };
@@ -86,6 +87,9 @@ async fn what_is_in_a_small_file_comes_with_it_and_stays_until_somebody_writes()
     assert_eq!(attr.layer, 0);
     let before = opens(&world, SESSION, ino, false, false).await.credentials;
     assert_eq!((before.content, before.layout.is_inline()), (Bytes::from_static(b"all of it"), true));
+    // Who opens it for writing may cut it first.
+    let reply = opens(&world, SESSION, ino, true, false).await;
+    assert_eq!((reply.attr.layer, may_write(&reply.credentials)), (0, false));
     // Who writes gets other data, with this below it.
     let reply = opens(&world, SESSION, ino, true, true).await;
     let (layer, after) = (reply.attr.layer, reply.credentials);
@@ -119,6 +123,16 @@ async fn a_new_size_takes_it_from_the_mrc_and_so_does_the_end_of_the_file() {
     world.ask::<SetAttr>(&cut(0)).await.unwrap();
     assert_eq!(row(ino), None, "nothing of it shows through");
     assert_eq!(opens(&world, SESSION, ino, false, false).await.credentials.bases, []);
+    let emptied = ino + 2;
+    assert!(tells(&world, &file(&world, "empty", emptied, epoch, told(b"all of it"))).await.has_content);
+    world.ask::<SetAttr>(&SetAttrRequest { ino: emptied, ..cut(0) }).await.unwrap();
+    assert_eq!(row(emptied), None);
+    let reply = opens(&world, SESSION, emptied, true, true).await;
+    assert_eq!((reply.attr.layer, reply.attr.size, reply.attr.truncate_epoch), (0, 0, 1));
+    assert!(
+        may_write(&reply.credentials) && !reply.credentials.layout.is_inline(),
+        "it is as if it had been made empty"
+    );
     let removed = ino + 1;
     assert!(tells(&world, &file(&world, "gone", removed, epoch, told(b"x"))).await.has_content);
     assert!(row(removed).is_some());

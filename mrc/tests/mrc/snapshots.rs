@@ -187,7 +187,12 @@ impl World {
     }
 
     fn truncate(&mut self, ino: u64, size: u64) {
-        self.thaw(ino);
+        let inode = inode::get(&self.replica.table, VOLUME, ino).unwrap();
+        let record = volume::live(&self.replica.table, VOLUME).unwrap();
+        // What is at the MRC and nobody else needs goes with the size.
+        if size > 0 || layers::needs_thaw(&self.replica.table, VOLUME, &record, &inode).unwrap() {
+            self.thaw(ino);
+        }
         let top = inode::get(&self.replica.table, VOLUME, ino).unwrap().top();
         self.osds.entry(top).or_default().retain(|block, _| *block < size);
         let change = proto::mrc::SetAttrRequest { size: Some(size * BLOCK), ..self.replica.change_of(ino) };

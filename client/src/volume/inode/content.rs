@@ -9,11 +9,12 @@ use bytes::Bytes;
 use proto::checksum::crc32c;
 use proto::error::{Code, WireError};
 use proto::limits::INLINE_BYTES_MAX;
-use proto::mrc::{Attr, EarlyContent, FileCredentials};
+use proto::mrc::{Attr, EarlyContent, FileCredentials, KeptAttributes};
 use proto::stripe::{Layout, Piece};
 
 use super::{Inode, TOP};
 use crate::error::Result;
+use crate::stage::Slot;
 
 impl Inode {
     /// All that is in a file that was made here, if the MRC can be told of it together with the file: it is small, was written once
@@ -46,7 +47,12 @@ impl Inode {
 
     /// The MRC has taken it. To be told before the file is confirmed.
     pub(crate) fn content_is_told(&self, content: &EarlyContent, attr: &Attr) {
-        self.buffer.told_with_the_file(&self.size, attr, content.kept);
+        self.buffer.told_with_the_file(attr, content.kept);
+    }
+
+    /// The piece that the MRC has is needed no more.
+    pub(crate) fn content_is_out(&self, slot: Option<Slot>, attr: &Attr, kept: Option<KeptAttributes>) {
+        self.buffer.cross_out_told(slot, &self.size, attr, kept);
     }
 
     /// The answer brought the file's rights; what is in it is at the MRC, and nobody has it open.

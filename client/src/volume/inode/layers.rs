@@ -129,7 +129,7 @@ impl Inode {
         let cannot_write =
             what != Use::Read && self.may_write() && credentials.capability.rights & WRITE == 0;
         credentials.capability.ino == layer
-            && (credentials.bases.is_empty() || credentials.truncate_epoch == truncate_epoch)
+            && (!credentials.show_a_size() || credentials.truncate_epoch == truncate_epoch)
             && !cannot_write
     }
 
