@@ -83,7 +83,7 @@ check_sh "another mount reads them meanwhile" 60 'mkdir -p "$work/other" && "$XT
 kill -CONT $osds
 check_sh "who writes one takes it to the OSDs, for both mounts" 20 'cd "$mnt/small" && echo more >>20 && : >21 && truncate -s 5 22 && printf X | dd of=23 bs=1 seek=6 conv=notrunc 2>/dev/null && cd "$work/other/small" && [ "$(cat 20)" = "small 20
 more" ] && [ ! -s 21 ] && [ "$(cat 22)" = small ] && [ "$(cat 23)" = "small X3" ] && [ "$(stat -c "%a %s" 40)" = "600 9" ] && [ "$(stat -c %Y 39)" = "$(date -d 2001-02-03 +%s)" ] && echo 24 >24 && [ "$(cat "$mnt/small/24")" = 24 ] && cd / && umount "$work/other"'
-check_sh "xtfs info says which is where" 20 'is() { '"$is_inline"'; }; cd "$mnt/small" && is 20 false && is 24 false && inline=0 && for i in $(seq 25 40); do is $i true && [ "$("$XTFS" info --json $i | jq ".osds | length")" = 0 ] && inline=$((inline + 1)); done && [ $inline -ge 12 ]'
+check_sh "xtfs info says which is where" 20 'is() { '"$is_inline"'; }; cd "$mnt/small" && is 20 false && is 24 false && inline=0 && for i in $(seq 25 40); do is $i true && [ "$("$XTFS" info --json $i | jq "[.osds[].objects] | add")" = 0 ] && inline=$((inline + 1)); done && [ $inline -ge 12 ]'
 # What a program has open lives on when its last name goes, also when it was opened through a mount process that is dead, and the MRC has not heard of that.
 python3 "$here/held-file.py" "$mnt/held" "$work/held.ready" "$work/held.go" 2>"$work/held.err" </dev/null &
 pid=$!

@@ -512,3 +512,42 @@ fn cross_out(slot: Option<Slot>) {
         slot.cross_out();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_set_stays_in_the_stage_until_the_piece_is_out() {
+        for set_anew in [false, true] {
+            let place = tempfile::tempdir().unwrap();
+            let stage = Stage::open(&place.path().join("stage")).unwrap();
+            let label = Label { session: 1, epoch: 3, volume: 1, ino: 5, offset: 0, kept: None };
+            let kept = KeptAttributes { mode: Some(0o600), epoch: 3, ..KeptAttributes::default() };
+            let mut piece = stage.take(label, 5).unwrap();
+            piece.append(b"hello").unwrap();
+            let mut slot = stage.take(label, 0).unwrap();
+            slot.marks(Label { kept: Some(kept), ..label }).unwrap();
+            let (buffer, size) = (Buffer::default(), Leaf::new(Size::new(&Attr::default())));
+            *buffer.kept.lock() = Some(slot);
+            buffer.flights.lock().add(0..5, None);
+            size.lock().piece_begins();
+            size.lock().gathered(0, 5, kept.ctime);
+            size.lock().keep(kept);
+            assert_eq!(size.lock().is_one_piece(5), Some((kept.ctime, Some(kept))));
+            assert_eq!(size.lock().is_one_piece(6), None);
+
+            let attr = Attr { size: 5, change: 2, ..Attr::default() };
+            buffer.told_with_the_file(&attr, Some(kept));
+            assert_eq!(stage.left().unwrap().len(), 2, "a successor needs both or none");
+            assert_eq!(size.lock().kept(), Some(kept), "and whoever changes them waits");
+            if set_anew {
+                size.lock().keep(KeptAttributes { mode: Some(0o640), ..kept });
+            }
+            buffer.cross_out_told(Some(piece), &size, &attr, Some(kept));
+            assert_eq!(stage.left().unwrap().len(), usize::from(set_anew), "what was set since is not told");
+            let size = size.lock();
+            assert_eq!((size.kept().is_some(), size.size()), (set_anew, 5));
+        }
+    }
+}

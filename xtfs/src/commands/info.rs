@@ -100,9 +100,8 @@ impl Info {
             .await?;
         let map = cluster.call::<proto::dir::Map>(&cluster.dirs, &proto::dir::GetMap::default()).await?;
         let mut list = Vec::new();
-        // What is at the MRC is at no OSD.
-        let osds = if layout.layout.is_inline() { Vec::new() } else { layout.layout.all_osds() };
-        for osd in osds {
+        // Of what is at the MRC they have nothing: these are the ones that were chosen when the file was made.
+        for osd in layout.layout.all_osds() {
             let entry = map.osds.iter().find(|entry| entry.osd == osd.0);
             let addr = entry.map(|entry| entry.addr.clone()).unwrap_or_default();
             let asked = objects_on(cluster, &addr, &opened.credentials.capability).await;
